@@ -1,0 +1,138 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "cairn/export.h"
+#include "cairn/tensor.h"
+
+namespace cairn {
+
+enum class DeviceKind : uint8_t {
+  kAuto,  // A GPU where one answers, else the host stands in.
+  kCuda,  // Open fails with kUnavailable without a GPU.
+  kHost,  // Never look for a GPU.
+};
+
+enum class IoEngineKind : uint8_t {
+  kAuto,   // io_uring where the kernel lets us (probed, never by version), else posix.
+  kUring,  // Open fails with kUnavailable where io_uring is refused.
+  kPosix,  // A pool of threads with pread and pwrite.
+};
+
+// When a Put whose durability is kStoreDefault is acknowledged.
+enum class WritePolicy : uint8_t {
+  kWriteBack,     // When it is in L2; the write to L3 starts at once in the background.
+  kWriteThrough,  // When it is on L3 and in the index.
+};
+
+// When a Put is acknowledged. Each level contains the ones before it.
+enum class Durability : uint8_t {
+  kStoreDefault,  // As StoreOptions::write_policy says.
+  kInMemory,      // In L2. Lost when the process dies before the background write.
+  kOnDevice,      // Written to L3 and indexed. Survives the death of the process.
+  kFlushed,       // Device flushed, index synced. Survives the loss of power. One flush serves
+                  // all puts that wait for one.
+};
+
+// Whether L3 may drop a tensor to make room. The values are on disk.
+enum class Retention : uint8_t {
+  kCache = 0,  // May be evicted. A put of it finds room by evicting others.
+  kKeep = 1,   // Never evicted; only Erase, a purge or its TTL removes it. A put that finds no
+               // room says so (kResourceExhausted) and changes nothing.
+};
+
+enum class IfExists : uint8_t {
+  kReplace,  // The new bytes take the key; readers of the old ones finish undisturbed.
+  kKeep,     // OK without a write: for keys that name their content.
+};
+
+// What Open does when the directory holds tensors of another fingerprint.
+enum class OtherFingerprint : uint8_t {
+  kRefuse,  // kFailedPrecondition, naming both.
+  kShare,   // The fingerprints share the space; none sees a key of another.
+};
+
+struct CAIRN_EXPORT StoreOptions {
+  static constexpr uint64_t kL2BytesMin = uint64_t{4} << 20;
+  static constexpr uint64_t kL3BytesMin = uint64_t{32} << 20;
+
+  // The directory of the store. Created when missing (its parent must exist). Required.
+  std::string path;
+
+  // What the bytes depend on and the key does not say: model, revision, dtype, layout, parallel
+  // rank, tokens a block. Part of every key's identity. At most 255 bytes; may be empty.
+  std::string fingerprint;
+  OtherFingerprint other_fingerprint = OtherFingerprint::kRefuse;
+
+  DeviceKind device = DeviceKind::kAuto;
+  uint64_t l1_bytes_max = 0;
+  // Host memory for tensors. At least kL2BytesMin. Reserved at Open, touched as it fills.
+  uint64_t l2_bytes_max = uint64_t{1} << 30;
+  // Bytes on disk under `path`, index and logs included. At least kL3BytesMin. All data files are
+  // allocated at Open, so a disk that is too small says so then and not later. A store opened
+  // with less than last time gives files back and forgets what was in them; kKeep tensors there
+  // refuse it.
+  uint64_t l3_bytes_max = uint64_t{16} << 30;
+
+  WritePolicy write_policy = WritePolicy::kWriteBack;
+  // Share of L2 that may wait for its write to L3; a Put beyond it waits. Keeps room for reads.
+  double l2_dirty_share_max = 0.5;
+
+  IoEngineKind io_engine = IoEngineKind::kAuto;
+  // Bytes handed to the device at once: what sets its queue depth. 4-8 MiB saturates one SSD;
+  // several Gen5 drives want 32 MiB. Requests are at most 1 MiB each.
+  uint64_t io_bytes_in_flight_max = uint64_t{8} << 20;
+  uint32_t io_threads = 4;  // Of the posix engine.
+
+  // Size of one data file on L3: 16 MiB to 1 GiB, a multiple of 2 MiB. A tensor must fit one.
+  // 0: 256 MiB, or less where l3_bytes_max is small. An existing store keeps its own.
+  uint64_t data_file_bytes = 0;
+
+  // Prefetches waiting or in flight; more are dropped and counted.
+  uint32_t prefetch_queue_max = 4096;
+  // Asynchronous calls waiting or in flight; more are refused with kResourceExhausted.
+  uint32_t async_queue_max = 65536;
+  uint32_t stripe_count = 64;  // Of the directory; a power of two.
+
+  // Gets one line for what an operator should know (a fallback, a degraded mode). Called from any
+  // thread, not concurrently. Default: standard error.
+  std::function<void(std::string_view line)> log;
+
+  // kInvalidArgument (kUnimplemented for l1_bytes_max > 0), naming the field and its value.
+  absl::Status Validate() const;
+};
+
+struct PutOptions {
+  Durability durability = Durability::kStoreDefault;
+  Retention retention = Retention::kCache;
+  IfExists if_exists = IfExists::kReplace;
+  TensorClass tensor_class = TensorClass::kGeneral;
+  // After this the tensor is gone (by the wall clock, kept over restarts). InfiniteDuration: never.
+  absl::Duration ttl = absl::InfiniteDuration();
+  // For room in L2 and L3, and for the device when durability asks for it. Then kResourceExhausted
+  // (no room; nothing stored) or kDeadlineExceeded (stored; the write goes on).
+  absl::Duration timeout = absl::Seconds(30);
+};
+
+struct GetOptions {
+  // kL2Pinned: a handle on host memory.
+  Level want = Level::kL2Pinned;
+  // Then kDeadlineExceeded; the load goes on and a later Get finds it.
+  absl::Duration timeout = absl::Seconds(30);
+};
+
+struct PrefetchOptions {
+  Level to = Level::kL2Pinned;
+};
+
+struct LeaseOptions {
+  // How long the counted tensors stay where they are if the lease is not released sooner.
+  absl::Duration duration = absl::Seconds(10);
+};
+
+}  // namespace cairn

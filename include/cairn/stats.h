@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cairn/export.h"
+
+namespace cairn {
+
+// Microseconds from a histogram with 3 % wide buckets; 0 when nothing was measured.
+struct LatencySummary {
+  uint64_t count = 0;
+  uint64_t p50_us = 0;
+  uint64_t p99_us = 0;
+  uint64_t max_us = 0;
+};
+
+struct TierStats {
+  uint64_t bytes_max = 0;   // What tensors may occupy: L3 without the index's share.
+  uint64_t bytes_used = 0;  // Occupied, with padding and record headers.
+  uint64_t tensors = 0;
+  uint64_t hits = 0;         // Gets and GetIntos served from here.
+  uint64_t evictions = 0;    // Tensors that left for room.
+  uint64_t bytes_read = 0;   // Tensor bytes.
+  uint64_t bytes_written = 0;
+};
+
+// One moment of a store. Counters run from Open; sizes are as of the call. Counters of different
+// names are read one after the other: they may differ by what happens meanwhile.
+struct CAIRN_EXPORT StatsSnapshot {
+  TierStats l1;
+  TierStats l2;
+  TierStats l3;
+
+  uint64_t puts = 0;
+  uint64_t puts_kept_existing = 0;  // IfExists::kKeep found the key.
+  uint64_t puts_refused = 0;        // No room before the deadline.
+  uint64_t gets = 0;                // Every tensor asked for by any Get verb.
+  uint64_t misses = 0;              // Of those: kNotFound.
+  uint64_t erases = 0;
+  uint64_t expirations = 0;  // TTL.
+
+  uint64_t fills = 0;              // L3 to L2.
+  uint64_t fills_joined = 0;       // Gets that waited for another's fill.
+  uint64_t spills = 0;             // L2 or borrowed memory to L3.
+  uint64_t spill_failures = 0;     // Writes to L3 given up; a kCache tensor then lives in L2 only.
+  uint64_t dirty_bytes = 0;        // In L2, not yet on L3.
+  uint64_t prefetches = 0;         // Taken.
+  uint64_t prefetches_dropped = 0;
+
+  uint64_t checksum_failures = 0;  // Reads whose bytes were not what was written, twice.
+  uint64_t read_errors = 0;        // Reads the device refused, twice.
+  uint64_t write_errors = 0;
+  uint64_t quarantined = 0;        // Tensors that answer kDataLoss until they are put again.
+  uint64_t recovered_tensors = 0;  // Found on L3 at Open.
+  uint64_t recovery_dropped = 0;   // Index entries at Open that could not be true.
+
+  uint64_t device_bytes_written = 0;  // With record headers and padding, without the index.
+  uint64_t io_retries = 0;            // Short, interrupted or busy requests continued.
+  uint64_t index_commits = 0;
+  uint64_t device_flushes = 0;
+
+  LatencySummary get_l2_us;
+  LatencySummary get_l3_us;
+  LatencySummary put_us;
+
+  std::string io_engine;   // "uring" or "posix".
+  std::string device;      // What stands at L1 and pins L2: "host" or the GPU's name.
+  std::string l2_pages;    // "hugetlb", "transparent" (asked for), or "small".
+  bool io_registered = false;  // L2 is registered with io_uring.
+  bool io_direct = false;      // The data files bypass the page cache.
+  std::string degraded;    // Empty, or what does not work and why: "L3 writes stopped: ...".
+
+  std::string ToJson() const;
+};
+
+}  // namespace cairn

@@ -1,0 +1,185 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "cairn/completion_queue.h"
+#include "cairn/export.h"
+#include "cairn/handle.h"
+#include "cairn/key.h"
+#include "cairn/options.h"
+#include "cairn/stats.h"
+#include "cairn/tensor.h"
+
+namespace cairn {
+
+// One tensor of PutFrom: the pieces in order are its bytes, and add up to meta.byte_count().
+struct PutRequest {
+  TensorKey key;
+  TensorMeta meta;
+  absl::Span<const ConstPiece> pieces;
+  uint64_t tag = 0;
+};
+
+// One tensor of GetInto: its bytes fill the pieces in order, which must add up to its size.
+struct GetRequest {
+  TensorKey key;
+  absl::Span<const Piece> pieces;
+  uint64_t tag = 0;
+};
+
+// What the store knows of a tensor.
+struct TensorInfo {
+  TensorMeta meta;
+  TensorClass tensor_class = TensorClass::kGeneral;
+  Retention retention = Retention::kCache;
+  uint64_t bytes = 0;
+  bool in_l2 = false;
+  bool in_l3 = false;        // Written and indexed.
+  bool quarantined = false;  // Its copy on L3 failed verification: Get answers kDataLoss.
+  absl::Time expires = absl::InfiniteFuture();
+};
+
+struct ScanEntry {
+  std::string key;
+  TensorInfo info;
+};
+
+struct ScanPage {
+  std::vector<ScanEntry> entries;  // In byte order of their keys.
+  bool more = false;               // Go on with after = entries.back().key.
+};
+
+// How many of a chain of keys are there, and the promise that they stay.
+struct LeadingHits {
+  size_t count = 0;  // keys[0..count) are in the store; keys[count] is not.
+  size_t count_l2 = 0;
+  size_t count_l3 = 0;  // Only on L3.
+  uint64_t bytes = 0;
+  Lease lease;
+};
+
+// A tensor store over host memory (L2) and NVMe (L3), used by one process. Every byte that comes
+// back from L3 was verified against the checksum made when it was put.
+//
+// Threading: every method may be called from any thread. A store must not be used in a forked
+// child. Callbacks run on a thread of the store, one at a time: keep them short.
+//
+// What a status means, in every verb:
+//   kNotFound            no such key (or it was evicted, or its time was up): recompute
+//   kDataLoss            its bytes on L3 are damaged or unreadable; it stays so until put again:
+//                        recompute
+//   kResourceExhausted   no room, or a queue is full: retry later or do without
+//   kDeadlineExceeded    not in time; the work goes on
+//   kUnavailable         the disk or the GPU refused: see the message and Stats().degraded
+//   kInvalidArgument     the caller's mistake; nothing was changed
+//   kFailedPrecondition  the store is in use, of another format version or fingerprint, or closed
+//   kUnimplemented       promised by this header and not built yet; the message names it
+class CAIRN_EXPORT Store {
+ public:
+  using GetCallback = absl::AnyInvocable<void(absl::StatusOr<TensorHandle>) &&>;
+
+  // Creates or opens the store at options.path and finds what an earlier process left there,
+  // however it ended. Waits up to 2 s for a dying owner to let go of the files.
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
+
+  // Close(), its status logged when not OK.
+  virtual ~Store() = default;
+
+  // Finishes what is in flight, writes what is dirty, closes the files. Calls after it answer
+  // kFailedPrecondition; handles stay readable. A second Close is OK and does nothing. When the
+  // disk refuses, the status says what was lost.
+  virtual absl::Status Close() = 0;
+
+  // Stores a copy of the view's bytes. OK when acknowledged as options.durability asks. On
+  // kResourceExhausted and kInvalidArgument nothing has changed: an older tensor of this key is
+  // still there. A put of kDeadlineExceeded is there, and its write goes on.
+  virtual absl::Status Put(TensorKey key, const TensorView& view, const PutOptions& options) = 0;
+
+  // Pins the tensor in L2, loading it from L3 when it is not there; the verified bytes are in
+  // handle.view(). One load serves all who ask meanwhile.
+  virtual absl::StatusOr<TensorHandle> Get(TensorKey key, const GetOptions& options) = 0;
+
+  // Like Get without waiting: `done` is called once, never inside this call.
+  virtual void GetAsync(TensorKey key, const GetOptions& options, GetCallback done) = 0;
+
+  // Like Get for each key, ending in `queue`; completion i has tag first_tag + i. A status other
+  // than OK: nothing was started.
+  virtual absl::Status GetAsync(absl::Span<const TensorKey> keys, const GetOptions& options,
+                                CompletionQueue& queue, uint64_t first_tag) = 0;
+
+  // Stores tensors straight from the caller's memory, without a copy in L2, when every piece is
+  // aligned to 4096 bytes in address and size (the last piece in address only); others go through
+  // L2. Status i is of request i. Acknowledged no earlier than kOnDevice.
+  virtual std::vector<absl::Status> PutFrom(absl::Span<const PutRequest> requests,
+                                            const PutOptions& options) = 0;
+  // The same, ending in `queue`. The pieces' memory must stay untouched until then; keys and
+  // lists of pieces are copied.
+  virtual absl::Status PutFrom(absl::Span<const PutRequest> requests, const PutOptions& options,
+                               CompletionQueue& queue) = 0;
+
+  // Brings tensors into the caller's memory: from L2 by copy, from L3 straight (pieces aligned to
+  // 4096 bytes in address and size) or through L2. On any status but OK the memory holds garbage
+  // and must not be used.
+  virtual std::vector<absl::Status> GetInto(absl::Span<const GetRequest> requests,
+                                            const GetOptions& options) = 0;
+  virtual absl::Status GetInto(absl::Span<const GetRequest> requests, const GetOptions& options,
+                               CompletionQueue& queue) = 0;
+
+  // How many of the keys, from the first on, are in the store without a gap. They are leased:
+  // they can be read until hits.lease ends, whatever else is put. Touches neither disk nor bytes.
+  virtual absl::StatusOr<LeadingHits> CountLeading(absl::Span<const TensorKey> keys,
+                                                   const LeaseOptions& options) = 0;
+
+  // Starts loading what is only on L3. Returns how many loads were started or queued; the rest is
+  // there already, unknown, or dropped because the queue is full. Never blocks, fails silently.
+  virtual size_t Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) = 0;
+
+  // Drops the copies above `keep`: kL3Nvme writes the tensor to L3 if it must and frees its L2
+  // memory. kNotFound; kResourceExhausted when a handle pins it.
+  virtual absl::Status Evict(TensorKey key, Level keep) = 0;
+
+  // Removes the tensor from every level. OK when it was not there. Handles on it stay readable.
+  virtual absl::Status Erase(TensorKey key) = 0;
+
+  // Erases every tensor whose key begins with the prefix, and says how many.
+  virtual absl::StatusOr<uint64_t> ErasePrefix(std::string_view key_prefix) = 0;
+
+  // Erases every tensor of a fingerprint in this directory, and says how many.
+  virtual absl::StatusOr<uint64_t> PurgeFingerprint(std::string_view fingerprint) = 0;
+
+  // Everything put before this call is on L3, flushed and in the synced index when it returns OK.
+  virtual absl::Status Flush() = 0;
+
+  virtual absl::StatusOr<TensorInfo> Describe(TensorKey key) const = 0;
+
+  // The next `limit` tensors of this store's fingerprint whose keys begin with `key_prefix` and
+  // come after `after` ("": from the start). Looks at every key in memory: for tools, not for the
+  // path of a request.
+  virtual absl::StatusOr<ScanPage> Scan(std::string_view key_prefix, std::string_view after,
+                                        size_t limit) const = 0;
+
+  virtual StatsSnapshot Stats() const = 0;
+
+  // Makes the caller's memory a registered end of transfers (an io_uring fixed buffer), which
+  // saves CPU time; never needed for correctness. Both ends aligned to 4096 bytes. Must be
+  // unregistered before it is freed, and only when no call is using it. kUnavailable where the
+  // kernel refuses (the message names RLIMIT_MEMLOCK when that is why): calls then use the
+  // memory unregistered.
+  virtual absl::Status RegisterMemory(absl::Span<std::byte> memory) = 0;
+  virtual absl::Status UnregisterMemory(absl::Span<std::byte> memory) = 0;
+
+ protected:
+  Store() = default;
+};
+
+}  // namespace cairn

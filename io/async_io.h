@@ -1,0 +1,129 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "cairn/options.h"
+
+namespace cairn {
+
+// Who goes first where requests wait for the device.
+enum class IoPriority : uint8_t { kDemandRead = 0, kWrite = 1, kPrefetch = 2, kBackground = 3 };
+inline constexpr size_t kIoPriorityCount = 4;
+
+// One request to a file. Owned by the caller, untouched by it from Submit to OnDone. The memory
+// it names belongs to the kernel for as long.
+class IoOp {
+ public:
+  // Bytes of one request: a larger transfer is several ops, so that checking the first overlaps
+  // reading the next. A write may add its record's header.
+  static constexpr uint64_t kBytesMax = (uint64_t{1} << 20) + (uint64_t{64} << 10);
+
+  enum class Kind : uint8_t {
+    kRead,
+    kWrite,
+    kSync,  // Device flush of the file's data (fdatasync); pieces are empty.
+  };
+
+  Kind kind = Kind::kRead;
+  IoPriority priority = IoPriority::kDemandRead;
+  int file = -1;        // From AsyncIo::AddFile.
+  uint64_t offset = 0;  // In that file.
+  // Scattered memory of one contiguous run of the file. Not empty for reads and writes; on a
+  // direct file every address and size is a multiple of 4096.
+  absl::InlinedVector<iovec, 2> pieces;
+
+  IoOp() = default;
+  IoOp(const IoOp&) = delete;
+  IoOp& operator=(const IoOp&) = delete;
+  virtual ~IoOp() = default;
+
+  // Once per Submit, on a thread of the engine, after the engine has handed its next requests to
+  // the device. Short transfers were continued: OK means every byte. kDataLoss: a read failed, or
+  // the file ended; kUnavailable: a write or flush failed, or the engine is closed;
+  // kResourceExhausted: no space. May submit further ops, and may destroy this one.
+  virtual void OnDone(absl::Status status) = 0;
+
+  uint64_t byte_count() const {
+    uint64_t bytes = 0;
+    for (const iovec& piece : pieces) bytes += piece.iov_len;
+    return bytes;
+  }
+
+ private:
+  friend class IoQueue;
+  friend class UringIo;
+  friend class PosixIo;
+
+  // The engine's own, from Submit to OnDone.
+  IoOp* next_ = nullptr;
+  uint64_t bytes_done_ = 0;
+  uint64_t bytes_total_ = 0;
+  int64_t retry_until_us_ = 0;  // Steady clock; 0: no retry yet.
+  uint32_t slot_ = 0;
+  absl::InlinedVector<iovec, 2> rest_;  // What is left of `pieces` after a short transfer.
+};
+
+struct IoStats {
+  uint64_t reads = 0;
+  uint64_t writes = 0;
+  uint64_t syncs = 0;
+  uint64_t bytes_read = 0;
+  uint64_t bytes_written = 0;
+  uint64_t retries = 0;  // Short, interrupted or busy requests continued.
+};
+
+// Moves bytes between memory and files, many requests at once. Thread-safe.
+//
+// UringIo: one thread owns one ring; whatever was submitted meanwhile goes to the kernel in one
+// system call. PosixIo: a pool of threads, for hosts where io_uring is forbidden. Both pass the
+// same contract suite (tests/async_io_contract.h).
+class AsyncIo {
+ public:
+  struct Options {
+    IoEngineKind kind = IoEngineKind::kAuto;
+    uint64_t bytes_in_flight_max = uint64_t{8} << 20;  // One op more than this may be in flight.
+    uint32_t depth_max = 256;                          // Requests in the kernel.
+    uint32_t threads = 4;                              // PosixIo.
+    uint32_t files_max = 8192;
+    uint32_t memory_regions_max = 1024;
+    std::function<void(std::string_view line)> log;  // May be empty.
+  };
+
+  // kAuto takes io_uring if a ring can be made and a request completes on it, else says once in
+  // the log why not and takes posix. kUring fails with kUnavailable and that reason.
+  static absl::StatusOr<std::unique_ptr<AsyncIo>> Open(const Options& options);
+
+  // Completes what was submitted, then ends the threads.
+  virtual ~AsyncIo() = default;
+
+  // The id for IoOp::file. The descriptor stays the caller's and must outlive RemoveFile.
+  virtual absl::StatusOr<int> AddFile(int fd) = 0;
+  virtual void RemoveFile(int file) = 0;  // No op on it may be in flight.
+
+  // Makes memory a fixed buffer where the engine has such a thing (OK and nothing to do where
+  // not). Regions over 1 GiB are registered in parts. kUnavailable: the kernel refused; the
+  // message says which limit. Ops work on any memory either way.
+  virtual absl::Status RegisterMemory(absl::Span<std::byte> memory) = 0;
+  virtual absl::Status UnregisterMemory(absl::Span<std::byte> memory) = 0;
+
+  // Takes all of the ops; never blocks on the device. Failures come by OnDone.
+  virtual void Submit(absl::Span<IoOp* const> ops) = 0;
+
+  // Returns when every op submitted before the call has had its OnDone.
+  virtual void Drain() = 0;
+
+  virtual IoStats stats() const = 0;
+  virtual const char* name() const = 0;  // "uring" or "posix".
+};
+
+}  // namespace cairn

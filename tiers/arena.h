@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace cairn {
+
+enum class ArenaPages : uint8_t {
+  kHugetlb,      // MAP_HUGETLB: the system had enough reserved huge pages.
+  kTransparent,  // madvise(MADV_HUGEPAGE) was taken.
+  kSmall,        // Neither.
+};
+const char* ArenaPagesName(ArenaPages pages);
+
+// One mapping of host memory for a tier, 2 MiB aligned, that never moves. Pages are touched when
+// they are first used. Not inherited by a forked child.
+class Arena {
+ public:
+  // `bytes` is rounded up to 2 MiB. Tries MAP_HUGETLB, then a plain mapping with MADV_HUGEPAGE.
+  // kResourceExhausted naming the figure when the system refuses the address space.
+  static absl::StatusOr<std::unique_ptr<Arena>> Create(uint64_t bytes);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  std::byte* base() const { return base_; }
+  uint64_t bytes() const { return bytes_; }
+  ArenaPages pages() const { return pages_; }
+  absl::Span<std::byte> memory() const { return {base_, static_cast<size_t>(bytes_)}; }
+
+ private:
+  Arena(std::byte* base, uint64_t bytes, ArenaPages pages);
+
+  std::byte* const base_;
+  const uint64_t bytes_;
+  const ArenaPages pages_;
+};
+
+}  // namespace cairn

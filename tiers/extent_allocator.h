@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "tiers/allocator.h"
+
+namespace cairn {
+
+// Best fit over the free runs of an address space, neighbours joined when freed: exact sizes, no
+// rounding but to the alignment, so uniform KV blocks of any size fill the space without waste.
+// O(log free runs) an operation, no node for the space in use but a hash entry.
+class ExtentAllocator final : public Allocator {
+ public:
+  // The space is [0, space_bytes) in units of `alignment` (a power of two), less `reserved`
+  // (never allocated, keeps its neighbours apart) and `in_use` (allocated). Both sorted by offset.
+  // kInvalidArgument when they overlap, are misaligned or out of the space, naming which.
+  static absl::StatusOr<std::unique_ptr<ExtentAllocator>> Create(
+      uint64_t space_bytes, uint64_t alignment, absl::Span<const Extent> reserved = {},
+      absl::Span<const Extent> in_use = {});
+
+  absl::StatusOr<Extent> Allocate(uint64_t bytes) override;
+  absl::Status Free(Extent extent) override;
+  uint64_t bytes_max() const override { return bytes_max_; }
+  uint64_t bytes_used() const override { return bytes_used_; }
+  uint64_t largest_free_bytes() const override;
+
+ private:
+  ExtentAllocator(uint64_t space_bytes, uint64_t alignment);
+  void AddFree(Extent extent);
+
+  const uint64_t space_bytes_;
+  const uint64_t alignment_;
+  uint64_t bytes_max_ = 0;
+  uint64_t bytes_used_ = 0;
+  std::map<uint64_t, uint64_t> free_by_offset_;              // offset -> bytes
+  std::set<std::pair<uint64_t, uint64_t>> free_by_bytes_;    // (bytes, offset)
+  absl::flat_hash_map<uint64_t, uint64_t> used_by_offset_;   // offset -> bytes
+};
+
+}  // namespace cairn
