@@ -31,7 +31,8 @@ class IoOp {
   enum class Kind : uint8_t {
     kRead,
     kWrite,
-    kSync,  // Device flush of the file's data (fdatasync); pieces are empty.
+    kSync,  // Device flush (fdatasync) of the writes whose OnDone came before; pieces are empty.
+            // Queued with the writes, whatever its priority.
   };
 
   Kind kind = Kind::kRead;
@@ -39,7 +40,7 @@ class IoOp {
   int file = -1;        // From AsyncIo::AddFile.
   uint64_t offset = 0;  // In that file.
   // Scattered memory of one contiguous run of the file. Not empty for reads and writes; on a
-  // direct file every address and size is a multiple of 4096.
+  // direct file the offset and every address and size is a multiple of 4096.
   absl::InlinedVector<iovec, 2> pieces;
 
   IoOp() = default;
@@ -48,9 +49,12 @@ class IoOp {
   virtual ~IoOp() = default;
 
   // Once per Submit, on a thread of the engine, after the engine has handed its next requests to
-  // the device. Short transfers were continued: OK means every byte. kDataLoss: a read failed, or
-  // the file ended; kUnavailable: a write or flush failed, or the engine is closed;
-  // kResourceExhausted: no space. May submit further ops, and may destroy this one.
+  // the device. Short transfers were continued: OK means every byte. kDataLoss: the medium failed
+  // a read, or the file ended; kUnavailable: a write or flush failed, the kernel refused (busy for
+  // 2 s, a descriptor not open for this), or the engine is closing; kResourceExhausted: no space;
+  // kInvalidArgument: the op is not as described here. May submit further ops, and may destroy
+  // this one. May not call Drain, nor block on an op: every other op may be waiting for this
+  // thread.
   virtual void OnDone(absl::Status status) = 0;
 
   uint64_t byte_count() const {
@@ -61,25 +65,30 @@ class IoOp {
 
  private:
   friend class IoQueue;
+  friend class IoTransfer;
   friend class UringIo;
   friend class PosixIo;
 
   // The engine's own, from Submit to OnDone.
   IoOp* next_ = nullptr;
-  uint64_t bytes_done_ = 0;
   uint64_t bytes_total_ = 0;
+  uint64_t bytes_done_ = 0;     // Transferred for good; on a direct file a multiple of 4096.
+  uint64_t bytes_seen_ = 0;     // The furthest that any attempt came.
   int64_t retry_until_us_ = 0;  // Steady clock; 0: no retry yet.
-  uint32_t slot_ = 0;
+  uint8_t epoch_ = 0;           // Of IoDrain.
+  bool refused_ = false;        // Submitted to an engine that is closing.
   absl::InlinedVector<iovec, 2> rest_;  // What is left of `pieces` after a short transfer.
 };
 
+// Of ops that ended with OK, except where said.
 struct IoStats {
   uint64_t reads = 0;
   uint64_t writes = 0;
   uint64_t syncs = 0;
   uint64_t bytes_read = 0;
   uint64_t bytes_written = 0;
-  uint64_t retries = 0;  // Short, interrupted or busy requests continued.
+  uint64_t retries = 0;              // Short, interrupted or busy requests continued, of any op.
+  uint64_t unknown_completions = 0;  // Answers of the kernel to no request; ignored.
 };
 
 // Moves bytes between memory and files, many requests at once. Thread-safe.
@@ -96,24 +105,29 @@ class AsyncIo {
     uint32_t threads = 4;                              // PosixIo.
     uint32_t files_max = 8192;
     uint32_t memory_regions_max = 1024;
-    std::function<void(std::string_view line)> log;  // May be empty.
+    std::function<void(std::string_view line)> log = nullptr;  // May be empty.
   };
 
   // kAuto takes io_uring if a ring can be made and a request completes on it, else says once in
   // the log why not and takes posix. kUring fails with kUnavailable and that reason.
   static absl::StatusOr<std::unique_ptr<AsyncIo>> Open(const Options& options);
 
-  // Completes what was submitted, then ends the threads.
+  // Completes what was submitted, then ends the threads. What OnDone submits meanwhile ends with
+  // kUnavailable; no other thread may call anything by now.
   virtual ~AsyncIo() = default;
 
   // The id for IoOp::file. The descriptor stays the caller's and must outlive RemoveFile.
+  // kInvalidArgument: not a descriptor; kResourceExhausted: files_max.
   virtual absl::StatusOr<int> AddFile(int fd) = 0;
   virtual void RemoveFile(int file) = 0;  // No op on it may be in flight.
 
   // Makes memory a fixed buffer where the engine has such a thing (OK and nothing to do where
   // not). Regions over 1 GiB are registered in parts. kUnavailable: the kernel refused; the
-  // message says which limit. Ops work on any memory either way.
+  // message says which limit. kResourceExhausted: memory_regions_max, which counts the parts.
+  // kInvalidArgument: empty, or overlaps a registered region. After any of these the engine works
+  // as before, and ops work on any memory.
   virtual absl::Status RegisterMemory(absl::Span<std::byte> memory) = 0;
+  // Of a whole region as it was registered (else kNotFound); no op on it may be in flight.
   virtual absl::Status UnregisterMemory(absl::Span<std::byte> memory) = 0;
 
   // Takes all of the ops; never blocks on the device. Failures come by OnDone.

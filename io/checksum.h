@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "absl/types/span.h"
 
@@ -27,6 +28,10 @@ uint64_t ChunkChecksum(uint64_t seed, const void* data, size_t size);
 
 // The sum of a tensor from the sums of its chunks, in order.
 uint64_t TensorChecksum(uint64_t seed, absl::Span<const uint64_t> chunk_sums);
+
+// The sum at the end of every structure of the format (superblock, headers, index values): plain
+// XXH3-64 of all its bytes before.
+uint64_t StructureChecksum(std::string_view bytes);
 
 // The sum of one chunk that lies in several pieces: Reset, Update for each, Finish.
 class ChunkHasher {

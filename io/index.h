@@ -37,9 +37,7 @@ struct IndexRecord {
   int64_t expires_unix_ms = 0;  // 0: never.
 
   // Header and payload, padded to 4096.
-  uint64_t extent_bytes() const {
-    return header_bytes + (payload_bytes + 4095) / 4096 * 4096;
-  }
+  uint64_t extent_bytes() const { return header_bytes + (payload_bytes + 4095) / 4096 * 4096; }
 };
 
 struct IndexEdit {

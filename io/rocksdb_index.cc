@@ -1,0 +1,309 @@
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "io/file.h"
+#include "io/raw_index.h"
+#include "src/base/status_macros.h"
+#include "src/base/strings.h"
+
+namespace cairn {
+namespace {
+
+// Reads pass; whatever would change the directory is refused. Opening read-only is RocksDB's
+// promise; that nothing is written, not even by a repair, is this one's.
+class ReadOnlyFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  using Status = rocksdb::IOStatus;
+  using Options = rocksdb::IOOptions;
+  using Context = rocksdb::IODebugContext;
+
+  ReadOnlyFileSystem() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "CairnReadOnly"; }
+
+  Status NewWritableFile(const std::string&, const rocksdb::FileOptions&,
+                         std::unique_ptr<rocksdb::FSWritableFile>*, Context*) override {
+    return Refused();
+  }
+  Status ReopenWritableFile(const std::string&, const rocksdb::FileOptions&,
+                            std::unique_ptr<rocksdb::FSWritableFile>*, Context*) override {
+    return Refused();
+  }
+  Status ReuseWritableFile(const std::string&, const std::string&, const rocksdb::FileOptions&,
+                           std::unique_ptr<rocksdb::FSWritableFile>*, Context*) override {
+    return Refused();
+  }
+  Status NewRandomRWFile(const std::string&, const rocksdb::FileOptions&,
+                         std::unique_ptr<rocksdb::FSRandomRWFile>*, Context*) override {
+    return Refused();
+  }
+  Status NewLogger(const std::string&, const Options&, std::shared_ptr<rocksdb::Logger>*,
+                   Context*) override {
+    return Refused();
+  }
+  Status DeleteFile(const std::string&, const Options&, Context*) override { return Refused(); }
+  Status Truncate(const std::string&, size_t, const Options&, Context*) override {
+    return Refused();
+  }
+  Status CreateDir(const std::string&, const Options&, Context*) override { return Refused(); }
+  Status CreateDirIfMissing(const std::string&, const Options&, Context*) override {
+    return Refused();
+  }
+  Status DeleteDir(const std::string&, const Options&, Context*) override { return Refused(); }
+  Status RenameFile(const std::string&, const std::string&, const Options&, Context*) override {
+    return Refused();
+  }
+  Status LinkFile(const std::string&, const std::string&, const Options&, Context*) override {
+    return Refused();
+  }
+  // Answers for a lock that is not taken: a live owner has it, and recovery only asks for one.
+  Status LockFile(const std::string&, const Options&, rocksdb::FileLock** lock, Context*) override {
+    *lock = nullptr;
+    return Status::OK();
+  }
+  Status UnlockFile(rocksdb::FileLock*, const Options&, Context*) override { return Status::OK(); }
+
+ private:
+  static Status Refused() { return Status::NotSupported("the index is open for reading only"); }
+};
+
+class SilentLogger final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
+absl::Status FromRocksDb(const rocksdb::Status& status, const std::string& path) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string message = absl::StrCat("index ", path, ": ", status.ToString());
+  if (status.IsNotFound()) return absl::NotFoundError(message);
+  if (status.IsCorruption()) return absl::DataLossError(message);
+  if (status.IsNotSupported()) return absl::FailedPreconditionError(message);
+  return absl::UnavailableError(message);
+}
+
+absl::Status FromOpen(const rocksdb::Status& status, const std::string& path) {
+  const std::string text = status.ToString();
+  // RocksDB has no code for a lock that another holds.
+  if (text.find("While lock file") != std::string::npos ||
+      text.find("lock hold by") != std::string::npos) {
+    return absl::FailedPreconditionError(absl::StrCat("index ", path, " is in use: ", text));
+  }
+  if (status.IsNoSpace()) {
+    return absl::ResourceExhaustedError(absl::StrCat("index ", path, ": ", text));
+  }
+  if (status.IsCorruption() || status.IsPathNotFound() || status.IsInvalidArgument()) {
+    return absl::DataLossError(absl::StrCat(
+        "index ", path, " is damaged: ", text,
+        " (what can be read of it: store-inspect keys; to start empty, move that directory away)"));
+  }
+  return FromRocksDb(status, path);
+}
+
+// The files of bytes_max: two memtables and their logs, a few files on level 0, the levels, and
+// what a compaction writes before it may delete. Everything follows from the size of a memtable.
+rocksdb::Options SizedOptions(uint64_t bytes_max) {
+  constexpr uint64_t kKiB = 1024;
+  const uint64_t memtable_bytes = std::clamp(bytes_max / 32, 256 * kKiB, 16 * 1024 * kKiB);
+  rocksdb::Options options;
+  options.create_if_missing = true;
+  options.write_buffer_size = memtable_bytes;
+  options.max_write_buffer_number = 2;
+  options.max_total_wal_size = 2 * memtable_bytes;
+  options.level_compaction_dynamic_level_bytes = true;
+  options.level0_file_num_compaction_trigger = 2;
+  options.level0_slowdown_writes_trigger = 4;
+  options.level0_stop_writes_trigger = 6;
+  options.max_bytes_for_level_base = 2 * memtable_bytes;
+  options.target_file_size_base = memtable_bytes / 2;
+  options.compression = rocksdb::kNoCompression;  // Hashes and sums do not shrink.
+  options.bottommost_compression = rocksdb::kNoCompression;
+  options.max_background_jobs = 2;
+  options.max_open_files = 128;
+  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  options.max_log_file_size = std::clamp(bytes_max / 128, 64 * kKiB, 1024 * kKiB);
+  options.keep_log_file_num = 2;
+  options.max_manifest_file_size = std::clamp(bytes_max / 32, 256 * kKiB, 16 * 1024 * kKiB);
+  options.manifest_preallocation_size = 64 * kKiB;
+  options.stats_dump_period_sec = 0;
+  options.stats_persist_period_sec = 0;
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+  rocksdb::BlockBasedTableOptions table;
+  // Read in order at Open, and by nobody after: the directory answers for it.
+  table.block_cache = rocksdb::NewLRUCache(2 * 1024 * kKiB);
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+class RocksDbIndex final : public RawIndex {
+ public:
+  RocksDbIndex(const RocksDbIndexOptions& options, std::unique_ptr<rocksdb::Env> env,
+               std::unique_ptr<rocksdb::DB> db)
+      : path_(options.path),
+        read_only_(options.read_only),
+        env_(std::move(env)),
+        db_(std::move(db)) {}
+
+  absl::StatusOr<std::string> ReadRaw(std::string_view key) const override {
+    std::string value;
+    const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), ToSlice(key), &value);
+    if (!status.ok()) return FromRocksDb(status, path_);
+    return value;
+  }
+
+  absl::Status WriteRaw(const std::vector<RawEdit>& edits, bool sync) override {
+    rocksdb::WriteBatch batch;
+    for (const RawEdit& edit : edits) {
+      if (edit.kind == IndexEdit::Kind::kPut) {
+        batch.Put(edit.key, edit.value);
+      } else {
+        batch.Delete(edit.key);
+      }
+    }
+    rocksdb::WriteOptions write;
+    write.sync = sync;
+    return FromWrite(db_->Write(write, &batch));
+  }
+
+  absl::Status ScanRaw(
+      std::string_view prefix, RawVisitor visitor,
+      absl::FunctionRef<bool(std::string_view, const absl::Status&)> damaged) const override;
+
+  absl::StatusOr<std::string> LastRaw(std::string_view prefix) const override {
+    const std::unique_ptr<rocksdb::Iterator> entry(db_->NewIterator(rocksdb::ReadOptions()));
+    std::string after(prefix);
+    ++after.back();
+    entry->SeekForPrev(after);
+    if (entry->Valid() && entry->key() == after) entry->Prev();
+    CAIRN_RETURN_IF_ERROR(FromRocksDb(entry->status(), path_));
+    if (!entry->Valid() || !entry->key().starts_with(ToSlice(prefix))) {
+      return absl::NotFoundError("no index entry of this kind");
+    }
+    return entry->key().ToString();
+  }
+
+  absl::Status Sync() override { return FromWrite(db_->SyncWAL()); }
+
+ private:
+  static rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
+
+  absl::Status FromWrite(const rocksdb::Status& status) const {
+    if (status.ok()) return absl::OkStatus();
+    if (status.IsNotSupported() && read_only_) {
+      return absl::FailedPreconditionError(absl::StrCat("index ", path_, " is open for reading"));
+    }
+    return absl::UnavailableError(absl::StrCat("index ", path_, ": ", status.ToString()));
+  }
+
+  const std::string path_;
+  const bool read_only_;
+  // Outlives the database; nullptr for RocksDB's own.
+  const std::unique_ptr<rocksdb::Env> env_;
+  const std::unique_ptr<rocksdb::DB> db_;
+};
+
+// For inspection, what RocksDB finds damaged is read on from the last key without its checksums:
+// every entry has one of ours.
+absl::Status RocksDbIndex::ScanRaw(
+    std::string_view prefix, RawVisitor visitor,
+    absl::FunctionRef<bool(std::string_view, const absl::Status&)> damaged) const {
+  std::string last(prefix);
+  for (const bool verify : {true, false}) {
+    rocksdb::ReadOptions read;
+    read.verify_checksums = verify;
+    read.fill_cache = false;
+    const std::unique_ptr<rocksdb::Iterator> entry(db_->NewIterator(read));
+    entry->Seek(last);
+    // The entry that was visited before the damage.
+    if (!verify && last.size() > prefix.size() && entry->Valid() && entry->key() == last) {
+      entry->Next();
+    }
+    for (; entry->Valid() && entry->key().starts_with(ToSlice(prefix)); entry->Next()) {
+      last = entry->key().ToString();
+      const rocksdb::Slice value = entry->value();
+      if (!visitor(last, {value.data(), value.size()})) return absl::OkStatus();
+    }
+    const absl::Status status = FromRocksDb(entry->status(), path_);
+    if (status.ok() || !verify || !read_only_) return status;
+    if (!damaged(last, status)) return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+// Nothing, a database, or the remains of one (kDataLoss): RocksDB would take the last for a new
+// one and delete what is left of it.
+absl::StatusOr<bool> HasIndex(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::exists(path + "/CURRENT", error)) return true;
+  for (std::filesystem::directory_iterator file(path, error), end; !error && file != end;
+       file.increment(error)) {
+    const std::string extension = file->path().extension().string();
+    if (extension == ".sst" || extension == ".log") {
+      return absl::DataLossError(absl::StrCat(
+          "index ", path, " is damaged: its file CURRENT is missing (to start empty, move that ",
+          "directory away)"));
+    }
+  }
+  return false;
+}
+
+absl::StatusOr<std::unique_ptr<Index>> OpenReadOnly(const RocksDbIndexOptions& index_options) {
+  rocksdb::Options options = SizedOptions(index_options.bytes_max);
+  options.create_if_missing = false;
+  options.info_log = std::make_shared<SilentLogger>();
+  // Every file is held from the start: a live owner may delete it the next moment.
+  options.max_open_files = -1;
+  std::unique_ptr<rocksdb::Env> env =
+      rocksdb::NewCompositeEnv(std::make_shared<ReadOnlyFileSystem>());
+  options.env = env.get();
+
+  rocksdb::Status status;
+  // The first tries are for a live owner that deletes files under our eyes; the later ones read
+  // what is left of a damaged index, each asking for less.
+  for (int attempt = 0; attempt < 6; ++attempt) {
+    options.paranoid_checks = attempt < 4;
+    options.wal_recovery_mode = attempt < 4 ? rocksdb::WALRecoveryMode::kPointInTimeRecovery
+                                            : rocksdb::WALRecoveryMode::kSkipAnyCorruptedRecords;
+    options.best_efforts_recovery = attempt == 5;
+    rocksdb::DB* db = nullptr;
+    status = rocksdb::DB::OpenForReadOnly(options, index_options.path, &db);
+    if (status.ok()) {
+      return std::make_unique<RocksDbIndex>(index_options, std::move(env),
+                                            std::unique_ptr<rocksdb::DB>(db));
+    }
+  }
+  return FromOpen(status, index_options.path);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Index>> OpenRocksDbIndex(const RocksDbIndexOptions& index_options) {
+  CAIRN_ASSIGN_OR_RETURN(const bool exists, HasIndex(index_options.path));
+  if (index_options.read_only) {
+    if (!exists) return absl::NotFoundError(absl::StrCat("no index at ", index_options.path));
+    return OpenReadOnly(index_options);
+  }
+  CAIRN_ASSIGN_OR_RETURN(const bool made, MakeDirectory(index_options.path));
+  if (made) {
+    const std::filesystem::path parent = std::filesystem::path(index_options.path).parent_path();
+    CAIRN_RETURN_IF_ERROR(SyncDirectory(parent.empty() ? "." : parent.string()));
+  }
+  rocksdb::DB* db = nullptr;
+  const rocksdb::Status status =
+      rocksdb::DB::Open(SizedOptions(index_options.bytes_max), index_options.path, &db);
+  if (!status.ok()) return FromOpen(status, index_options.path);
+  return std::make_unique<RocksDbIndex>(index_options, nullptr, std::unique_ptr<rocksdb::DB>(db));
+}
+
+}  // namespace cairn

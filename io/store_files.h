@@ -1,28 +1,28 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "io/record.h"
+#include "io/superblock.h"
 
 namespace cairn {
 
-inline constexpr uint32_t kFormatVersion = 1;
-inline constexpr uint64_t kBlockBytes = 4096;  // Of L3: every offset and size on it is a multiple.
-
 // The files of a store: its superblock, its lock, its data files. Not what is in them.
 //
-//   PATH/superblock        4096 bytes: magic, format version, UUID, data_file_bytes
-//   PATH/data/000000.data  preallocated, never extended, truncated or punched; block 0 is its header
-//   PATH/index/            RocksDB
+//   PATH/superblock        4096 bytes: magic, format version, UUID, data_file_bytes, file count
+//   PATH/data/000000.data  preallocated, never extended, truncated or punched; block 0 is its
+//   header PATH/index/            RocksDB
 //
 // An offset on L3 is file * data_file_bytes + offset in that file; block 0 of each file is never
-// part of an extent, so that no extent crosses files. The last file may be shorter than the rest.
+// part of an extent, so that no extent crosses files. The last file may be shorter than the rest,
+// and stays so when files are added behind it.
 //
 // Thread-compatible.
 class StoreFiles {
@@ -33,18 +33,21 @@ class StoreFiles {
     uint64_t data_file_bytes = 0;  // For a new store; 0: chosen.
     absl::Duration lock_wait = absl::Seconds(2);
   };
+  // fd -1 and 0 bytes: the file is missing, truncated, damaged or not of this store (problems()
+  // says which), and what was in it is lost. It is never written to.
   struct File {
     int fd = -1;
     uint64_t bytes = 0;
   };
 
-  // Creates the directory and what is missing of the files, or opens them; gives back data files
-  // that bytes_max no longer covers. Locks the store (flock on the first data file, the very
-  // description that I/O uses: a killed owner's writes hold it until they are done).
+  // Creates the store, or opens it and adds the data files that a larger bytes_max has room for;
+  // a smaller one changes nothing until ShrinkTo. Locks the store (flock on every data file, the
+  // very descriptions that I/O uses: a killed owner's writes hold them until they are done).
   //   kFailedPrecondition: in use (by which process, where the system tells), another format
   //     version, or a directory that holds something else
   //   kResourceExhausted: the disk is too small (bytes needed and free); nothing is left behind
-  //   kUnavailable: no permission, a missing parent, an I/O error; kDataLoss: a damaged superblock
+  //   kUnavailable: no permission, a missing parent, an I/O error; kDataLoss: a damaged superblock,
+  //     or no data file left; kInvalidArgument: bytes_max too small for a store
   static absl::StatusOr<std::unique_ptr<StoreFiles>> Open(const Options& options);
 
   // For inspection: no lock, no write, no creation; files that are missing or whose header is
@@ -57,6 +60,13 @@ class StoreFiles {
 
   // What of bytes_max is the index's, and what is left for data files.
   static uint64_t IndexBytesReserved(uint64_t bytes_max);
+
+  // Gives data files back, from the end, until bytes_max covers the rest: forget what is in them
+  // first (at and past OffsetEndWithin), and have no I/O on them. kInvalidArgument, and nothing is
+  // changed, when not even the first file fits.
+  absl::Status ShrinkTo(uint64_t bytes_max);
+  // What offset_end() is after ShrinkTo(bytes_max); 0 when that is refused.
+  uint64_t OffsetEndWithin(uint64_t bytes_max) const;
 
   const StoreUuid& uuid() const { return uuid_; }
   uint64_t data_file_bytes() const { return data_file_bytes_; }
@@ -74,9 +84,30 @@ class StoreFiles {
   absl::Status ReadBlocks(uint64_t offset, absl::Span<std::byte> target) const;
 
  private:
-  StoreFiles() = default;
+  using Deadline = std::chrono::steady_clock::time_point;
 
-  std::string path_;
+  explicit StoreFiles(std::string path) : path_(std::move(path)) {}
+
+  absl::Status CreateOrOpen(const Options& options, Deadline deadline);
+  absl::Status Create(const Options& options, Deadline deadline);
+  absl::Status CreateFiles(const Options& options, Deadline deadline);
+  absl::Status OpenExisting(const Superblock& superblock, bool read_only);
+  absl::Status Lock(const Superblock& superblock, Deadline deadline);
+  absl::Status Grow(uint64_t bytes_max, Deadline deadline);
+  absl::Status AddFiles(const std::vector<uint64_t>& file_bytes, Deadline deadline);
+  absl::Status WriteSuperblock(uint32_t file_count) const;
+  absl::Status RemoveSurplusFiles(uint32_t file_count);
+  void DropFiles(size_t first);
+  void ChooseDirect();
+  size_t FilesWithin(uint64_t bytes_max) const;
+  uint64_t OffsetEndOf(size_t file_count) const;
+  uint64_t BudgetOf(size_t file) const;
+
+  std::string data_path() const;
+  std::string superblock_path() const;
+
+  // Constant after Open, but for ShrinkTo.
+  const std::string path_;
   StoreUuid uuid_ = {};
   uint64_t data_file_bytes_ = 0;
   std::vector<File> files_;

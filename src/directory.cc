@@ -1,0 +1,237 @@
+#include "src/directory.h"
+
+#include <bit>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/check.h"
+#include "src/base/strings.h"
+
+namespace cairn {
+namespace {
+
+void FillInfo(const Entry& entry, TensorInfo* info) {
+  info->meta = entry.meta;
+  info->tensor_class = entry.tensor_class;
+  info->retention = entry.retention;
+  info->bytes = entry.bytes;
+  info->in_l2 = entry.l2 == CopyState::kResident;
+  info->in_l3 = entry.l3 == CopyState::kResident && !entry.spilling;
+  info->quarantined = entry.quarantined;
+  info->expires = entry.expires_unix_ms == 0 ? absl::InfiniteFuture()
+                                             : absl::FromUnixMillis(entry.expires_unix_ms);
+}
+
+}  // namespace
+
+Directory::Directory(uint32_t stripe_count, Parts parts)
+    : parts_(std::move(parts)),
+      stripe_count_(stripe_count),
+      shift_(64 - static_cast<uint32_t>(std::bit_width(stripe_count) - 1)),
+      stripes_(std::make_unique<Stripe[]>(stripe_count)) {
+  CAIRN_CHECK(stripe_count >= 2 && std::has_single_bit(stripe_count));
+}
+
+Directory::~Directory() {
+  for (uint32_t i = 0; i < stripe_count_; ++i) {
+    Stripe& stripe = stripes_[i];
+    MutexLock lock(stripe.mutex);
+    for (auto& [ref, entry] : stripe.entries) {
+      CAIRN_CHECK(entry->pins == 0);
+      delete entry;
+    }
+  }
+}
+
+Entry* Directory::Find(const Stripe& stripe, const HashedKey& key) {
+  const auto found = stripe.entries.find(KeyRef{key.fingerprint_id, key.key, key.hash});
+  return found == stripe.entries.end() ? nullptr : found->second;
+}
+
+Entry* Directory::FindReadable(const Stripe& stripe, const HashedKey& key, int64_t now_unix_ms) {
+  Entry* entry = Find(stripe, key);
+  if (entry == nullptr || entry->Expired(now_unix_ms)) return nullptr;
+  return entry;
+}
+
+Entry* Directory::FindCandidate(const Stripe& stripe, const TierEviction::Candidate& candidate) {
+  const auto found =
+      stripe.entries.find(KeyRef{candidate.fingerprint_id, candidate.key, candidate.hash});
+  if (found == stripe.entries.end() || found->second->sequence != candidate.sequence) {
+    return nullptr;
+  }
+  return found->second;
+}
+
+void Directory::Touch(Entry* entry) {
+  parts_.l2_eviction->Touch(&entry->l2_node);
+  parts_.l3_eviction->Touch(&entry->l3_node);
+}
+
+Directory::Lookup Directory::Acquire(const HashedKey& key, int64_t now_unix_ms,
+                                     FillWaiter* waiter) {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  Entry* entry = FindReadable(stripe, key, now_unix_ms);
+  if (entry == nullptr) return {};
+  Touch(entry);
+  switch (entry->l2) {
+    case CopyState::kResident:
+      ++entry->pins;
+      return {Found::kPinned, entry, entry->bytes};
+    case CopyState::kFilling:
+      if (waiter != nullptr) {
+        waiter->next = entry->fill_waiters;
+        entry->fill_waiters = waiter;
+      }
+      return {Found::kJoined, nullptr, entry->bytes};
+    case CopyState::kAbsent:
+      break;
+  }
+  if (entry->quarantined) return {Found::kQuarantined, nullptr, entry->bytes};
+  CAIRN_CHECK(entry->l3 == CopyState::kResident);
+  return {Found::kNeedsFill, nullptr, entry->bytes};
+}
+
+Directory::Lookup Directory::AcquireForDirectRead(const HashedKey& key, int64_t now_unix_ms) {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  Entry* entry = FindReadable(stripe, key, now_unix_ms);
+  if (entry == nullptr) return {};
+  Touch(entry);
+  if (entry->l2 == CopyState::kResident) {
+    ++entry->pins;
+    return {Found::kPinned, entry, entry->bytes};
+  }
+  if (entry->quarantined) return {Found::kQuarantined, nullptr, entry->bytes};
+  CAIRN_CHECK(entry->l3 == CopyState::kResident);
+  ++entry->pins;
+  return {Found::kNeedsFill, entry, entry->bytes};
+}
+
+bool Directory::Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) const {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  const Entry* entry = FindReadable(stripe, key, now_unix_ms);
+  if (entry == nullptr) return false;
+  FillInfo(*entry, info);
+  return true;
+}
+
+bool Directory::Contains(const HashedKey& key, int64_t now_unix_ms, bool touch) {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  Entry* entry = FindReadable(stripe, key, now_unix_ms);
+  if (entry == nullptr || entry->quarantined) return false;
+  if (touch) Touch(entry);
+  return true;
+}
+
+Entry* Directory::AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  Entry* entry = FindReadable(stripe, key, now_unix_ms);
+  if (entry == nullptr || entry->quarantined) return nullptr;
+  ++entry->leases;
+  FillInfo(*entry, info);
+  return entry;
+}
+
+void Directory::DropLease(Entry* entry) {
+  Stripe& stripe = StripeFor(entry->hash);
+  bool dead = false;
+  {
+    MutexLock lock(stripe.mutex);
+    CAIRN_CHECK(entry->leases > 0);
+    --entry->leases;
+    dead = Dead(*entry);
+  }
+  if (dead) Bury(entry);
+  parts_.room_made();
+}
+
+void Directory::ForEach(absl::FunctionRef<void(const Entry&, const TensorInfo&)> visitor) const {
+  for (uint32_t i = 0; i < stripe_count_; ++i) {
+    Stripe& stripe = stripes_[i];
+    MutexLock lock(stripe.mutex);
+    for (const auto& [ref, entry] : stripe.entries) {
+      TensorInfo info;
+      FillInfo(*entry, &info);
+      visitor(*entry, info);
+    }
+  }
+}
+
+size_t Directory::size() const {
+  size_t count = 0;
+  for (uint32_t i = 0; i < stripe_count_; ++i) {
+    Stripe& stripe = stripes_[i];
+    MutexLock lock(stripe.mutex);
+    count += stripe.entries.size();
+  }
+  return count;
+}
+
+void Directory::Unpin(Entry* entry) {
+  Stripe& stripe = StripeFor(entry->hash);
+  bool dead = false;
+  {
+    MutexLock lock(stripe.mutex);
+    CAIRN_CHECK(entry->pins > 0);
+    --entry->pins;
+    dead = Dead(*entry);
+  }
+  if (dead) Bury(entry);
+  parts_.room_made();
+}
+
+void Directory::AddKept(const Entry& entry) {
+  if (entry.retention == Retention::kKeep) {
+    kept_bytes_.fetch_add(entry.l3_extent.bytes, std::memory_order_relaxed);
+  }
+}
+
+Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
+  Entry* old = Find(stripe, HashedKey(*entry));
+  Entry* dead = nullptr;
+  if (old != nullptr) {
+    Unlist(stripe, old);
+    // The index names the old write until the new one is committed: its extent is not free before.
+    if (old->indexed || old->replaced != nullptr) {
+      ++old->pins;
+      entry->replaced = old;
+    } else if (Dead(*old)) {
+      dead = old;
+    }
+  }
+  entry->listed = true;
+  stripe.entries.emplace(KeyRef{entry->fingerprint_id, entry->key, entry->hash}, entry);
+  if (entry->l2 == CopyState::kResident) l2_count_.fetch_add(1, std::memory_order_relaxed);
+  return dead;
+}
+
+void Directory::Unlist(Stripe& stripe, Entry* entry) {
+  CAIRN_CHECK(entry->listed);
+  entry->listed = false;
+  stripe.entries.erase(KeyRef{entry->fingerprint_id, entry->key, entry->hash});
+  parts_.l2_eviction->Forget(&entry->l2_node);
+  parts_.l3_eviction->Forget(&entry->l3_node);
+  if (entry->l2 == CopyState::kResident) l2_count_.fetch_sub(1, std::memory_order_relaxed);
+  if (entry->l3 == CopyState::kResident) l3_count_.fetch_sub(1, std::memory_order_relaxed);
+  if (entry->quarantined) quarantined_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Directory::Bury(Entry* entry) {
+  CAIRN_CHECK(entry->fill_waiters == nullptr && entry->spill_waiters == nullptr);
+  CAIRN_CHECK(entry->replaced == nullptr && entry->l2 != CopyState::kFilling);
+  if (entry->l2 == CopyState::kResident) parts_.l2->Release(entry->l2_extent);
+  if (entry->l3_extent.bytes > 0) {
+    if (entry->retention == Retention::kKeep) {
+      kept_bytes_.fetch_sub(entry->l3_extent.bytes, std::memory_order_relaxed);
+    }
+    if (!entry->l3_kept_back) parts_.l3->Release(entry->l3_extent);
+  }
+  delete entry;
+}
+
+}  // namespace cairn

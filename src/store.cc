@@ -1,0 +1,250 @@
+// Open, Close, and the verbs that are one step of the directory.
+
+#include "cairn/store.h"
+
+#include <algorithm>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/status_macros.h"
+#include "src/base/strings.h"
+#include "src/store_impl.h"
+
+namespace cairn {
+namespace {
+
+bool StartsWith(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+// Counts removals whose end the index writer tells.
+class RemovalCount {
+ public:
+  void Begin() {
+    MutexLock lock(mutex_);
+    ++left_;
+  }
+  void End(const absl::Status& status) {
+    MutexLock lock(mutex_);
+    status_.Update(status);
+    if (--left_ == 0) none_left_.NotifyAll();
+  }
+  absl::Status Wait() {
+    MutexLock lock(mutex_);
+    while (left_ > 0) none_left_.Wait(mutex_);
+    return status_;
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar none_left_;
+  uint64_t left_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Store>> OpenStore(const StoreOptions& options, StoreSeams seams) {
+  CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<StoreCore> core,
+                         StoreCore::Open(options, std::move(seams)));
+  return std::make_unique<StoreImpl>(std::move(core));
+}
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) {
+  return OpenStore(options, {});
+}
+
+StoreImpl::CallScope::CallScope(const StoreImpl* store) : store_(store) {
+  store_->calls_.fetch_add(1);
+  if (store_->closed_.load()) status_ = absl::FailedPreconditionError("the store is closed");
+}
+
+StoreImpl::CallScope::~CallScope() { store_->calls_.fetch_sub(1); }
+
+StoreImpl::~StoreImpl() {
+  const absl::Status status = Close();
+  if (!status.ok()) core_->Log(absl::StrCat("closing the store: ", status.ToString()));
+}
+
+absl::Status StoreImpl::Close() {
+  if (closed_.exchange(true)) return absl::OkStatus();
+  while (calls_.load() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return core_->Shutdown();
+}
+
+absl::StatusOr<LeadingHits> StoreImpl::CountLeading(absl::Span<const TensorKey> keys,
+                                                    const LeaseOptions& options) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
+  LeadingHits hits;
+  std::vector<Entry*> leased;
+  const int64_t now = core_->NowUnixMs();
+  for (const TensorKey key : keys) {
+    TensorInfo info;
+    Entry* entry = core_->directory->AddLease(Hashed(key.bytes()), now, &info);
+    if (entry == nullptr) break;
+    leased.push_back(entry);
+    ++(info.in_l2 ? hits.count_l2 : hits.count_l3);
+    hits.bytes += info.bytes;
+  }
+  hits.count = leased.size();
+  if (!leased.empty()) {
+    hits.lease =
+        core_->NewLease(core_->leases->Grant(std::move(leased), DeadlineAfter(options.duration)));
+  }
+  return hits;
+}
+
+absl::Status StoreImpl::Evict(TensorKey key, Level keep) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
+  const HashedKey hashed = Hashed(key.bytes());
+  if (keep != Level::kL3Nvme) {
+    const bool there = core_->directory->Contains(hashed, core_->NowUnixMs(), /*touch=*/false);
+    return there ? absl::OkStatus()
+                 : absl::NotFoundError(absl::StrCat("no tensor ", PrintableKey(key.bytes())));
+  }
+  SpillWait wait;
+  SpillWaiter* waiter = wait.NewWaiter();
+  absl::Status written;
+  if (core_->directory->JoinSpill(hashed, waiter, &written)) {
+    written = wait.Wait(Deadline::max());
+  } else {
+    SpillWait::Discard(waiter);
+  }
+  CAIRN_RETURN_IF_ERROR(written);
+  return core_->directory->DropFromL2(hashed);
+}
+
+absl::Status StoreImpl::Erase(TensorKey key) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
+  StatsRecorder::Add(core_->stats.erases);
+  RemovalCount removals;
+  removals.Begin();
+  const bool there = core_->directory->Remove(
+      Hashed(key.bytes()), [&removals](const absl::Status& status) { removals.End(status); });
+  return there ? removals.Wait() : absl::OkStatus();
+}
+
+uint64_t StoreImpl::RemoveAll(uint32_t fingerprint_id, std::string_view key_prefix,
+                              absl::Status* status) {
+  std::vector<std::string> keys;
+  core_->directory->ForEach([&](const Entry& entry, const TensorInfo&) {
+    if (entry.fingerprint_id == fingerprint_id && StartsWith(entry.key, key_prefix)) {
+      keys.push_back(entry.key);
+    }
+  });
+  RemovalCount removals;
+  uint64_t count = 0;
+  for (const std::string& key : keys) {
+    removals.Begin();
+    if (core_->directory->Remove(
+            HashedKey(fingerprint_id, key),
+            [&removals](const absl::Status& removed) { removals.End(removed); })) {
+      ++count;
+    } else {
+      removals.End(absl::OkStatus());
+    }
+  }
+  *status = removals.Wait();
+  StatsRecorder::Add(core_->stats.erases, count);
+  return count;
+}
+
+absl::StatusOr<uint64_t> StoreImpl::ErasePrefix(std::string_view key_prefix) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  absl::Status status;
+  const uint64_t count = RemoveAll(core_->fingerprint_id, key_prefix, &status);
+  CAIRN_RETURN_IF_ERROR(status);
+  return count;
+}
+
+absl::StatusOr<uint64_t> StoreImpl::PurgeFingerprint(std::string_view fingerprint) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Fingerprint> known, core_->index->Fingerprints());
+  for (const Fingerprint& one : known) {
+    if (one.text != fingerprint) continue;
+    absl::Status status;
+    const uint64_t count = RemoveAll(one.id, "", &status);
+    CAIRN_RETURN_IF_ERROR(status);
+    if (one.id != core_->fingerprint_id) {
+      CAIRN_RETURN_IF_ERROR(core_->index->DropFingerprint(one.id));
+    }
+    return count;
+  }
+  return 0;
+}
+
+absl::Status StoreImpl::Flush() {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  core_->spill_tracker.WaitUpTo(core_->next_sequence.load() - 1);
+  CAIRN_RETURN_IF_ERROR(core_->FlushDevice());
+  const auto [failures, last_failure] = core_->spill_tracker.TakeFailures();
+  if (failures == 0) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(
+      failures, " tensors were not written to L3, the last because: ", last_failure.message()));
+}
+
+absl::StatusOr<TensorInfo> StoreImpl::Describe(TensorKey key) const {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
+  TensorInfo info;
+  if (!core_->directory->Describe(Hashed(key.bytes()), core_->NowUnixMs(), &info)) {
+    return absl::NotFoundError(absl::StrCat("no tensor ", PrintableKey(key.bytes())));
+  }
+  return info;
+}
+
+absl::StatusOr<ScanPage> StoreImpl::Scan(std::string_view key_prefix, std::string_view after,
+                                         size_t limit) const {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  if (limit == 0) return absl::InvalidArgumentError("a scan of 0 tensors");
+  const int64_t now = core_->NowUnixMs();
+  // The smallest limit + 1 keys seen so far: the one too many tells whether there are more.
+  std::map<std::string, TensorInfo> smallest;
+  core_->directory->ForEach([&](const Entry& entry, const TensorInfo& info) {
+    if (entry.fingerprint_id != core_->fingerprint_id || entry.Expired(now)) return;
+    if (!StartsWith(entry.key, key_prefix) || entry.key <= after) return;
+    if (smallest.size() > limit) {
+      if (entry.key >= smallest.rbegin()->first) return;
+      smallest.erase(std::prev(smallest.end()));
+    }
+    smallest.emplace(entry.key, info);
+  });
+  ScanPage page;
+  page.more = smallest.size() > limit;
+  if (page.more) smallest.erase(std::prev(smallest.end()));
+  for (auto& [key, info] : smallest) page.entries.push_back({key, info});
+  return page;
+}
+
+absl::Status StoreImpl::RegisterMemory(absl::Span<std::byte> memory) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  if (memory.empty() || reinterpret_cast<uintptr_t>(memory.data()) % kBlockBytes != 0 ||
+      memory.size() % kBlockBytes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("memory of ", memory.size(),
+                                                   " bytes is not in whole blocks of ", kBlockBytes,
+                                                   ", or not aligned to one"));
+  }
+  return core_->io->RegisterMemory(memory);
+}
+
+absl::Status StoreImpl::UnregisterMemory(absl::Span<std::byte> memory) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  return core_->io->UnregisterMemory(memory);
+}
+
+}  // namespace cairn

@@ -35,13 +35,12 @@ class ExtentAllocator final : public Allocator {
   ExtentAllocator(uint64_t space_bytes, uint64_t alignment);
   void AddFree(Extent extent);
 
-  const uint64_t space_bytes_;
   const uint64_t alignment_;
   uint64_t bytes_max_ = 0;
   uint64_t bytes_used_ = 0;
-  std::map<uint64_t, uint64_t> free_by_offset_;              // offset -> bytes
-  std::set<std::pair<uint64_t, uint64_t>> free_by_bytes_;    // (bytes, offset)
-  absl::flat_hash_map<uint64_t, uint64_t> used_by_offset_;   // offset -> bytes
+  std::map<uint64_t, uint64_t> free_by_offset_;             // offset -> bytes
+  std::set<std::pair<uint64_t, uint64_t>> free_by_bytes_;   // (bytes, offset)
+  absl::flat_hash_map<uint64_t, uint64_t> used_by_offset_;  // offset -> bytes
 };
 
 }  // namespace cairn

@@ -1,0 +1,96 @@
+#include "tiers/nvme_tier.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "src/base/check.h"
+#include "src/base/status_macros.h"
+#include "tiers/extent_allocator.h"
+
+namespace cairn {
+namespace {
+
+// What of the address space is never an extent: each file's header block, the end of a file that
+// is shorter than the stride, and files that could not be opened.
+std::vector<Extent> ReservedExtents(const StoreFiles& files) {
+  std::vector<Extent> reserved;
+  const uint64_t stride = files.data_file_bytes();
+  for (size_t i = 0; i < files.files().size(); ++i) {
+    const StoreFiles::File& file = files.files()[i];
+    const uint64_t start = i * stride;
+    const bool last = i + 1 == files.files().size();
+    if (file.fd < 0) {
+      reserved.push_back({start, last ? files.offset_end() - start : stride});
+      continue;
+    }
+    reserved.push_back({start, kBlockBytes});
+    const uint64_t bytes = file.bytes / kBlockBytes * kBlockBytes;
+    if (!last && bytes < stride) reserved.push_back({start + bytes, stride - bytes});
+  }
+  return reserved;
+}
+
+}  // namespace
+
+bool NvmeTier::Contains(const StoreFiles& files, Extent extent) {
+  if (extent.bytes == 0 || extent.offset % kBlockBytes != 0 || extent.bytes % kBlockBytes != 0) {
+    return false;
+  }
+  const uint64_t file = extent.offset / files.data_file_bytes();
+  if (file >= files.files().size() || files.files()[file].fd < 0) return false;
+  const uint64_t start = extent.offset % files.data_file_bytes();
+  const uint64_t bytes = files.files()[file].bytes;
+  return start >= kBlockBytes && start <= bytes && extent.bytes <= bytes - start;
+}
+
+absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Create(const StoreFiles* files, AsyncIo* io,
+                                                           absl::Span<const Extent> in_use) {
+  const std::vector<Extent> reserved = ReservedExtents(*files);
+  CAIRN_ASSIGN_OR_RETURN(
+      std::unique_ptr<Allocator> allocator,
+      ExtentAllocator::Create(files->offset_end(), kBlockBytes, reserved, in_use));
+  std::vector<int> io_files;
+  uint64_t extent_bytes_max = 0;
+  for (const StoreFiles::File& file : files->files()) {
+    io_files.push_back(-1);
+    if (file.fd < 0) continue;
+    CAIRN_ASSIGN_OR_RETURN(io_files.back(), io->AddFile(file.fd));
+    extent_bytes_max =
+        std::max(extent_bytes_max, file.bytes / kBlockBytes * kBlockBytes - kBlockBytes);
+  }
+  return std::unique_ptr<NvmeTier>(
+      new NvmeTier(files, io, std::move(io_files), std::move(allocator), extent_bytes_max));
+}
+
+NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
+                   std::unique_ptr<Allocator> allocator, uint64_t extent_bytes_max)
+    : files_(files),
+      io_(io),
+      io_files_(std::move(io_files)),
+      extent_bytes_max_(extent_bytes_max),
+      allocator_(std::move(allocator)) {
+  MutexLock lock(mutex_);
+  bytes_max_ = allocator_->bytes_max();
+}
+
+absl::StatusOr<Extent> NvmeTier::Reserve(uint64_t bytes) {
+  MutexLock lock(mutex_);
+  return allocator_->Allocate(bytes);
+}
+
+void NvmeTier::Release(Extent extent) {
+  MutexLock lock(mutex_);
+  CAIRN_CHECK(allocator_->Free(extent).ok());
+}
+
+void NvmeTier::Locate(uint64_t offset, IoOp* op) const {
+  op->file = io_files_[offset / files_->data_file_bytes()];
+  op->offset = offset % files_->data_file_bytes();
+}
+
+uint64_t NvmeTier::bytes_used() const {
+  MutexLock lock(mutex_);
+  return allocator_->bytes_used();
+}
+
+}  // namespace cairn

@@ -54,6 +54,8 @@ class CAIRN_EXPORT CompletionQueue {
 
   // For the store. Reserves room for `count` completions, or says kResourceExhausted.
   absl::Status Reserve(size_t count);
+  // For the store. Gives room back that no call will use.
+  void Unreserve(size_t count);
   // For the store. Ends one call reserved before.
   void Push(Completion completion);
 

@@ -55,6 +55,7 @@ enum class IfExists : uint8_t {
 enum class OtherFingerprint : uint8_t {
   kRefuse,  // kFailedPrecondition, naming both.
   kShare,   // The fingerprints share the space; none sees a key of another.
+  kPurge,   // They are erased: the model has changed.
 };
 
 struct CAIRN_EXPORT StoreOptions {

@@ -19,9 +19,9 @@ struct TierStats {
   uint64_t bytes_max = 0;   // What tensors may occupy: L3 without the index's share.
   uint64_t bytes_used = 0;  // Occupied, with padding and record headers.
   uint64_t tensors = 0;
-  uint64_t hits = 0;         // Gets and GetIntos served from here.
-  uint64_t evictions = 0;    // Tensors that left for room.
-  uint64_t bytes_read = 0;   // Tensor bytes.
+  uint64_t hits = 0;        // Gets and GetIntos served from here.
+  uint64_t evictions = 0;   // Tensors that left for room.
+  uint64_t bytes_read = 0;  // Tensor bytes.
   uint64_t bytes_written = 0;
 };
 
@@ -40,12 +40,12 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t erases = 0;
   uint64_t expirations = 0;  // TTL.
 
-  uint64_t fills = 0;              // L3 to L2.
-  uint64_t fills_joined = 0;       // Gets that waited for another's fill.
-  uint64_t spills = 0;             // L2 or borrowed memory to L3.
-  uint64_t spill_failures = 0;     // Writes to L3 given up; a kCache tensor then lives in L2 only.
-  uint64_t dirty_bytes = 0;        // In L2, not yet on L3.
-  uint64_t prefetches = 0;         // Taken.
+  uint64_t fills = 0;           // L3 to L2.
+  uint64_t fills_joined = 0;    // Gets that waited for another's fill.
+  uint64_t spills = 0;          // L2 or borrowed memory to L3.
+  uint64_t spill_failures = 0;  // Writes to L3 given up; a kCache tensor then lives in L2 only.
+  uint64_t dirty_bytes = 0;     // In L2, not yet on L3.
+  uint64_t prefetches = 0;      // Taken.
   uint64_t prefetches_dropped = 0;
 
   uint64_t checksum_failures = 0;  // Reads whose bytes were not what was written, twice.
@@ -64,12 +64,12 @@ struct CAIRN_EXPORT StatsSnapshot {
   LatencySummary get_l3_us;
   LatencySummary put_us;
 
-  std::string io_engine;   // "uring" or "posix".
-  std::string device;      // What stands at L1 and pins L2: "host" or the GPU's name.
-  std::string l2_pages;    // "hugetlb", "transparent" (asked for), or "small".
+  std::string io_engine;       // "uring" or "posix".
+  std::string device;          // What stands at L1 and pins L2: "host" or the GPU's name.
+  std::string l2_pages;        // "hugetlb", "transparent" (asked for), or "small".
   bool io_registered = false;  // L2 is registered with io_uring.
   bool io_direct = false;      // The data files bypass the page cache.
-  std::string degraded;    // Empty, or what does not work and why: "L3 writes stopped: ...".
+  std::string degraded;        // Empty, or what does not work and why: "L3 writes stopped: ...".
 
   std::string ToJson() const;
 };

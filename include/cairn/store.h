@@ -109,8 +109,10 @@ class CAIRN_EXPORT Store {
   // handle.view(). One load serves all who ask meanwhile.
   virtual absl::StatusOr<TensorHandle> Get(TensorKey key, const GetOptions& options) = 0;
 
-  // Like Get without waiting: `done` is called once, never inside this call.
-  virtual void GetAsync(TensorKey key, const GetOptions& options, GetCallback done) = 0;
+  // Like Get without waiting: `done` is called once, never inside this call. A status other than
+  // OK (kResourceExhausted: too many calls outstanding): nothing was started, and `done` is not
+  // called. In asynchronous calls the timeout bounds the wait for room, not the transfer.
+  virtual absl::Status GetAsync(TensorKey key, const GetOptions& options, GetCallback done) = 0;
 
   // Like Get for each key, ending in `queue`; completion i has tag first_tag + i. A status other
   // than OK: nothing was started.

@@ -5,10 +5,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define CAIRN_RETURN_IF_ERROR(expression)                      \
-  do {                                                         \
-    absl::Status cairn_status_ = (expression);                 \
-    if (!cairn_status_.ok()) return cairn_status_;             \
+#define CAIRN_RETURN_IF_ERROR(expression)          \
+  do {                                             \
+    absl::Status cairn_status_ = (expression);     \
+    if (!cairn_status_.ok()) return cairn_status_; \
   } while (false)
 
 #define CAIRN_CONCAT_INNER_(a, b) a##b

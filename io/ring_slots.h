@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "io/async_io.h"
+#include "io/io_files.h"
+
+namespace cairn {
+
+// The ops that a ring has in flight, and which completion belongs to which. An op keeps its slot
+// from its first request to its last completion; a request is named by slot and generation, so
+// that a completion that comes twice or too late is told from that of the slot's next user.
+// Thread-compatible.
+class RingSlots {
+ public:
+  struct Slot {
+    IoOp* op = nullptr;  // nullptr: free.
+    IoFiles::File file;
+    uint64_t bytes = 0;
+    uint32_t generation = 0;
+    uint32_t sqe_index = 0;  // Of its request in the submission ring, which counts on and wraps.
+    bool submitted = false;  // The ring has a request for it.
+  };
+
+  void Resize(size_t count) {
+    slots_.resize(count);
+    for (size_t index = count; index > 0; --index) {
+      free_.push_back(static_cast<uint32_t>(index - 1));
+    }
+  }
+
+  size_t size() const { return slots_.size(); }
+  bool all_free() const { return free_.size() == slots_.size(); }
+  Slot& operator[](uint32_t index) { return slots_[index]; }
+
+  // Whether one more op may go in flight. One always may, however large.
+  bool MayTake(uint64_t bytes_in_flight_max) const {
+    return !free_.empty() && (all_free() || bytes_in_flight_ < bytes_in_flight_max);
+  }
+
+  uint32_t Take(IoOp* op, const IoFiles::File& file, uint64_t bytes) {
+    const uint32_t index = free_.back();
+    free_.pop_back();
+    Slot& slot = slots_[index];
+    slot.op = op;
+    slot.file = file;
+    slot.bytes = bytes;
+    bytes_in_flight_ += bytes;
+    return index;
+  }
+
+  IoOp* Release(uint32_t index) {
+    Slot& slot = slots_[index];
+    free_.push_back(index);
+    bytes_in_flight_ -= slot.bytes;
+    return std::exchange(slot.op, nullptr);
+  }
+
+  // The name of the slot's next request.
+  uint64_t Submitted(uint32_t index, uint32_t sqe_index) {
+    Slot& slot = slots_[index];
+    slot.sqe_index = sqe_index;
+    slot.submitted = true;
+    return uint64_t{slot.generation} << 32 | index;
+  }
+
+  // The slot whose request has completed; nothing for a name of no request.
+  std::optional<uint32_t> Completed(uint64_t name) {
+    const uint32_t index = static_cast<uint32_t>(name);
+    if (index >= slots_.size()) return std::nullopt;
+    Slot& slot = slots_[index];
+    if (!slot.submitted || slot.generation != name >> 32) return std::nullopt;
+    Retract(index);
+    return index;
+  }
+
+  // Forgets the slot's request: the ring never took it, or has completed it.
+  void Retract(uint32_t index) {
+    slots_[index].submitted = false;
+    ++slots_[index].generation;
+  }
+
+ private:
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_;
+  uint64_t bytes_in_flight_ = 0;
+};
+
+}  // namespace cairn

@@ -1,0 +1,128 @@
+#include "io/superblock.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "io/checksum.h"
+#include "io/little_endian.h"
+#include "src/base/strings.h"
+
+namespace cairn {
+namespace {
+
+constexpr std::string_view kSuperblockMagic = "CAIRNSUP";
+constexpr std::string_view kDataFileMagic = "CAIRNDAT";
+constexpr size_t kSumBytes = 8;
+constexpr uint64_t kDataFileBytesMin = uint64_t{1} << 20;
+constexpr uint64_t kDataFileBytesMax = uint64_t{1} << 40;
+constexpr uint32_t kFileCountMax = uint32_t{1} << 20;
+
+FieldWriter BeginBlock(std::string_view magic, const StoreUuid& uuid, std::string& block) {
+  block.assign(kBlockBytes, '\0');
+  FieldWriter writer(block.data(), block.size());
+  writer.Bytes(magic);
+  writer.U32(kFormatVersion);
+  writer.U32(0);
+  writer.Bytes({reinterpret_cast<const char*>(uuid.data()), uuid.size()});
+  return writer;
+}
+
+void EndBlock(FieldWriter& writer) {
+  writer.Zeros(kBlockBytes - kSumBytes - writer.position());
+  writer.U64(StructureChecksum(writer.written()));
+}
+
+// Checks what both kinds of blocks share, up to and with the UUID; the reader is left behind it.
+absl::StatusOr<FieldReader> OpenBlock(std::string_view what, std::string_view magic,
+                                      std::string_view bytes, StoreUuid& uuid) {
+  if (bytes.size() < kBlockBytes) {
+    return absl::DataLossError(absl::StrCat(ToAbsl(what), " is cut off"));
+  }
+  bytes = bytes.substr(0, kBlockBytes);
+  if (bytes.substr(0, magic.size()) != magic) {
+    return absl::DataLossError(absl::StrCat(ToAbsl(what), " is damaged, or not one of a store"));
+  }
+  FieldReader reader(bytes.substr(magic.size()));
+  const uint32_t version = reader.U32();
+  // Before the checksum: where that is may change with the version.
+  if (version != kFormatVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(ToAbsl(what), " has format version ", version,
+                                                      ", this build reads ", kFormatVersion));
+  }
+  const std::string_view body = bytes.substr(0, kBlockBytes - kSumBytes);
+  if (FieldReader(bytes.substr(body.size())).U64() != StructureChecksum(body)) {
+    return absl::DataLossError(
+        absl::StrCat(ToAbsl(what), " is damaged: the checksum does not match"));
+  }
+  reader = FieldReader(body.substr(magic.size() + 8));
+  const std::string_view uuid_bytes = reader.Bytes(uuid.size());
+  std::copy(uuid_bytes.begin(), uuid_bytes.end(), uuid.begin());
+  return reader;
+}
+
+bool ValidDataFileBytes(uint64_t bytes) {
+  return bytes % kBlockBytes == 0 && bytes >= kDataFileBytesMin && bytes <= kDataFileBytesMax;
+}
+
+}  // namespace
+
+std::string EncodeSuperblock(const Superblock& superblock) {
+  std::string block;
+  FieldWriter writer = BeginBlock(kSuperblockMagic, superblock.uuid, block);
+  writer.U64(superblock.data_file_bytes);
+  writer.U32(superblock.file_count);
+  EndBlock(writer);
+  return block;
+}
+
+std::string EncodeDataFileHeader(const DataFileHeader& header) {
+  std::string block;
+  FieldWriter writer = BeginBlock(kDataFileMagic, header.uuid, block);
+  writer.U64(header.data_file_bytes);
+  writer.U64(header.bytes);
+  writer.U32(header.number);
+  EndBlock(writer);
+  return block;
+}
+
+absl::StatusOr<Superblock> DecodeSuperblock(std::string_view bytes) {
+  Superblock superblock;
+  absl::StatusOr<FieldReader> reader =
+      OpenBlock("the superblock", kSuperblockMagic, bytes, superblock.uuid);
+  if (!reader.ok()) return reader.status();
+  superblock.data_file_bytes = reader->U64();
+  superblock.file_count = reader->U32();
+  if (!ValidDataFileBytes(superblock.data_file_bytes) || superblock.file_count == 0 ||
+      superblock.file_count > kFileCountMax || !reader->Zeros(reader->left())) {
+    return absl::DataLossError("the superblock is damaged: it has impossible sizes");
+  }
+  return superblock;
+}
+
+absl::StatusOr<DataFileHeader> DecodeDataFileHeader(std::string_view bytes) {
+  DataFileHeader header;
+  absl::StatusOr<FieldReader> reader =
+      OpenBlock("the data file's header", kDataFileMagic, bytes, header.uuid);
+  if (!reader.ok()) return reader.status();
+  header.data_file_bytes = reader->U64();
+  header.bytes = reader->U64();
+  header.number = reader->U32();
+  if (!ValidDataFileBytes(header.data_file_bytes) || !ValidDataFileBytes(header.bytes) ||
+      header.bytes > header.data_file_bytes || header.number >= kFileCountMax ||
+      !reader->Zeros(reader->left())) {
+    return absl::DataLossError("the data file's header is damaged: it has impossible sizes");
+  }
+  return header;
+}
+
+std::string UuidText(const StoreUuid& uuid) {
+  std::string text;
+  for (size_t i = 0; i < uuid.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text.push_back('-');
+    absl::StrAppendFormat(&text, "%02x", uuid[i]);
+  }
+  return text;
+}
+
+}  // namespace cairn

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "io/record.h"
+
+namespace cairn {
+
+inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint64_t kBlockBytes = 4096;  // Of L3: every offset and size on it is a multiple.
+static_assert(kBlockBytes == kRecordAlignment);
+
+// PATH/superblock: what makes a directory a store.
+struct Superblock {
+  StoreUuid uuid = {};
+  uint64_t data_file_bytes = 0;
+  uint32_t file_count = 0;
+};
+
+// Block 0 of each data file: whose it is and which.
+struct DataFileHeader {
+  StoreUuid uuid = {};
+  uint64_t data_file_bytes = 0;
+  uint64_t bytes = 0;  // Of this file.
+  uint32_t number = 0;
+};
+
+// kBlockBytes long.
+std::string EncodeSuperblock(const Superblock& superblock);
+std::string EncodeDataFileHeader(const DataFileHeader& header);
+
+// From the first kBlockBytes. kDataLoss: damaged, or something else; kFailedPrecondition: of
+// another format version.
+absl::StatusOr<Superblock> DecodeSuperblock(std::string_view bytes);
+absl::StatusOr<DataFileHeader> DecodeDataFileHeader(std::string_view bytes);
+
+// "2f1e...-....": the usual form.
+std::string UuidText(const StoreUuid& uuid);
+
+}  // namespace cairn

@@ -1,0 +1,202 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "cairn/store.h"
+#include "io/index.h"
+#include "io/index_writer.h"
+#include "src/base/mutex.h"
+#include "src/entry.h"
+#include "src/tier_eviction.h"
+#include "tiers/nvme_tier.h"
+#include "tiers/pinned_tier.h"
+
+namespace cairn {
+
+// A key of this store with its hash, made once at the top of a verb.
+struct HashedKey {
+  uint32_t fingerprint_id = 0;
+  std::string_view key;
+  uint64_t hash = 0;
+
+  HashedKey(uint32_t id, std::string_view bytes)
+      : fingerprint_id(id), key(bytes), hash(HashKey({id, bytes})) {}
+  explicit HashedKey(const Entry& entry)
+      : fingerprint_id(entry.fingerprint_id), key(entry.key), hash(entry.hash) {}
+};
+
+// What exists and where: every tensor's entry, in stripes with a lock each, and the only code that
+// changes the state of a copy. Each method is one step of a verb or of a move, takes one stripe's
+// lock and asserts the states it goes from; what is slow (bytes, the device, the index) happens
+// between the steps, in fill.cc, spill.cc and the verbs.
+//
+// An Entry* is valid while its holder has a pin on it. Thread-safe.
+class Directory {
+ public:
+  struct Parts {
+    PinnedTier* l2;
+    NvmeTier* l3;
+    TierEviction* l2_eviction;
+    TierEviction* l3_eviction;
+    IndexWriter* index_writer;
+    // Memory or disk may have become free, or evictable.
+    std::function<void()> room_made;
+  };
+  Directory(uint32_t stripe_count, Parts parts);
+  ~Directory();
+
+  // ---- Looking up ----
+  enum class Found : uint8_t {
+    kMiss,
+    kQuarantined,
+    kPinned,     // In L2, pinned for the caller.
+    kJoined,     // A fill is under way; the waiter will hear of it.
+    kNeedsFill,  // Only on L3. BeginFill is next.
+  };
+  struct Lookup {
+    Found found = Found::kMiss;
+    Entry* entry = nullptr;  // kPinned.
+    uint64_t bytes = 0;      // kNeedsFill.
+  };
+  // Counts as a use. `waiter` may be null: then a fill under way is kJoined without a trace.
+  Lookup Acquire(const HashedKey& key, int64_t now_unix_ms, FillWaiter* waiter);
+
+  // Pins the entry for a read from L3 into the caller's memory if that is where it is: kNeedsFill
+  // with the entry pinned, else as Acquire without waiter.
+  Lookup AcquireForDirectRead(const HashedKey& key, int64_t now_unix_ms);
+
+  bool Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) const;
+  // True if the key is there and may be read; then counts as a use when `touch`.
+  bool Contains(const HashedKey& key, int64_t now_unix_ms, bool touch);
+  // Adds a lease; null when not there, quarantined or expired.
+  Entry* AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info);
+  void DropLease(Entry* entry);
+  // Listed entries of one stripe after the other, each under its lock: the visitor must be short.
+  void ForEach(absl::FunctionRef<void(const Entry&, const TensorInfo&)> visitor) const;
+
+  void Unpin(Entry* entry);
+
+  // ---- Coming ----
+  // Lists a new tensor, pinned once for its spill: l2 is kResident (its bytes are in l2_extent) or
+  // kAbsent, l3 kFilling, or kAbsent with spill_failed when it stays in L2. Replaces what the key
+  // named.
+  void List(std::unique_ptr<Entry> entry);
+  // Lists what the index names at Open. Called in order of sequence, by one thread.
+  void ListRecovered(std::unique_ptr<Entry> entry);
+
+  // ---- Fill ----
+  // Makes the caller the filler: l2 becomes kFilling in `target`, the entry is pinned for the
+  // fill, the waiter linked. Null, with nothing changed, when the state is no longer kNeedsFill.
+  Entry* BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter);
+  // Ends it and wakes the waiters. A failure of the bytes (kDataLoss) quarantines the entry.
+  void EndFill(Entry* entry, const absl::Status& status);
+  // After a direct read that failed.
+  void Quarantine(Entry* entry);
+
+  // ---- Spill ----
+  // The bytes are on the device: hands the edit to the index writer unless the entry was replaced
+  // meanwhile (then false). `list` says that the entry is not listed yet and now is.
+  bool BeginCommit(Entry* entry, IndexChange* change, bool list);
+  // Ends a spill, unpins the entry and wakes who waits for it.
+  void EndSpill(Entry* entry, const absl::Status& status);
+  // Links the waiter if a spill of the key's entry is under way. Else false and the outcome so
+  // far: OK on L3 and in the index, or why not.
+  bool JoinSpill(const HashedKey& key, SpillWaiter* waiter, absl::Status* outcome);
+
+  // ---- Leaving ----
+  // Unlists the key's entry; the index forgets it in the background. `committed` hears when it
+  // has. False, and `committed` unused, when the key was not there.
+  using Committed = absl::AnyInvocable<void(absl::Status)>;
+  bool Remove(const HashedKey& key, Committed committed);
+  // Removes what is past its time in one stripe, any number: 0, 1, ... go round. Says how many.
+  uint64_t RemoveExpired(uint32_t stripe, int64_t now_unix_ms);
+  // Lets the coldest copy go. 0: nothing may go now. Else the bytes that are free now (L2), or
+  // will be when the index has forgotten them (L3).
+  uint64_t EvictFromL2();
+  uint64_t EvictFromL3();
+  // Drops the key's copy in L2, which must be on L3 too.
+  absl::Status DropFromL2(const HashedKey& key);
+
+  size_t size() const;
+  uint64_t dirty_bytes() const { return dirty_bytes_.load(std::memory_order_relaxed); }
+  uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
+  uint64_t l2_count() const { return l2_count_.load(std::memory_order_relaxed); }
+  uint64_t l3_count() const { return l3_count_.load(std::memory_order_relaxed); }
+  uint64_t quarantined_count() const { return quarantined_.load(std::memory_order_relaxed); }
+  // Extents whose removal the index has not confirmed yet.
+  uint64_t l3_bytes_leaving() const { return l3_bytes_leaving_.load(std::memory_order_acquire); }
+
+ private:
+  struct KeyRef {
+    uint32_t fingerprint_id;
+    std::string_view key;
+    uint64_t hash;
+    bool operator==(const KeyRef& other) const {
+      return fingerprint_id == other.fingerprint_id && key == other.key;
+    }
+  };
+  struct KeyRefHash {
+    size_t operator()(const KeyRef& ref) const { return static_cast<size_t>(ref.hash); }
+  };
+  // The key's bytes are the entry's own.
+  using Map = absl::flat_hash_map<KeyRef, Entry*, KeyRefHash>;
+
+  struct alignas(64) Stripe {
+    mutable Mutex mutex;
+    Map entries ABSL_GUARDED_BY(mutex);
+  };
+  class Removal;
+
+  Stripe& StripeFor(uint64_t hash) const { return stripes_[hash >> shift_]; }
+  static Entry* Find(const Stripe& stripe, const HashedKey& key)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  static Entry* FindReadable(const Stripe& stripe, const HashedKey& key, int64_t now_unix_ms)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  static Entry* FindCandidate(const Stripe& stripe, const TierEviction::Candidate& candidate)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  void Touch(Entry* entry);
+  // Puts the entry under its key. What the key named before is unlisted; it is returned when that
+  // was its end and the caller must Bury it outside the lock.
+  Entry* ListLocked(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  void Unlist(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  // Unlists, and hands what the index may still say of the key to the index writer as a removal,
+  // which pins the entry. False when the index knows nothing of it: `committed` is then unused.
+  bool RemoveLocked(Stripe& stripe, Entry* entry, Committed& committed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  void EndRemoval(Entry* entry, Entry* replaced, const absl::Status& status);
+  // Unpins what a write replaced, oldest last. Not forgotten by the index: the extents stay taken.
+  void ReleaseReplaced(Entry* chain, bool index_forgot);
+  void AddKept(const Entry& entry);
+  static bool Dead(const Entry& entry) {
+    return !entry.listed && entry.pins == 0 && entry.leases == 0;
+  }
+  // Gives the extents back and deletes it. No lock held.
+  void Bury(Entry* entry);
+
+  // Constant.
+  const Parts parts_;
+  const uint32_t stripe_count_;
+  const uint32_t shift_;
+  const std::unique_ptr<Stripe[]> stripes_;
+
+  // Relaxed sums for stats and limits; l3_bytes_leaving_ orders frees before the waiter's retry.
+  std::atomic<uint64_t> dirty_bytes_ = 0;
+  std::atomic<uint64_t> kept_bytes_ = 0;
+  std::atomic<uint64_t> l2_count_ = 0;
+  std::atomic<uint64_t> l3_count_ = 0;
+  std::atomic<uint64_t> quarantined_ = 0;
+  std::atomic<uint64_t> l3_bytes_leaving_ = 0;
+};
+
+}  // namespace cairn

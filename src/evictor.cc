@@ -1,0 +1,171 @@
+#include "src/evictor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/status_macros.h"
+
+namespace cairn {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// Bounds what a wake-up lost between a try and the sleep costs.
+constexpr milliseconds kSleepMax{10};
+constexpr milliseconds kHousekeepingEvery{100};
+
+// One part in a hundred of L3, within 4 to 128 MiB, but never a quarter of a small one.
+uint64_t FreeBytesWanted(uint64_t l3_bytes_max) {
+  const uint64_t wanted =
+      std::clamp<uint64_t>(l3_bytes_max / 100, uint64_t{4} << 20, uint64_t{128} << 20);
+  return std::min(wanted, l3_bytes_max / 16);
+}
+
+}  // namespace
+
+Evictor::Evictor(Parts parts)
+    : parts_(std::move(parts)), l3_free_bytes_wanted_(FreeBytesWanted(parts_.l3->bytes_max())) {}
+
+Evictor::~Evictor() { Stop(); }
+
+void Evictor::Start() {
+  thread_ = std::jthread([this] { Run(); });
+}
+
+void Evictor::Stop() {
+  {
+    MutexLock lock(mutex_);
+    stop_ = true;
+    wake_.NotifyAll();
+    room_.NotifyAll();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+absl::StatusOr<Extent> Evictor::TryReserveL2(uint64_t bytes) {
+  while (true) {
+    absl::StatusOr<Extent> extent = parts_.l2->Reserve(bytes);
+    if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+    if (parts_.directory->EvictFromL2() == 0) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("L2 is full: no room for ", bytes, " bytes, ", parts_.l2->bytes_used(),
+                       " of ", parts_.l2->bytes_max(), " in use and pinned or not yet on L3, the longest free run has ",
+                       parts_.l2->largest_free_bytes()));
+    }
+    StatsRecorder::Add(parts_.stats->evictions_l2);
+  }
+}
+
+absl::StatusOr<Extent> Evictor::ReserveL2(uint64_t bytes, Deadline deadline) {
+  while (true) {
+    absl::StatusOr<Extent> extent = TryReserveL2(bytes);
+    if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+    if (!Wait(deadline)) return extent;
+  }
+}
+
+uint64_t Evictor::EvictL3(uint64_t bytes) {
+  uint64_t leaving = 0;
+  while (leaving < bytes) {
+    const uint64_t evicted = parts_.directory->EvictFromL3();
+    if (evicted == 0) break;
+    leaving += evicted;
+    StatsRecorder::Add(parts_.stats->evictions_l3);
+  }
+  return leaving;
+}
+
+absl::StatusOr<Extent> Evictor::ReserveL3(uint64_t bytes, Deadline deadline) {
+  while (true) {
+    absl::StatusOr<Extent> extent = parts_.l3->Reserve(bytes);
+    if (extent.ok()) {
+      if (parts_.l3->bytes_free() < l3_free_bytes_wanted_) {
+        MutexLock lock(mutex_);
+        if (!low_) wake_.NotifyAll();
+        low_ = true;
+      }
+      return extent;
+    }
+    if (!absl::IsResourceExhausted(extent.status())) return extent;
+    const uint64_t leaving = parts_.directory->l3_bytes_leaving();
+    if (leaving < bytes) EvictL3(bytes - leaving);
+    const uint64_t kept = parts_.directory->kept_bytes();
+    const bool hopeless = kept + bytes > parts_.l3->bytes_max();
+    if (hopeless || !Wait(deadline)) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("L3 is full: no room for ", bytes, " bytes, ", parts_.l3->bytes_used(),
+                       " of ", parts_.l3->bytes_max(), " in use, ", kept, " to be kept"));
+    }
+  }
+}
+
+absl::Status Evictor::ReserveBoth(Entry& entry, Deadline deadline) {
+  CAIRN_ASSIGN_OR_RETURN(entry.l3_extent, ReserveL3(entry.Record().extent_bytes(), deadline));
+  const absl::StatusOr<Extent> l2_extent = ReserveL2(entry.bytes, deadline);
+  if (!l2_extent.ok()) {
+    parts_.l3->Release(std::exchange(entry.l3_extent, {}));
+    RoomMade();
+    return l2_extent.status();
+  }
+  entry.l2_extent = *l2_extent;
+  return absl::OkStatus();
+}
+
+absl::Status Evictor::WaitForDirtyRoom(uint64_t bytes, Deadline deadline) {
+  const double dirty_max = parts_.l2_dirty_share_max * static_cast<double>(parts_.l2->bytes_max());
+  while (true) {
+    const uint64_t dirty = parts_.directory->dirty_bytes();
+    if (dirty == 0 || static_cast<double>(dirty + bytes) <= dirty_max) return absl::OkStatus();
+    if (!Wait(deadline)) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("L3 does not keep up: ", dirty, " bytes in L2 wait to be written, and ",
+                       bytes, " more would pass the limit of ", static_cast<uint64_t>(dirty_max)));
+    }
+  }
+}
+
+void Evictor::RoomMade() {
+  // Sequentially consistent with Wait's increment: either the sleeper is seen here, or its try
+  // after the increment sees the room. (What slips through costs kSleepMax.)
+  if (waiting_.load() == 0) return;
+  MutexLock lock(mutex_);
+  room_.NotifyAll();
+}
+
+bool Evictor::Wait(Deadline deadline) {
+  const Deadline now = steady_clock::now();
+  if (now >= deadline) return false;
+  waiting_.fetch_add(1);
+  {
+    MutexLock lock(mutex_);
+    if (!stop_) room_.WaitUntil(mutex_, std::min(deadline, now + kSleepMax));
+  }
+  waiting_.fetch_sub(1);
+  return true;
+}
+
+void Evictor::KeepAhead() {
+  const uint64_t free = parts_.l3->bytes_free() + parts_.directory->l3_bytes_leaving();
+  if (free < l3_free_bytes_wanted_) EvictL3(l3_free_bytes_wanted_ - free);
+}
+
+void Evictor::Run() {
+  Deadline next = steady_clock::now() + kHousekeepingEvery;
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      while (!stop_ && !low_ && wake_.WaitUntil(mutex_, next)) {
+      }
+      if (stop_) return;
+      low_ = false;
+    }
+    KeepAhead();
+    if (steady_clock::now() < next) continue;
+    parts_.housekeeping();
+    next = steady_clock::now() + kHousekeepingEvery;
+  }
+}
+
+}  // namespace cairn

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "src/base/mutex.h"
+#include "src/directory.h"
+#include "src/stats_recorder.h"
+#include "tiers/nvme_tier.h"
+#include "tiers/pinned_tier.h"
+
+namespace cairn {
+
+using Deadline = std::chrono::steady_clock::time_point;
+
+// Finds room in L2 and L3 by letting the coldest copies go, and keeps a little of L3 free ahead of
+// demand: an extent of L3 is only free once the index has forgotten who was in it, and a put
+// should not have to wait for that. Thread-safe.
+class Evictor {
+ public:
+  struct Parts {
+    Directory* directory;
+    PinnedTier* l2;
+    NvmeTier* l3;
+    StatsRecorder* stats;
+    double l2_dirty_share_max;
+    std::function<void()> housekeeping;  // Called about ten times a second.
+  };
+  explicit Evictor(Parts parts);
+  ~Evictor();
+
+  // Begins keeping L3 ahead and housekeeping.
+  void Start();
+  void Stop();
+
+  // Room in L2 now, or kResourceExhausted.
+  absl::StatusOr<Extent> TryReserveL2(uint64_t bytes);
+  // Room before the deadline, or kResourceExhausted naming the figures.
+  absl::StatusOr<Extent> ReserveL2(uint64_t bytes, Deadline deadline);
+  absl::StatusOr<Extent> ReserveL3(uint64_t bytes, Deadline deadline);
+  // Both extents of a new entry, or neither.
+  absl::Status ReserveBoth(Entry& entry, Deadline deadline);
+  // Waits until `bytes` more may be dirty in L2.
+  absl::Status WaitForDirtyRoom(uint64_t bytes, Deadline deadline);
+
+  // Something was freed, unpinned or cleaned: whoever waits tries again.
+  void RoomMade();
+
+ private:
+  // Sleeps until RoomMade, a short while, or the deadline; false when it has passed.
+  bool Wait(Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+  void KeepAhead();
+  uint64_t EvictL3(uint64_t bytes);
+
+  // Constant.
+  const Parts parts_;
+  const uint64_t l3_free_bytes_wanted_;
+
+  // Sleepers in Wait; makes RoomMade free of charge when there are none.
+  std::atomic<uint32_t> waiting_ = 0;
+
+  Mutex mutex_;
+  CondVar room_;
+  CondVar wake_;
+  bool low_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::jthread thread_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,112 @@
+// Get: in L2, pin and return. Under way, wait for it. Only on L3, find room, start the fill, wait.
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/status_macros.h"
+#include "src/base/strings.h"
+#include "src/store_impl.h"
+
+namespace cairn {
+
+absl::Status StoreImpl::NotFound(const HashedKey& key) {
+  StatsRecorder::Add(core_->stats.misses);
+  return absl::NotFoundError(absl::StrCat("no tensor ", PrintableKey(key.key)));
+}
+
+absl::Status StoreImpl::Quarantined(const HashedKey& key) const {
+  return absl::DataLossError(
+      absl::StrCat("tensor ", PrintableKey(key.key),
+                   " is quarantined: its bytes on L3 could not be read or did not match their "
+                   "checksum; put it again"));
+}
+
+void StoreImpl::CountGet(Level found_at, uint64_t bytes, Deadline start) {
+  StatsRecorder& stats = core_->stats;
+  const bool in_l2 = found_at == Level::kL2Pinned;
+  StatsRecorder::Add(in_l2 ? stats.hits_l2 : stats.hits_l3);
+  if (in_l2) StatsRecorder::Add(stats.bytes_read_l2, bytes);
+  (in_l2 ? stats.get_l2_us : stats.get_l3_us).Record(MicrosecondsSince(start));
+}
+
+absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& options) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
+  StatsRecorder::Add(core_->stats.gets);
+  return GetBefore(Hashed(key.bytes()), DeadlineAfter(options.timeout));
+}
+
+absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline deadline) {
+  const Deadline start = std::chrono::steady_clock::now();
+  FillWait wait(core_->directory.get());
+  // Each turn after the first means that the tensor was replaced or evicted between two looks.
+  while (true) {
+    FillWaiter* waiter = wait.NewWaiter();
+    const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), waiter);
+    if (lookup.found == Directory::Found::kJoined) {
+      StatsRecorder::Add(core_->stats.fills_joined);
+      break;
+    }
+    FillWait::Discard(waiter);
+    if (lookup.found == Directory::Found::kMiss) return NotFound(key);
+    if (lookup.found == Directory::Found::kQuarantined) return Quarantined(key);
+    if (lookup.found == Directory::Found::kPinned) {
+      CountGet(Level::kL2Pinned, lookup.bytes, start);
+      return core_->NewHandle(lookup.entry, Level::kL2Pinned);
+    }
+    CAIRN_ASSIGN_OR_RETURN(const Extent target, core_->evictor->ReserveL2(lookup.bytes, deadline));
+    IoBatch batch;
+    waiter = wait.NewWaiter();
+    if (BeginFill(key, target, waiter, IoPriority::kDemandRead, batch)) {
+      SubmitBatch(batch);
+      break;
+    }
+    FillWait::Discard(waiter);
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("tensor ", PrintableKey(key.key), " kept being replaced"));
+    }
+  }
+  absl::Status status;
+  Entry* entry = nullptr;
+  if (!wait.Wait(deadline, &status, &entry)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("tensor ", PrintableKey(key.key), " is still being loaded"));
+  }
+  CAIRN_RETURN_IF_ERROR(status);
+  CountGet(Level::kL3Nvme, entry->bytes, start);
+  return core_->NewHandle(entry, Level::kL3Nvme);
+}
+
+absl::Status StoreImpl::ValidateGet(TensorKey key, const GetOptions& options) const {
+  if (options.want == Level::kL1Gpu) {
+    return absl::UnimplementedError(
+        "GetOptions::want is L1: the GPU tier is not built yet; ask for kL2Pinned");
+  }
+  if (options.want == Level::kL3Nvme) {
+    return absl::InvalidArgumentError("GetOptions::want is L3: a handle is on memory");
+  }
+  return ValidateKey(key.bytes());
+}
+
+absl::Status StoreImpl::ValidateKey(std::string_view key) {
+  if (key.empty()) return absl::InvalidArgumentError("the key is empty");
+  if (key.size() <= TensorKey::kBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the key ", PrintableKey(key.substr(0, 32)),
+                                                 "... has ", key.size(), " bytes, at most ",
+                                                 TensorKey::kBytesMax, " are allowed"));
+}
+
+bool StoreImpl::BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter,
+                          IoPriority priority, IoBatch& batch) {
+  Entry* entry = core_->directory->BeginFill(key, target, waiter);
+  if (entry == nullptr) {
+    core_->l2->Release(target);
+    return false;
+  }
+  StartFill(core_->fill_context(), entry, core_->l2->Address(target), priority, batch);
+  return true;
+}
+
+}  // namespace cairn

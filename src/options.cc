@@ -1,0 +1,54 @@
+#include "cairn/options.h"
+
+#include <bit>
+
+#include "absl/strings/str_cat.h"
+
+namespace cairn {
+namespace {
+
+absl::Status Invalid(std::string_view field, uint64_t value, std::string_view rule) {
+  return absl::InvalidArgumentError(absl::StrCat("StoreOptions::", std::string(field), " is ",
+                                                 value, ": must be ", std::string(rule)));
+}
+
+}  // namespace
+
+absl::Status StoreOptions::Validate() const {
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  if (path.empty()) return absl::InvalidArgumentError("StoreOptions::path is empty");
+  if (fingerprint.size() > 255) {
+    return Invalid("fingerprint", fingerprint.size(), "at most 255 bytes long");
+  }
+  if (l1_bytes_max > 0) {
+    return absl::UnimplementedError(
+        "StoreOptions::l1_bytes_max: the GPU tier (L1) is not built yet; leave it 0");
+  }
+  if (l2_bytes_max < kL2BytesMin) {
+    return Invalid("l2_bytes_max", l2_bytes_max, absl::StrCat("at least ", kL2BytesMin));
+  }
+  if (l3_bytes_max < kL3BytesMin) {
+    return Invalid("l3_bytes_max", l3_bytes_max, absl::StrCat("at least ", kL3BytesMin));
+  }
+  if (!(l2_dirty_share_max > 0 && l2_dirty_share_max <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("StoreOptions::l2_dirty_share_max is ",
+                                                   l2_dirty_share_max, ": must be in (0, 1]"));
+  }
+  if (io_bytes_in_flight_max < kMiB) {
+    return Invalid("io_bytes_in_flight_max", io_bytes_in_flight_max, "at least 1 MiB");
+  }
+  if (io_threads < 1 || io_threads > 256) return Invalid("io_threads", io_threads, "1 to 256");
+  if (data_file_bytes != 0 && (data_file_bytes < 16 * kMiB || data_file_bytes > 1024 * kMiB ||
+                               data_file_bytes % (2 * kMiB) != 0)) {
+    return Invalid("data_file_bytes", data_file_bytes,
+                   "0, or 16 MiB to 1 GiB and a multiple of 2 MiB");
+  }
+  if (prefetch_queue_max == 0) return Invalid("prefetch_queue_max", 0, "at least 1");
+  if (async_queue_max == 0) return Invalid("async_queue_max", 0, "at least 1");
+  if (stripe_count < 2 || stripe_count > 65536 || !std::has_single_bit(stripe_count)) {
+    return Invalid("stripe_count", stripe_count, "a power of two from 2 to 65536");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace cairn

@@ -1,0 +1,194 @@
+// Put: validate, find room on L3 and in L2, copy in while summing, list, start the write to L3.
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "io/checksum.h"
+#include "io/record.h"
+#include "src/base/check.h"
+#include "src/base/status_macros.h"
+#include "src/base/strings.h"
+#include "src/store_impl.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint64_t kPadding = 4096;
+
+// Copies the pieces to `target`, sums each chunk while it is warm in the cache, and fills what is
+// left of the last block with zeros.
+std::vector<uint64_t> CopyAndSum(absl::Span<const ConstPiece> pieces, uint64_t bytes, uint64_t seed,
+                                 std::byte* target) {
+  std::vector<uint64_t> sums;
+  sums.reserve(ChecksumChunkCount(bytes));
+  size_t piece = 0;
+  uint64_t piece_offset = 0;
+  for (uint64_t start = 0; start < bytes; start += kChecksumChunkBytes) {
+    const uint64_t chunk = std::min(kChecksumChunkBytes, bytes - start);
+    for (uint64_t done = 0; done < chunk;) {
+      const uint64_t take = std::min(chunk - done, pieces[piece].size - piece_offset);
+      std::memcpy(target + start + done, pieces[piece].data + piece_offset, take);
+      done += take;
+      piece_offset += take;
+      if (piece_offset == pieces[piece].size) {
+        ++piece;
+        piece_offset = 0;
+      }
+    }
+    sums.push_back(ChunkChecksum(seed, target + start, chunk));
+  }
+  const uint64_t tail = bytes % kPadding;
+  if (tail != 0) std::memset(target + bytes, 0, kPadding - tail);
+  return sums;
+}
+
+int64_t ExpiresUnixMs(absl::Duration ttl, int64_t now_unix_ms) {
+  if (ttl == absl::InfiniteDuration()) return 0;
+  const int64_t ttl_ms = std::max<int64_t>(absl::ToInt64Milliseconds(ttl), 1);
+  return ttl_ms > INT64_MAX - now_unix_ms ? 0 : now_unix_ms + ttl_ms;
+}
+
+}  // namespace
+
+absl::Status StoreImpl::Put(TensorKey key, const TensorView& view, const PutOptions& options) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  if (!view.host()) {
+    return absl::UnimplementedError(
+        absl::StrCat("tensor ", PrintableKey(key.bytes()),
+                     " is in GPU memory: copies from there come with the GPU tier (L1), which is "
+                     "not built yet"));
+  }
+  const ConstPiece piece = {view.data, view.size};
+  return PutThroughL2({key.bytes(), view.meta, {&piece, 1}}, options);
+}
+
+absl::Status StoreImpl::ValidatePut(const PutInput& input, const PutOptions& options,
+                                    bool through_l2) const {
+  const auto invalid = [&](const auto&... what) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor ", PrintableKey(input.key), ": ", what...));
+  };
+  if (input.key.empty()) return absl::InvalidArgumentError("the key is empty");
+  if (input.key.size() > TensorKey::kBytesMax) {
+    return invalid("the key has ", input.key.size(), " bytes, at most ", TensorKey::kBytesMax,
+                   " are allowed");
+  }
+  if (const absl::Status meta = input.meta.Validate(); !meta.ok()) return invalid(meta.message());
+  if (options.ttl <= absl::ZeroDuration()) return invalid("its time to live is not positive");
+  uint64_t bytes = 0;
+  for (const ConstPiece& piece : input.pieces) {
+    if (piece.data == nullptr || piece.size == 0) return invalid("a piece of it is empty");
+    bytes += piece.size;
+  }
+  if (bytes != input.meta.byte_count()) {
+    return invalid("the view has ", bytes, " bytes and ", input.meta.ToString(), " takes ",
+                   input.meta.byte_count());
+  }
+  if (through_l2 && bytes > core_->l2->bytes_max()) {
+    return invalid("its ", bytes, " bytes are more than L2's ", core_->l2->bytes_max());
+  }
+  const uint64_t extent =
+      RecordHeaderBytes(core_->options.fingerprint.size(), input.key.size(), bytes) +
+      (bytes + kPadding - 1) / kPadding * kPadding;
+  if (extent > core_->l3->extent_bytes_max()) {
+    return invalid("its ", bytes, " bytes do not fit a data file of L3, which takes ",
+                   core_->l3->extent_bytes_max(), " with a record's header");
+  }
+  return absl::OkStatus();
+}
+
+Durability StoreImpl::Resolve(Durability durability) const {
+  if (durability != Durability::kStoreDefault) return durability;
+  return core_->options.write_policy == WritePolicy::kWriteBack ? Durability::kInMemory
+                                                                : Durability::kOnDevice;
+}
+
+std::unique_ptr<Entry> StoreImpl::NewEntry(const PutInput& input, const PutOptions& options) const {
+  auto entry = std::make_unique<Entry>();
+  entry->key = std::string(input.key);
+  entry->fingerprint_id = core_->fingerprint_id;
+  entry->hash = HashKey({entry->fingerprint_id, entry->key});
+  entry->sequence = core_->next_sequence.fetch_add(1, std::memory_order_relaxed);
+  entry->bytes = input.meta.byte_count();
+  entry->header_bytes =
+      RecordHeaderBytes(core_->options.fingerprint.size(), input.key.size(), entry->bytes);
+  entry->meta = input.meta;
+  entry->tensor_class = options.tensor_class;
+  entry->retention = options.retention;
+  entry->expires_unix_ms = ExpiresUnixMs(options.ttl, core_->NowUnixMs());
+  if (entry->expires_unix_ms != 0) core_->ttl_used.store(true, std::memory_order_relaxed);
+  entry->pins = 1;
+  entry->spilling = true;
+  entry->l3 = CopyState::kFilling;
+  return entry;
+}
+
+bool StoreImpl::KeptExisting(std::string_view key, const PutOptions& options, Deadline deadline,
+                             absl::Status* outcome) {
+  if (options.if_exists != IfExists::kKeep) return false;
+  const HashedKey hashed = Hashed(key);
+  if (!core_->directory->Contains(hashed, core_->NowUnixMs(), /*touch=*/true)) return false;
+  StatsRecorder::Add(core_->stats.puts_kept_existing);
+  const Durability durability = Resolve(options.durability);
+  *outcome = absl::OkStatus();
+  if (durability == Durability::kInMemory) return true;
+  SpillWait wait;
+  SpillWaiter* waiter = wait.NewWaiter();
+  if (core_->directory->JoinSpill(hashed, waiter, outcome)) {
+    *outcome = wait.Wait(deadline);
+  } else {
+    SpillWait::Discard(waiter);
+    // It left between the two looks: then it is to be written after all.
+    if (absl::IsNotFound(*outcome)) return false;
+  }
+  if (outcome->ok() && durability == Durability::kFlushed) *outcome = core_->FlushDevice();
+  return true;
+}
+
+absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& options) {
+  CAIRN_RETURN_IF_ERROR(ValidatePut(input, options, /*through_l2=*/true));
+  const Deadline start = std::chrono::steady_clock::now();
+  const Deadline deadline = DeadlineAfter(options.timeout);
+  StatsRecorder::Add(core_->stats.puts);
+  absl::Status outcome;
+  if (KeptExisting(input.key, options, deadline, &outcome)) return outcome;
+
+  std::unique_ptr<Entry> entry = NewEntry(input, options);
+  absl::Status room = core_->evictor->WaitForDirtyRoom(entry->bytes, deadline);
+  if (room.ok()) room = core_->evictor->ReserveBoth(*entry, deadline);
+  if (!room.ok()) {
+    StatsRecorder::Add(core_->stats.puts_refused);
+    return {room.code(), absl::StrCat("tensor ", PrintableKey(input.key), ": ", room.message())};
+  }
+  std::byte* const target = core_->l2->Address(entry->l2_extent);
+  const uint64_t seed = ChecksumSeed(entry->hash, entry->sequence);
+  std::vector<uint64_t> sums = CopyAndSum(input.pieces, entry->bytes, seed, target);
+  entry->checksum = TensorChecksum(seed, sums);
+  entry->l2 = CopyState::kResident;
+  StatsRecorder::Add(core_->stats.bytes_written_l2, entry->bytes);
+
+  const Durability durability = Resolve(options.durability);
+  SpillWait wait;
+  if (durability != Durability::kInMemory) entry->spill_waiters = wait.NewWaiter();
+  Entry* const listed = entry.get();
+  core_->directory->List(std::move(entry));
+  const ConstPiece whole = {target, listed->bytes};
+  IoBatch batch;
+  StartSpill(core_->spill_context,
+             {.entry = listed,
+              .pieces = {&whole, 1},
+              .chunk_sums = std::move(sums),
+              .flush = durability == Durability::kFlushed},
+             batch);
+  SubmitBatch(batch);
+  if (durability != Durability::kInMemory) outcome = wait.Wait(deadline);
+  core_->stats.put_us.Record(MicrosecondsSince(start));
+  return outcome;
+}
+
+}  // namespace cairn

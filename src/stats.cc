@@ -1,0 +1,131 @@
+#include "cairn/stats.h"
+
+#include <nlohmann/json.hpp>
+
+#include "io/async_io.h"
+#include "src/store_impl.h"
+
+namespace cairn {
+namespace {
+
+nlohmann::ordered_json ToJsonObject(const TierStats& tier) {
+  return {{"bytes_max", tier.bytes_max},
+          {"bytes_used", tier.bytes_used},
+          {"tensors", tier.tensors},
+          {"hits", tier.hits},
+          {"evictions", tier.evictions},
+          {"bytes_read", tier.bytes_read},
+          {"bytes_written", tier.bytes_written}};
+}
+
+nlohmann::ordered_json ToJsonObject(const LatencySummary& latency) {
+  return {{"count", latency.count},
+          {"p50_us", latency.p50_us},
+          {"p99_us", latency.p99_us},
+          {"max_us", latency.max_us}};
+}
+
+uint64_t Read(const StatsRecorder::Counter& counter) {
+  return counter.load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
+std::string StatsSnapshot::ToJson() const {
+  const nlohmann::ordered_json json = {{"l1", ToJsonObject(l1)},
+                                       {"l2", ToJsonObject(l2)},
+                                       {"l3", ToJsonObject(l3)},
+                                       {"puts", puts},
+                                       {"puts_kept_existing", puts_kept_existing},
+                                       {"puts_refused", puts_refused},
+                                       {"gets", gets},
+                                       {"misses", misses},
+                                       {"erases", erases},
+                                       {"expirations", expirations},
+                                       {"fills", fills},
+                                       {"fills_joined", fills_joined},
+                                       {"spills", spills},
+                                       {"spill_failures", spill_failures},
+                                       {"dirty_bytes", dirty_bytes},
+                                       {"prefetches", prefetches},
+                                       {"prefetches_dropped", prefetches_dropped},
+                                       {"checksum_failures", checksum_failures},
+                                       {"read_errors", read_errors},
+                                       {"write_errors", write_errors},
+                                       {"quarantined", quarantined},
+                                       {"recovered_tensors", recovered_tensors},
+                                       {"recovery_dropped", recovery_dropped},
+                                       {"device_bytes_written", device_bytes_written},
+                                       {"io_retries", io_retries},
+                                       {"index_commits", index_commits},
+                                       {"device_flushes", device_flushes},
+                                       {"get_l2_us", ToJsonObject(get_l2_us)},
+                                       {"get_l3_us", ToJsonObject(get_l3_us)},
+                                       {"put_us", ToJsonObject(put_us)},
+                                       {"io_engine", io_engine},
+                                       {"device", device},
+                                       {"l2_pages", l2_pages},
+                                       {"io_registered", io_registered},
+                                       {"io_direct", io_direct},
+                                       {"degraded", degraded}};
+  return json.dump(2, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace);
+}
+
+StatsSnapshot StoreImpl::Stats() const {
+  const CallScope scope(this);
+  const StatsRecorder& stats = core_->stats;
+  StatsSnapshot s;
+  s.puts = Read(stats.puts);
+  s.puts_kept_existing = Read(stats.puts_kept_existing);
+  s.puts_refused = Read(stats.puts_refused);
+  s.gets = Read(stats.gets);
+  s.misses = Read(stats.misses);
+  s.erases = Read(stats.erases);
+  s.expirations = Read(stats.expirations);
+  s.fills = Read(stats.fills);
+  s.fills_joined = Read(stats.fills_joined);
+  s.spills = Read(stats.spills);
+  s.spill_failures = Read(stats.spill_failures);
+  s.prefetches = Read(stats.prefetches);
+  s.prefetches_dropped = Read(stats.prefetches_dropped);
+  s.checksum_failures = Read(stats.checksum_failures);
+  s.read_errors = Read(stats.read_errors);
+  s.write_errors = Read(stats.write_errors);
+  s.get_l2_us = stats.get_l2_us.Summary();
+  s.get_l3_us = stats.get_l3_us.Summary();
+  s.put_us = stats.put_us.Summary();
+  s.dirty_bytes = core_->directory->dirty_bytes();
+  s.quarantined = core_->directory->quarantined_count();
+  s.recovered_tensors = core_->recovered_tensors;
+  s.recovery_dropped = core_->recovery_dropped;
+  s.device = core_->device->name();
+  s.l2_pages = ArenaPagesName(core_->l2->arena().pages());
+  s.l2 = {.bytes_max = core_->l2->bytes_max(),
+          .bytes_used = core_->l2->bytes_used(),
+          .tensors = core_->directory->l2_count(),
+          .hits = Read(stats.hits_l2),
+          .evictions = Read(stats.evictions_l2),
+          .bytes_read = Read(stats.bytes_read_l2),
+          .bytes_written = Read(stats.bytes_written_l2)};
+  s.l3 = {.bytes_max = core_->l3->bytes_max(),
+          .bytes_used = core_->l3->bytes_used(),
+          .tensors = core_->directory->l3_count(),
+          .hits = Read(stats.hits_l3),
+          .evictions = Read(stats.evictions_l3),
+          .bytes_read = Read(stats.bytes_read_l3),
+          .bytes_written = Read(stats.bytes_written_l3)};
+  s.degraded = core_->Degraded();
+  // What only an open store has.
+  if (!scope.status().ok()) return s;
+  const IoStats io = core_->io->stats();
+  s.device_bytes_written = io.bytes_written;
+  s.io_retries = io.retries;
+  s.index_commits = core_->index_writer->commits();
+  s.device_flushes = core_->index_writer->flushes();
+  s.io_engine = core_->io->name();
+  s.io_registered = core_->l2_registered;
+  s.io_direct = core_->files->direct();
+  return s;
+}
+
+}  // namespace cairn

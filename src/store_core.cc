@@ -1,0 +1,204 @@
+#include "src/store_core.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/check.h"
+#include "src/base/status_macros.h"
+#include "src/base/strings.h"
+
+namespace cairn {
+namespace {
+
+void LogToStandardError(std::string_view line) {
+  std::fprintf(stderr, "cairn: %.*s\n", static_cast<int>(line.size()), line.data());
+}
+
+StoreOptions WithLog(StoreOptions options) {
+  if (!options.log) options.log = LogToStandardError;
+  return options;
+}
+
+int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
+
+}  // namespace
+
+StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
+    : options(WithLog(store_options)),
+      l2_eviction(NewLruPolicy()),
+      l3_eviction(NewLruPolicy()),
+      seams_(std::move(seams)),
+      now_unix_ms_(seams_.now_unix_ms ? seams_.now_unix_ms : WallClockUnixMs) {}
+
+StoreCore::~StoreCore() {
+  if (evictor != nullptr) evictor->Stop();
+}
+
+absl::StatusOr<std::shared_ptr<StoreCore>> StoreCore::Open(const StoreOptions& options,
+                                                           StoreSeams seams) {
+  CAIRN_RETURN_IF_ERROR(options.Validate());
+  std::shared_ptr<StoreCore> core(new StoreCore(options, std::move(seams)));
+  CAIRN_RETURN_IF_ERROR(core->OpenMemory());
+  CAIRN_RETURN_IF_ERROR(core->OpenFiles());
+  CAIRN_RETURN_IF_ERROR(core->OpenIndex());
+  CAIRN_RETURN_IF_ERROR(core->Recover());
+  core->StartThreads();
+  return core;
+}
+
+void StoreCore::Log(std::string_view line) const {
+  MutexLock lock(log_mutex_);
+  options.log(line);
+}
+
+std::string StoreCore::Degraded() const {
+  const absl::Status last = spill_tracker.last_status();
+  return last.ok() ? "" : absl::StrCat("L3 writes fail: ", last.message());
+}
+
+absl::Status StoreCore::OpenFiles() {
+  CAIRN_ASSIGN_OR_RETURN(files, StoreFiles::Open({.path = options.path,
+                                                  .bytes_max = options.l3_bytes_max,
+                                                  .data_file_bytes = options.data_file_bytes}));
+  for (const std::string& problem : files->problems()) Log(problem);
+  if (!files->direct()) {
+    Log(absl::StrCat(options.path,
+                     ": the file system refuses O_DIRECT; reads and writes go "
+                     "through the page cache"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StoreCore::OpenIndex() {
+  CAIRN_ASSIGN_OR_RETURN(
+      index, OpenRocksDbIndex({.path = files->index_path(),
+                               .bytes_max = StoreFiles::IndexBytesReserved(options.l3_bytes_max)}));
+  if (seams_.wrap_index) index = seams_.wrap_index(std::move(index));
+  return SettleFingerprints();
+}
+
+absl::Status StoreCore::SettleFingerprints() {
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Fingerprint> known, index->Fingerprints());
+  for (const Fingerprint& other : known) {
+    if (other.text == options.fingerprint) continue;
+    if (options.other_fingerprint == OtherFingerprint::kShare) continue;
+    std::vector<std::string> keys;
+    CAIRN_RETURN_IF_ERROR(index->ForEach(
+        {.record =
+             [&](IndexKey key, const IndexRecord&) {
+               if (key.fingerprint_id == other.id) keys.emplace_back(key.key);
+               return keys.empty() || options.other_fingerprint == OtherFingerprint::kPurge;
+             },
+         .damaged = [](std::string_view, const absl::Status&) { return true; }}));
+    if (!keys.empty() && options.other_fingerprint == OtherFingerprint::kRefuse) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          options.path, " holds tensors of fingerprint \"", PrintableKey(other.text),
+          "\" and was opened with \"", PrintableKey(options.fingerprint),
+          "\": use another directory, or StoreOptions::other_fingerprint to share or purge"));
+    }
+    for (const std::string& key : keys) {
+      const IndexEdit edit = {.kind = IndexEdit::Kind::kDelete, .key = {other.id, key}};
+      CAIRN_RETURN_IF_ERROR(index->Commit({&edit, 1}, /*sync=*/false));
+    }
+    CAIRN_RETURN_IF_ERROR(index->DropFingerprint(other.id));
+  }
+  CAIRN_ASSIGN_OR_RETURN(fingerprint_id, index->FingerprintId(options.fingerprint));
+  return absl::OkStatus();
+}
+
+absl::Status StoreCore::OpenMemory() {
+  CAIRN_ASSIGN_OR_RETURN(device, Device::Open(options.device, /*ordinal=*/0));
+  CAIRN_ASSIGN_OR_RETURN(l2, PinnedTier::Create(options.l2_bytes_max, device.get()));
+  if (!l2->pin_status().ok()) {
+    Log(absl::StrCat("L2 is not pinned for the GPU: ", l2->pin_status().message()));
+  }
+  AsyncIo::Options io_options;
+  io_options.kind = options.io_engine;
+  io_options.bytes_in_flight_max = options.io_bytes_in_flight_max;
+  io_options.threads = options.io_threads;
+  io_options.log = [this](std::string_view line) { Log(line); };
+  CAIRN_ASSIGN_OR_RETURN(io, AsyncIo::Open(io_options));
+  if (seams_.wrap_io) io = seams_.wrap_io(std::move(io));
+  const absl::Status registered = io->RegisterMemory(l2->arena().memory());
+  l2_registered = registered.ok();
+  if (!registered.ok()) {
+    Log(absl::StrCat("L2 is not registered with the I/O engine, which costs a little CPU time: ",
+                     registered.message()));
+  }
+  return absl::OkStatus();
+}
+
+void StoreCore::StartThreads() {
+  leases = std::make_unique<LeaseTable>(directory.get());
+  loads = std::make_unique<Worker>(options.async_queue_max);
+  stores = std::make_unique<Worker>(options.async_queue_max);
+  callbacks = std::make_unique<Worker>(options.async_queue_max);
+  evictor->Start();
+}
+
+void StoreCore::Housekeep() {
+  leases->Expire(std::chrono::steady_clock::now());
+  std::string degraded = Degraded();
+  if (degraded != degraded_logged_) {
+    Log(degraded.empty() ? "L3 writes work again" : degraded);
+    degraded_logged_ = std::move(degraded);
+  }
+  if (ttl_used.load(std::memory_order_relaxed)) {
+    StatsRecorder::Add(stats.expirations, directory->RemoveExpired(expiry_stripe_++, NowUnixMs()));
+  }
+}
+
+absl::Status StoreCore::FlushDevice() {
+  for (size_t i = 0; i < files->files().size(); ++i) {
+    const int fd = files->files()[i].fd;
+    if (fd >= 0 && fdatasync(fd) != 0) {
+      return absl::UnavailableError(
+          absl::StrCat(options.path, ": flushing data file ", i,
+                       " failed: ", absl::ErrnoToStatus(errno, "fdatasync").message()));
+    }
+  }
+  return index->Sync();
+}
+
+absl::Status StoreCore::Shutdown() {
+  // What is queued runs to its end, down the tiers: calls, spills, index, device.
+  loads->Stop();
+  stores->Stop();
+  spill_tracker.WaitUpTo(UINT64_MAX);
+  // Twice: a read that did not verify is issued once more when it ends.
+  io->Drain();
+  io->Drain();
+  index_writer->Drain();
+  callbacks->Stop();
+  evictor->Stop();
+  const auto [failures, last_failure] = spill_tracker.TakeFailures();
+  absl::Status status = FlushDevice();
+  if (status.ok() && failures > 0) {
+    status = absl::UnavailableError(absl::StrCat(
+        failures, " tensors were not written to L3, the last because: ", last_failure.message()));
+  }
+  index_writer.reset();
+  index.reset();
+  io.reset();
+  files.reset();
+  return status;
+}
+
+TensorHandle StoreCore::NewHandle(Entry* entry, Level found_at) {
+  const TensorView view = {.meta = entry->meta,
+                           .data = l2->Address(entry->l2_extent),
+                           .size = entry->bytes,
+                           .kind = device->is_gpu() && l2->pin_status().ok()
+                                       ? MemoryKind::kHostPinned
+                                       : MemoryKind::kHost,
+                           .device = -1};
+  return {shared_from_this(), entry, view, found_at};
+}
+
+}  // namespace cairn

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "cairn/options.h"
+#include "cairn/store.h"
+#include "io/async_io.h"
+#include "io/index.h"
+#include "io/index_writer.h"
+#include "io/store_files.h"
+#include "src/base/mutex.h"
+#include "src/directory.h"
+#include "src/evictor.h"
+#include "src/fill.h"
+#include "src/lease_table.h"
+#include "src/spill.h"
+#include "src/spill_tracker.h"
+#include "src/stats_recorder.h"
+#include "src/tier_eviction.h"
+#include "src/worker.h"
+#include "tiers/device.h"
+#include "tiers/nvme_tier.h"
+#include "tiers/pinned_tier.h"
+
+namespace cairn {
+
+// What a test may put in the place of the outer world. Empty: the real one.
+struct StoreSeams {
+  std::function<std::unique_ptr<AsyncIo>(std::unique_ptr<AsyncIo>)> wrap_io;
+  std::function<std::unique_ptr<Index>(std::unique_ptr<Index>)> wrap_index;
+  std::function<int64_t()> now_unix_ms;
+};
+
+// The parts of an open store, in the order in which they are made; the verbs over them are
+// StoreImpl. Held in common by the store and its handles, so that pinned memory outlives Close.
+class StoreCore : public std::enable_shared_from_this<StoreCore> {
+ public:
+  static absl::StatusOr<std::shared_ptr<StoreCore>> Open(const StoreOptions& options,
+                                                         StoreSeams seams);
+  ~StoreCore();
+
+  // Ends the threads and lets go of the disk. Once.
+  absl::Status Shutdown();
+
+  void Log(std::string_view line) const;
+  int64_t NowUnixMs() const { return now_unix_ms_(); }
+  // The data files' device caches, then the index.
+  absl::Status FlushDevice();
+
+  TensorHandle NewHandle(Entry* entry, Level found_at);
+  Lease NewLease(uint64_t id) { return {shared_from_this(), id}; }
+  FillContext fill_context() { return {directory.get(), l3.get(), &stats}; }
+
+  const StoreOptions options;
+  uint32_t fingerprint_id = 0;
+  uint64_t recovered_tensors = 0;
+  uint64_t recovery_dropped = 0;
+  bool l2_registered = false;
+
+  // Empty, or what does not work now.
+  std::string Degraded() const;
+
+  StatsRecorder stats;
+  SpillTracker spill_tracker;
+  std::atomic<uint64_t> next_sequence = 1;
+  std::atomic<bool> ttl_used = false;
+
+  std::unique_ptr<Device> device;
+  std::unique_ptr<PinnedTier> l2;
+  std::unique_ptr<StoreFiles> files;
+  std::unique_ptr<AsyncIo> io;
+  std::unique_ptr<Index> index;
+  std::unique_ptr<NvmeTier> l3;
+  TierEviction l2_eviction;
+  TierEviction l3_eviction;
+  std::unique_ptr<Evictor> evictor;
+  std::unique_ptr<IndexWriter> index_writer;
+  std::unique_ptr<Directory> directory;
+  std::unique_ptr<LeaseTable> leases;
+  SpillContext spill_context = {};
+
+  // Asynchronous verbs that must wait for room, loads apart from stores so that neither holds the
+  // other up; and the host's callbacks.
+  std::unique_ptr<Worker> loads;
+  std::unique_ptr<Worker> stores;
+  std::unique_ptr<Worker> callbacks;
+
+ private:
+  StoreCore(const StoreOptions& store_options, StoreSeams seams);
+  absl::Status OpenFiles();
+  absl::Status OpenMemory();
+  absl::Status OpenIndex();
+  absl::Status SettleFingerprints();
+  absl::Status Recover();
+  void MakeDirectory();
+  void StartThreads();
+  void Housekeep();
+
+  const StoreSeams seams_;
+  const std::function<int64_t()> now_unix_ms_;
+  // Of the evictor's thread.
+  uint32_t expiry_stripe_ = 0;
+  std::string degraded_logged_;
+
+  mutable Mutex log_mutex_;
+};
+
+// For tests; Store::Open is this without seams.
+absl::StatusOr<std::unique_ptr<Store>> OpenStore(const StoreOptions& options, StoreSeams seams);
+
+}  // namespace cairn

@@ -1,0 +1,146 @@
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "cairn/store.h"
+#include "src/store_core.h"
+#include "src/waiters.h"
+
+namespace cairn {
+
+class AsyncGet;
+
+// The verbs, one file each: put.cc, get.cc, get_async.cc, get_into.cc, put_from.cc; the small ones
+// are in store.cc.
+class StoreImpl final : public Store {
+ public:
+  explicit StoreImpl(std::shared_ptr<StoreCore> core) : core_(std::move(core)) {}
+  ~StoreImpl() override;
+
+  absl::Status Close() override;
+  absl::Status Put(TensorKey key, const TensorView& view, const PutOptions& options) override;
+  absl::StatusOr<TensorHandle> Get(TensorKey key, const GetOptions& options) override;
+  absl::Status GetAsync(TensorKey key, const GetOptions& options, GetCallback done) override;
+  absl::Status GetAsync(absl::Span<const TensorKey> keys, const GetOptions& options,
+                        CompletionQueue& queue, uint64_t first_tag) override;
+  std::vector<absl::Status> PutFrom(absl::Span<const PutRequest> requests,
+                                    const PutOptions& options) override;
+  absl::Status PutFrom(absl::Span<const PutRequest> requests, const PutOptions& options,
+                       CompletionQueue& queue) override;
+  std::vector<absl::Status> GetInto(absl::Span<const GetRequest> requests,
+                                    const GetOptions& options) override;
+  absl::Status GetInto(absl::Span<const GetRequest> requests, const GetOptions& options,
+                       CompletionQueue& queue) override;
+  absl::StatusOr<LeadingHits> CountLeading(absl::Span<const TensorKey> keys,
+                                           const LeaseOptions& options) override;
+  size_t Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) override;
+  absl::Status Evict(TensorKey key, Level keep) override;
+  absl::Status Erase(TensorKey key) override;
+  absl::StatusOr<uint64_t> ErasePrefix(std::string_view key_prefix) override;
+  absl::StatusOr<uint64_t> PurgeFingerprint(std::string_view fingerprint) override;
+  absl::Status Flush() override;
+  absl::StatusOr<TensorInfo> Describe(TensorKey key) const override;
+  absl::StatusOr<ScanPage> Scan(std::string_view key_prefix, std::string_view after,
+                                size_t limit) const override;
+  StatsSnapshot Stats() const override;
+  absl::Status RegisterMemory(absl::Span<std::byte> memory) override;
+  absl::Status UnregisterMemory(absl::Span<std::byte> memory) override;
+
+ private:
+  // A call under way, which Close waits for. Not OK once the store is closed.
+  class CallScope {
+   public:
+    explicit CallScope(const StoreImpl* store);
+    ~CallScope();
+    CallScope(const CallScope&) = delete;
+    CallScope& operator=(const CallScope&) = delete;
+    const absl::Status& status() const { return status_; }
+
+   private:
+    const StoreImpl* const store_;
+    absl::Status status_;
+  };
+
+  // One tensor on its way in, its pieces in any memory of the host.
+  struct PutInput {
+    std::string_view key;
+    TensorMeta meta;
+    absl::Span<const ConstPiece> pieces;
+  };
+
+  HashedKey Hashed(std::string_view key) const { return {core_->fingerprint_id, key}; }
+  absl::Status NotFound(const HashedKey& key);
+  absl::Status Quarantined(const HashedKey& key) const;
+
+  // put.cc
+  absl::Status ValidatePut(const PutInput& input, const PutOptions& options, bool through_l2) const;
+  Durability Resolve(Durability durability) const;
+  std::unique_ptr<Entry> NewEntry(const PutInput& input, const PutOptions& options) const;
+  // True when the key is there and need not be written; then `outcome` is the put's.
+  bool KeptExisting(std::string_view key, const PutOptions& options, Deadline deadline,
+                    absl::Status* outcome);
+  absl::Status PutThroughL2(const PutInput& input, const PutOptions& options);
+
+  // put_from.cc: starts a write from the caller's memory; `waiter` hears how it ends, unless the
+  // status is not OK.
+  absl::Status StartPutFrom(const PutInput& input, const PutOptions& options, Deadline deadline,
+                            SpillWaiter* waiter, IoBatch& batch);
+
+  // get.cc
+  static absl::Status ValidateKey(std::string_view key);
+  absl::Status ValidateGet(TensorKey key, const GetOptions& options) const;
+  absl::StatusOr<TensorHandle> GetBefore(const HashedKey& key, Deadline deadline);
+  // False, and the target is free again, when the key no longer needs a fill.
+  bool BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, IoPriority priority,
+                 IoBatch& batch);
+  void CountGet(Level found_at, uint64_t bytes, Deadline start);
+
+  // get_async.cc
+  friend class AsyncGet;
+  void RunGet(AsyncGet* get, bool may_wait, IoBatch& batch);
+  void SubmitBatch(IoBatch& batch);
+
+  // get_into.cc
+  absl::Status CopyInto(const HashedKey& key, absl::Span<const Piece> pieces, Deadline deadline);
+  // Starts a transfer from L3 straight into the pieces, `done` then hears how it ends. False, and
+  // `done` untouched, when the tensor is not only on L3 or does not lie so.
+  bool StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, DirectReadDone& done,
+                    IoBatch& batch);
+
+  uint64_t RemoveAll(uint32_t fingerprint_id, std::string_view key_prefix, absl::Status* status);
+
+  const std::shared_ptr<StoreCore> core_;
+
+  // Calls under way, and whether the store takes more. Sequentially consistent: a call counts
+  // itself and then looks at closed_, Close sets closed_ and then looks at the count.
+  mutable std::atomic<uint64_t> calls_ = 0;
+  std::atomic<bool> closed_ = false;
+  std::atomic<uint64_t> async_gets_ = 0;
+  std::atomic<uint64_t> prefetches_ = 0;
+};
+
+inline uint64_t MicrosecondsSince(Deadline start) {
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                   std::chrono::steady_clock::now() - start)
+                                   .count());
+}
+
+inline Deadline DeadlineAfter(absl::Duration timeout) {
+  // A century stands for ever: adding more to the clock would overflow.
+  const absl::Duration bounded =
+      std::clamp(timeout, absl::ZeroDuration(), absl::Hours(24 * 365 * 100));
+  return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(bounded);
+}
+
+}  // namespace cairn

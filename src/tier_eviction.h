@@ -1,0 +1,57 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "src/base/mutex.h"
+#include "src/entry.h"
+#include "src/eviction_policy.h"
+
+namespace cairn {
+
+// A tier's eviction policy behind its lock, which ranks below the directory's stripes. A tracked
+// node's entry is alive: entries are forgotten, under this lock, before they die.
+class TierEviction {
+ public:
+  // Which entry to try: by value, for when Pick returns nothing protects the entry.
+  struct Candidate {
+    uint32_t fingerprint_id = 0;
+    std::string key;
+    uint64_t hash = 0;
+    uint64_t sequence = 0;
+  };
+
+  explicit TierEviction(std::unique_ptr<EvictionPolicy> policy) : policy_(std::move(policy)) {}
+
+  // A use when it is tracked already: whoever was about to evict it may have put it back.
+  void Track(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    node->tracked ? policy_->Touch(node) : policy_->Track(node);
+  }
+  void Touch(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    policy_->Touch(node);
+  }
+  void Forget(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    policy_->Forget(node);
+  }
+  std::optional<Candidate> Pick() ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    EvictionNode* node = policy_->Pick();
+    if (node == nullptr) return std::nullopt;
+    const Entry& entry = *node->entry;
+    return Candidate{entry.fingerprint_id, entry.key, entry.hash, entry.sequence};
+  }
+  uint64_t size() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return policy_->size();
+  }
+
+ private:
+  mutable Mutex mutex_;
+  const std::unique_ptr<EvictionPolicy> policy_ ABSL_PT_GUARDED_BY(mutex_);
+};
+
+}  // namespace cairn

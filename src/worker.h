@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <thread>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "src/base/mutex.h"
+
+namespace cairn {
+
+// One thread that runs tasks in order: for what must not run where it was found (a callback of the
+// host's on the engine's thread; a wait for room in an asynchronous call). Thread-safe.
+class Worker {
+ public:
+  using Task = absl::AnyInvocable<void() &&>;
+
+  explicit Worker(size_t queue_max) : queue_max_(queue_max), thread_([this] { Run(); }) {}
+  ~Worker() { Stop(); }
+
+  // False, and the task is untouched, when the queue is full or stopped.
+  bool TryPost(Task& task) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    if (stop_ || tasks_.size() >= queue_max_) return false;
+    tasks_.push_back(std::move(task));
+    work_.NotifyOne();
+    return true;
+  }
+  // For tasks whose number the caller bounds itself. After Stop: dropped.
+  void Post(Task task) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    if (stop_) return;
+    tasks_.push_back(std::move(task));
+    work_.NotifyOne();
+  }
+
+  // Runs what is queued, then ends the thread. Not from a task.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      MutexLock lock(mutex_);
+      stop_ = true;
+      work_.NotifyAll();
+    }
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_) {
+    while (true) {
+      Task task;
+      {
+        MutexLock lock(mutex_);
+        while (!stop_ && tasks_.empty()) work_.Wait(mutex_);
+        if (tasks_.empty()) return;
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
+      }
+      std::move(task)();
+    }
+  }
+
+  const size_t queue_max_;
+  Mutex mutex_;
+  CondVar work_;
+  std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::jthread thread_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,83 @@
+#include "tiers/arena.h"
+
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "src/base/strings.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+
+TEST(ArenaTest, IsAlignedRoundedAndZero) {
+  auto arena = Arena::Create(kHugePageBytes + 1);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  EXPECT_EQ((*arena)->bytes(), 2 * kHugePageBytes);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>((*arena)->base()) % kHugePageBytes, 0u);
+  EXPECT_EQ((*arena)->memory().data(), (*arena)->base());
+  EXPECT_EQ((*arena)->memory().size(), 2 * kHugePageBytes);
+  EXPECT_STRNE(ArenaPagesName((*arena)->pages()), "?");
+
+  (*arena)->base()[0] = std::byte{1};
+  (*arena)->memory().back() = std::byte{2};
+  EXPECT_EQ((*arena)->base()[kHugePageBytes], std::byte{0});
+}
+
+TEST(ArenaTest, IsReservedAndNotTouched) {
+  // More than most machines have: only the address space is taken.
+  auto arena = Arena::Create(uint64_t{1} << 40);
+  if (!arena.ok()) GTEST_SKIP() << arena.status();
+  (*arena)->memory().back() = std::byte{1};
+  EXPECT_EQ((*arena)->memory().back(), std::byte{1});
+}
+
+TEST(ArenaTest, GivesItsAddressesBack) {
+  std::byte* base = nullptr;
+  {
+    auto arena = Arena::Create(kHugePageBytes);
+    ASSERT_TRUE(arena.ok()) << arena.status();
+    base = (*arena)->base();
+  }
+  unsigned char resident = 0;
+  EXPECT_EQ(::mincore(base, 1, &resident), -1);
+}
+
+TEST(ArenaTest, SaysHowMuchWasRefused) {
+  EXPECT_EQ(Arena::Create(0).status().code(), absl::StatusCode::kInvalidArgument);
+
+  const auto too_large = Arena::Create(uint64_t{1} << 62);
+  EXPECT_EQ(too_large.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(std::string(ToStd(too_large.status().message())).find("4611686018427387904"),
+            std::string::npos)
+      << too_large.status();
+
+  // Rounding up must not wrap around to a small arena.
+  EXPECT_EQ(Arena::Create(std::numeric_limits<uint64_t>::max()).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST(ArenaTest, IsNotInheritedByAChild) {
+  auto arena = Arena::Create(kHugePageBytes);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  std::byte* const base = (*arena)->base();
+  *base = std::byte{1};
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    unsigned char resident = 0;
+    ::_exit(::mincore(base, 1, &resident) == -1 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,225 @@
+#include "io/io_queue.h"
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "io/fixed_memory.h"
+#include "io/io_drain.h"
+#include "io/io_result.h"
+#include "io/ring_slots.h"
+#include "tests/io_fixture.h"
+
+namespace cairn {
+namespace {
+
+constexpr size_t kMebibyte = size_t{1} << 20;
+
+class IoQueueTest : public ::testing::Test {
+ protected:
+  // Memory is named, never touched.
+  TestOp* Push(IoPriority priority, size_t bytes, IoOp::Kind kind = IoOp::Kind::kRead) {
+    ops_.push_back(std::make_unique<TestOp>(kind, 0, 0, absl::Span<std::byte>()));
+    TestOp* const op = ops_.back().get();
+    op->priority = priority;
+    if (bytes > 0) op->pieces.push_back({.iov_base = nullptr, .iov_len = bytes});
+    IoTransfer::Begin(*op, 0);
+    queue_.Push(op);
+    return op;
+  }
+
+  IoQueue queue_;
+  std::deque<std::unique_ptr<TestOp>> ops_;
+};
+
+TEST_F(IoQueueTest, IsEmptyAtFirst) {
+  EXPECT_TRUE(queue_.empty());
+  EXPECT_EQ(queue_.Pop(), nullptr);
+}
+
+TEST_F(IoQueueTest, GoesByPriorityThenByOrder) {
+  std::vector<IoOp*> expected;
+  for (int priority = 3; priority >= 0; --priority) {
+    IoOp* const first = Push(static_cast<IoPriority>(priority), 4096);
+    IoOp* const second = Push(static_cast<IoPriority>(priority), 4096);
+    expected.insert(expected.begin(), {first, second});
+  }
+  EXPECT_EQ(queue_.size(), 8u);
+  for (IoOp* op : expected) EXPECT_EQ(queue_.Pop(), op);
+  EXPECT_TRUE(queue_.empty());
+}
+
+TEST_F(IoQueueTest, SyncsGoWithTheWrites) {
+  IoOp* const write = Push(IoPriority::kWrite, 4096, IoOp::Kind::kWrite);
+  IoOp* const early = Push(IoPriority::kDemandRead, 0, IoOp::Kind::kSync);
+  IoOp* const late = Push(IoPriority::kBackground, 0, IoOp::Kind::kSync);
+  IoOp* const read = Push(IoPriority::kDemandRead, 4096);
+  for (IoOp* op : {read, write, early, late}) EXPECT_EQ(queue_.Pop(), op);
+}
+
+TEST_F(IoQueueTest, OneWriteGoesForEveryFourMebibytesOfReads) {
+  for (int index = 0; index < 20; ++index) Push(IoPriority::kDemandRead, kMebibyte);
+  for (int index = 0; index < 3; ++index) Push(IoPriority::kWrite, kMebibyte);
+  std::vector<int> writes_at;
+  for (int index = 0; index < 16; ++index) {
+    if (queue_.Pop()->priority == IoPriority::kWrite) writes_at.push_back(index);
+  }
+  EXPECT_EQ(writes_at, (std::vector<int>{4, 9, 14}));
+}
+
+TEST_F(IoQueueTest, SmallReadsCountForMoreThanTheirBytes) {
+  Push(IoPriority::kWrite, 4096);
+  for (int index = 0; index < 100; ++index) Push(IoPriority::kDemandRead, 4096);
+  for (int index = 0; index < 64; ++index) {
+    ASSERT_EQ(queue_.Pop()->priority, IoPriority::kDemandRead);
+  }
+  EXPECT_EQ(queue_.Pop()->priority, IoPriority::kWrite);
+}
+
+TEST_F(IoQueueTest, BytesThatPassWhileNoneWaitsDoNotCount) {
+  for (int index = 0; index < 20; ++index) Push(IoPriority::kDemandRead, kMebibyte);
+  for (int index = 0; index < 10; ++index) queue_.Pop();
+  Push(IoPriority::kWrite, kMebibyte);
+  for (int index = 0; index < 4; ++index) {
+    EXPECT_EQ(queue_.Pop()->priority, IoPriority::kDemandRead);
+  }
+  EXPECT_EQ(queue_.Pop()->priority, IoPriority::kWrite);
+}
+
+// Each priority's share of a queue in which all always have something.
+TEST_F(IoQueueTest, NoneStarvesUnderAFloodOfAll) {
+  std::array<int, kIoPriorityCount> taken = {};
+  for (size_t priority = 0; priority < kIoPriorityCount; ++priority) {
+    Push(static_cast<IoPriority>(priority), kMebibyte);
+  }
+  for (int index = 0; index < 1000; ++index) {
+    const IoPriority priority = queue_.Pop()->priority;
+    ++taken[static_cast<size_t>(priority)];
+    Push(priority, kMebibyte);
+  }
+  EXPECT_GT(taken[0], 700);
+  EXPECT_GE(taken[1], 150);
+  EXPECT_GE(taken[2], 50);
+  EXPECT_GE(taken[3], 12);
+}
+
+TEST(IoQueueListTest, AppendsAndTakesInOrder) {
+  TestOp ops[4];
+  IoQueue::List first;
+  IoQueue::List second;
+  EXPECT_EQ(first.PopFront(), nullptr);
+  first.Append(second);
+  EXPECT_TRUE(first.empty());
+  second.PushBack(&ops[0]);
+  second.PushBack(&ops[1]);
+  first.Append(second);
+  EXPECT_TRUE(second.empty());
+  second.PushBack(&ops[2]);
+  first.Append(second);
+  first.PushBack(&ops[3]);
+  for (TestOp& op : ops) EXPECT_EQ(first.PopFront(), &op);
+  EXPECT_TRUE(first.empty());
+}
+
+TEST(IoDrainTest, WaitsForWhatEnteredBeforeOnly) {
+  IoDrain drain;
+  drain.Wait();
+  const uint8_t before = drain.Enter(2);
+  std::jthread waiter([&] { drain.Wait(); });
+  // Until the waiter has closed the epoch.
+  uint8_t after = before;
+  uint64_t entered = 0;
+  while (after == before) {
+    after = drain.Enter(1);
+    if (after == before) ++entered;
+  }
+  for (uint64_t op = 0; op < 2 + entered; ++op) drain.Leave(before);
+  waiter.join();
+  drain.Leave(after);
+  drain.Wait();
+}
+
+TEST(RingSlotsTest, TellsStaleCompletionsFromThoseItWaitsFor) {
+  RingSlots slots;
+  slots.Resize(2);
+  TestOp one;
+  TestOp two;
+  const uint32_t index = slots.Take(&one, {}, 100);
+  const uint64_t name = slots.Submitted(index, 0);
+  EXPECT_FALSE(slots.Completed(name + 1).has_value());                    // Another slot.
+  EXPECT_FALSE(slots.Completed(name + (uint64_t{1} << 32)).has_value());  // To come.
+  EXPECT_FALSE(slots.Completed(~uint64_t{0}).has_value());                // No slot.
+  EXPECT_EQ(slots.Completed(name), index);
+  EXPECT_FALSE(slots.Completed(name).has_value());  // Twice.
+  const uint64_t rest = slots.Submitted(index, 1);
+  EXPECT_FALSE(slots.Completed(name).has_value());  // Of the first part.
+  EXPECT_EQ(slots.Completed(rest), index);
+  EXPECT_EQ(slots.Release(index), &one);
+  EXPECT_EQ(slots.Take(&two, {}, 100), index);
+  slots.Submitted(index, 2);
+  EXPECT_FALSE(slots.Completed(rest).has_value());  // Of the op before.
+}
+
+TEST(RingSlotsTest, BoundsBytesInFlightButTakesOneOpOfAnySize) {
+  RingSlots slots;
+  slots.Resize(3);
+  TestOp op;
+  EXPECT_TRUE(slots.MayTake(0));
+  const uint32_t large = slots.Take(&op, {}, 1000);
+  EXPECT_FALSE(slots.MayTake(1000));
+  EXPECT_TRUE(slots.MayTake(1001));
+  slots.Take(&op, {}, 1);
+  slots.Take(&op, {}, 1);
+  EXPECT_FALSE(slots.MayTake(1 << 20));  // No slot is left.
+  slots.Release(large);
+  EXPECT_TRUE(slots.MayTake(3));
+  EXPECT_FALSE(slots.all_free());
+}
+
+// Addresses are only compared.
+absl::Span<std::byte> At(uint64_t address, uint64_t size) {
+  return {reinterpret_cast<std::byte*>(address), size};
+}
+
+TEST(FixedMemoryTest, SplitsARegionIntoPartsOfOneGibibyte) {
+  constexpr uint64_t kGibibyte = FixedMemory::kPartBytesMax;
+  FixedMemory memory(4);
+  const auto parts = memory.Add(At(kGibibyte, 2 * kGibibyte + 4096));
+  ASSERT_TRUE(parts.ok()) << parts.status();
+  ASSERT_EQ(parts->size(), 3u);
+  EXPECT_EQ((*parts)[0].size, kGibibyte);
+  EXPECT_EQ((*parts)[1].size, kGibibyte);
+  EXPECT_EQ((*parts)[2].size, 4096u);
+  EXPECT_EQ(memory.Find(IovecOf(At(kGibibyte, kGibibyte))), 0);
+  EXPECT_EQ(memory.Find(IovecOf(At(2 * kGibibyte, 1))), 1);
+  EXPECT_EQ(memory.Find(IovecOf(At(3 * kGibibyte, 4096))), 2);
+  EXPECT_EQ(memory.Find(IovecOf(At(2 * kGibibyte - 1, 2))), -1);  // Across two parts.
+  EXPECT_EQ(memory.Find(IovecOf(At(3 * kGibibyte, 4097))), -1);
+  EXPECT_EQ(memory.Find(IovecOf(At(kGibibyte - 1, 1))), -1);
+  EXPECT_TRUE(memory.Remove(At(kGibibyte, kGibibyte)).empty());  // A part is no region.
+  EXPECT_EQ(memory.Remove(At(kGibibyte, 2 * kGibibyte + 4096)).size(), 3u);
+  EXPECT_EQ(memory.Find(IovecOf(At(kGibibyte, 1))), -1);
+}
+
+TEST(FixedMemoryTest, KeepsRegionsApartAndSlotsWithinTheirNumber) {
+  FixedMemory memory(2);
+  EXPECT_TRUE(absl::IsInvalidArgument(memory.Add({}).status()));
+  ASSERT_TRUE(memory.Add(At(8192, 4096)).ok());
+  for (const uint64_t address : {4097, 8191, 8192, 12287}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(memory.Add(At(address, 4096)).status())) << address;
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(memory.Add(At(4096, 16384)).status()));
+  ASSERT_TRUE(memory.Add(At(4096, 4096)).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(memory.Add(At(12288, 4096)).status()));
+  EXPECT_EQ(memory.Find(IovecOf(At(4096, 4096))), 1);
+  ASSERT_EQ(memory.Remove(At(8192, 4096)).size(), 1u);
+  const auto again = memory.Add(At(12288, 4096));
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->front().slot, 0u);
+}
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,278 @@
+// Runs the program kv-offload as a user does. KV_OFFLOAD_PATH is where the build put it.
+
+#include <signal.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/lru_simulation.h"
+#include "tests/process.h"
+#include "tools/offload/trace.h"
+#include "tools/offload/workload.h"
+
+namespace cairn {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::json;
+using Words = std::vector<std::string>;
+
+Words operator+(Words left, const Words& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+class KvOffloadTest : public ::testing::Test {
+ protected:
+  KvOffloadTest() {
+    std::string name = ::testing::TempDir() + "kv_offload_test_XXXXXX";
+    directory_ = mkdtemp(name.data());
+  }
+  ~KvOffloadTest() override { std::filesystem::remove_all(directory_); }
+
+  std::string Path(const std::string& name) const { return directory_ + "/" + name; }
+
+  // A small store, a tenth of what the workload holds, with blocks of 16 KiB.
+  Words Small() const {
+    return {"--dir", Path("store"),          "--l2", "8MiB", "--l3",
+            "64MiB", "--kv-bytes-per-token", "1024"};
+  }
+
+  Words Command(const Words& arguments) const {
+    Words command = Words{KV_OFFLOAD_PATH} + arguments;
+    if (const char* engine = getenv("CAIRN_TEST_IO_ENGINE")) {
+      command = command + Words{"--io-engine", engine};
+    }
+    return command;
+  }
+
+  ProcessEnd Run(const Words& arguments) const {
+    return Process(directory_, Command(arguments)).Wait();
+  }
+
+  // A run that must go well, and its figures.
+  Json Figures(const Words& arguments) const {
+    const ProcessEnd end = Run(arguments + Words{"--json", Path("figures.json")});
+    EXPECT_EQ(end.exit_code, 0) << end.err;
+    EXPECT_THAT(end.out, HasSubstr("mismatches: 0"));
+    return ReadFigures();
+  }
+
+  Json ReadFigures() const {
+    const Json figures = Json::parse(ReadWholeFile(Path("figures.json")), nullptr, false);
+    if (!figures.is_object()) {
+      ADD_FAILURE() << "no figures";
+      return {};
+    }
+    EXPECT_EQ(figures["mismatches"], 0);
+    EXPECT_EQ(figures["bytes_compared"], figures["bytes_restored"]);
+    EXPECT_EQ(figures["blocks_hit"].get<uint64_t>(), figures["hits_l1"].get<uint64_t>() +
+                                                         figures["hits_l2"].get<uint64_t>() +
+                                                         figures["hits_l3"].get<uint64_t>());
+    return figures;
+  }
+
+  void ExpectLru(const offload::Trace& trace, const Json& figures) const {
+    LruSimulation lru({.bytes_max = figures["config"]["l3_bytes_for_tensors"],
+                       .block_bytes = figures["config"]["block_bytes"]});
+    for (const offload::Request& request : trace.requests) lru.Replay(request.block_ids);
+    EXPECT_EQ(figures["blocks_looked_up"], lru.lookups());
+    EXPECT_NEAR(figures["hit_rate"], lru.hit_rate(), 0.02);
+  }
+
+  std::string directory_;
+};
+
+TEST_F(KvOffloadTest, RestoresWhatItStored) {
+  const Json figures = Figures(Small() + Words{"--requests", "300"});
+  EXPECT_EQ(figures["requests"], 300);
+  EXPECT_GT(figures["hits_l2"], 0);
+  EXPECT_GT(figures["hits_l3"], 0);
+  EXPECT_GT(figures["tokens_saved"], 0);
+  EXPECT_GT(figures["bytes_written_l3"], 0);
+  EXPECT_GE(figures["restore_us_p99"], figures["restore_us_p50"]);
+  EXPECT_GT(figures["restore_gbps"], 0);
+  EXPECT_GT(figures["store_gbps"], 0);
+  EXPECT_EQ(figures["warm_start_blocks"], 0);
+  EXPECT_EQ(figures["interrupted"], false);
+}
+
+TEST_F(KvOffloadTest, HitsAsAnLruOfItsSizeDoes) {
+  const Json figures = Figures(Small() + Words{"--requests", "400", "--seed", "7"});
+  ExpectLru(offload::GenerateWorkload({.seed = 7, .requests = 400, .block_tokens = 16}), figures);
+}
+
+TEST_F(KvOffloadTest, StartsWarm) {
+  const Words arguments = Small() + Words{"--requests", "100", "--json", Path("figures.json")};
+  ASSERT_EQ(Run(arguments).exit_code, 0);
+  const ProcessEnd end = Run(arguments);
+  EXPECT_EQ(end.exit_code, 0) << end.err;
+  const Json figures = ReadFigures();
+  EXPECT_GT(figures["warm_start_blocks"], 0);
+  EXPECT_THAT(end.err,
+              HasSubstr("warm start: " + figures["warm_start_blocks"].dump() + " blocks found"));
+}
+
+TEST_F(KvOffloadTest, ServesRequestsAtATime) {
+  const Json figures = Figures(Small() + Words{"--requests", "300", "--concurrency", "4"});
+  EXPECT_EQ(figures["requests"], 300);
+}
+
+TEST_F(KvOffloadTest, WritesThrough) {
+  const Json figures = Figures(Small() + Words{"--requests", "40", "--write-policy", "through"});
+  EXPECT_EQ(figures["bytes_written_l3"], 16384 * figures["puts"].get<uint64_t>());
+}
+
+TEST_F(KvOffloadTest, RefusesTheStoreOfAnotherModelByName) {
+  Figures(Small() + Words{"--requests", "5"});
+  const ProcessEnd end = Run({"--dir", Path("store"), "--l2", "8MiB", "--l3", "64MiB", "--requests",
+                              "5", "--kv-bytes-per-token", "2048"});
+  EXPECT_EQ(end.exit_code, 2);
+  EXPECT_THAT(end.err,
+              AllOf(HasSubstr("kv_bytes_per_token=1024"), HasSubstr("kv_bytes_per_token=2048")));
+}
+
+struct Mistake {
+  Words arguments;
+  std::vector<std::string> said;
+};
+
+TEST_F(KvOffloadTest, NamesWhatIsWrong) {
+  std::ofstream(Path("broken.jsonl"))
+      << R"({"timestamp": 0, "input_length": 9, "output_length": 1, "hash_ids": [1]})"
+      << "\n{\n";
+  std::ofstream(Path("empty.jsonl")) << "";
+  const std::vector<Mistake> mistakes = {
+      {{}, {"--dir is required"}},
+      {Small() + Words{"--frobnicate"}, {"--frobnicate"}},
+      {Small() + Words{"--trace", Path("none.jsonl")}, {Path("none.jsonl"), "No such file"}},
+      {Small() + Words{"--trace", Path("broken.jsonl")}, {"broken.jsonl:2: not valid JSON"}},
+      {Small() + Words{"--trace", Path("empty.jsonl")}, {"empty.jsonl", "no requests"}},
+      {Small() + Words{"--trace", ""}, {"--trace", "no file"}},
+      {{"--dir", Path("store"), "--l2", "8MiB", "--l3", "64MiB", "--model", "gpt-2"},
+       {"--model", "gpt-2", "qwen3-vl-8b"}},
+      {Small() + Words{"--model", "llama-3-8b"}, {"--kv-bytes-per-token", "--model"}},
+      {Small() + Words{"--requests", "-1"}, {"--requests", "\"-1\""}},
+      {Small() + Words{"--block-tokens", "0"}, {"--block-tokens", "\"0\""}},
+      {Small() + Words{"--block-tokens", "8192"}, {"--l2", "8 MiB"}},
+      {Small() + Words{"--speed", "fast"}, {"--speed", "fast"}},
+      {Small() + Words{"--write-policy", "never"}, {"--write-policy", "never"}},
+      {Small() + Words{"--json", Path("none/figures.json")}, {Path("none/figures.json")}},
+      {{"--dir", Path("store"), "--l2", "0", "--l3", "64MiB"}, {"--l2", "\"0\""}},
+      {{"--dir", Path("store"), "--l2", "8MiB", "--l3", "lots"}, {"--l3", "\"lots\""}},
+      {{"--dir", Path("store"), "--l2", "8MiB", "--l3", "4000TiB"}, {"disk", Path("store")}},
+      {{"--dir", Path("empty.jsonl"), "--l2", "8MiB", "--l3", "64MiB"}, {Path("empty.jsonl")}},
+      {{"--dir", Path("none/store"), "--l2", "8MiB", "--l3", "64MiB"}, {Path("none")}},
+  };
+  for (const Mistake& mistake : mistakes) {
+    const ProcessEnd end = Run(mistake.arguments);
+    EXPECT_EQ(end.exit_code, 2) << mistake.arguments.back();
+    EXPECT_EQ(std::count(end.err.begin(), end.err.end(), '\n'), 1) << end.err;
+    for (const std::string& said : mistake.said) EXPECT_THAT(end.err, HasSubstr(said));
+    EXPECT_EQ(end.out, "");
+  }
+  EXPECT_FALSE(std::filesystem::exists(Path("store")));
+}
+
+// Nine requests at once and one that is never due: where the process is does not depend on time.
+TEST_F(KvOffloadTest, ReportsWhenInterrupted) {
+  std::ofstream trace(Path("trace.jsonl"));
+  for (int i = 0; i < 10; ++i) {
+    trace << R"({"timestamp": )" << (i < 9 ? 0 : 1'000'000'000)
+          << R"(, "input_length": 1024, "output_length": 1, "hash_ids": [1, )" << i + 2 << "]}\n";
+  }
+  trace.close();
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const Words arguments = {"--dir",
+                             Path("store"),
+                             "--l2",
+                             "8MiB",
+                             "--l3",
+                             "64MiB",
+                             "--json",
+                             Path("figures.json"),
+                             "--trace",
+                             Path("trace.jsonl"),
+                             "--speed",
+                             "1",
+                             "--kv-bytes-per-token",
+                             "32"};
+    Process process(directory_, Command(arguments));
+    ASSERT_TRUE(process.WaitUntilSaid(" 9 of 10 requests"));
+    process.Signal(signal);
+    const ProcessEnd end = process.Wait();
+    EXPECT_EQ(end.exit_code, 0) << end.err;
+    EXPECT_THAT(end.err, HasSubstr("interrupted"));
+    EXPECT_THAT(end.out, AllOf(HasSubstr("9 (interrupted)"), HasSubstr("mismatches: 0")));
+    const Json figures = ReadFigures();
+    EXPECT_EQ(figures["requests"], 9);
+    EXPECT_EQ(figures["interrupted"], true);
+  }
+}
+
+TEST_F(KvOffloadTest, LosesNothingItBelievesInWhenKilled) {
+  const Words arguments = Small() + Words{"--requests", "400"};
+  for (const char* moment : {" 40 of 400", " 200 of 400", " 320 of 400"}) {
+    Process process(directory_, Command(arguments));
+    ASSERT_TRUE(process.WaitUntilSaid(moment));
+    process.Signal(SIGKILL);
+    process.Wait();
+    const Json figures = Figures(arguments);
+    EXPECT_GT(figures["warm_start_blocks"], 0);
+    EXPECT_EQ(figures["requests"], 400);
+  }
+}
+
+// What is damaged on the disk is computed anew, and neither a hit nor a mismatch.
+TEST_F(KvOffloadTest, RecomputesWhatIsDamaged) {
+  Figures(Small() + Words{"--requests", "60"});
+  for (const auto& file : std::filesystem::directory_iterator(Path("store/data"))) {
+    std::fstream data(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+    for (uint64_t offset = 10'000; offset < file.file_size(); offset += 100'000) {
+      data.seekp(static_cast<std::streamoff>(offset));
+      data.put('!');
+    }
+  }
+  const Json damaged = Figures(Small() + Words{"--requests", "60"});
+  EXPECT_GT(damaged["data_losses"], 0);
+  const Json repaired = Figures(Small() + Words{"--requests", "60"});
+  EXPECT_EQ(repaired["requests"], 60);
+}
+
+TEST_F(KvOffloadTest, ReplaysARealTrace) {
+  const char* path = getenv("CAIRN_TRACE");
+  if (path == nullptr) GTEST_SKIP() << "CAIRN_TRACE names no trace";
+  const absl::StatusOr<offload::Trace> trace = offload::ReadTrace(path, 2000);
+  ASSERT_TRUE(trace.ok()) << trace.status();
+  const Words arguments = {"--dir",
+                           Path("store"),
+                           "--l2",
+                           "64MiB",
+                           "--l3",
+                           "512MiB",
+                           "--trace",
+                           path,
+                           "--requests",
+                           "2000",
+                           "--block-tokens",
+                           "512",
+                           "--kv-bytes-per-token",
+                           "2048",
+                           "--scale",
+                           "64"};
+  const Json figures = Figures(arguments);
+  ExpectLru(*trace, figures);
+  EXPECT_GT(Figures(arguments)["warm_start_blocks"], 0);
+}
+
+}  // namespace
+}  // namespace cairn

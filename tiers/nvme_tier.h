@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "io/async_io.h"
+#include "io/store_files.h"
+#include "src/base/mutex.h"
+#include "tiers/allocator.h"
+
+namespace cairn {
+
+// L3: extents of the data files, and the requests that reach them. Extents are whole 4096-byte
+// blocks and never cross files. Thread-safe.
+class NvmeTier {
+ public:
+  // `in_use`, sorted by offset, is what the index says is taken; the rest is free, so nothing that
+  // a crash left behind takes space. Files that could not be opened are never used. `files` and
+  // `io` must outlive this.
+  static absl::StatusOr<std::unique_ptr<NvmeTier>> Create(const StoreFiles* files, AsyncIo* io,
+                                                          absl::Span<const Extent> in_use);
+
+  // kResourceExhausted when no free run is long enough now.
+  absl::StatusOr<Extent> Reserve(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Points the op at `offset` of L3.
+  void Locate(uint64_t offset, IoOp* op) const;
+  AsyncIo& io() const { return *io_; }
+
+  // Whether the range is in whole blocks inside one usable file, past its header.
+  bool Contains(Extent extent) const { return Contains(*files_, extent); }
+  static bool Contains(const StoreFiles& files, Extent extent);
+
+  // The longest extent that could ever be reserved.
+  uint64_t extent_bytes_max() const { return extent_bytes_max_; }
+  uint64_t bytes_max() const { return bytes_max_; }
+  uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t bytes_free() const { return bytes_max() - bytes_used(); }
+
+ private:
+  NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
+           std::unique_ptr<Allocator> allocator, uint64_t extent_bytes_max);
+
+  // Constant.
+  const StoreFiles* const files_;
+  AsyncIo* const io_;
+  const std::vector<int> io_files_;
+  const uint64_t extent_bytes_max_;
+  uint64_t bytes_max_ = 0;
+
+  mutable Mutex mutex_;
+  const std::unique_ptr<Allocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+};
+
+}  // namespace cairn

@@ -1,0 +1,123 @@
+// kv-offload: plays a model host over a Cairn store. It replays the requests of a trace, restores
+// what the store has of each prompt and compares every byte, computes the rest and stores it, and
+// ends with the figures. Its --help says what they mean.
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cairn/store.h"
+#include "src/base/status_macros.h"
+#include "tools/offload/block_plan.h"
+#include "tools/offload/interrupt.h"
+#include "tools/offload/options.h"
+#include "tools/offload/progress.h"
+#include "tools/offload/replay.h"
+#include "tools/offload/report.h"
+#include "tools/offload/trace.h"
+#include "tools/offload/workload.h"
+
+namespace cairn::offload {
+namespace {
+
+constexpr int kExitMismatch = 1;
+constexpr int kExitError = 2;
+
+absl::StatusOr<Trace> LoadTrace(const Options& options) {
+  if (!options.trace.empty()) return ReadTrace(options.trace, options.requests);
+  return GenerateWorkload({.seed = options.seed,
+                           .requests = options.requests,
+                           .block_tokens = options.block_tokens != 0
+                                               ? options.block_tokens
+                                               : DefaultBlockTokens(TraceFormat::kGenerated)});
+}
+
+StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Progress& progress) {
+  StoreOptions store;
+  store.path = options.dir;
+  store.fingerprint = block.fingerprint;
+  store.l2_bytes_max = options.l2_bytes;
+  store.l3_bytes_max = options.l3_bytes;
+  store.write_policy = options.write_policy;
+  store.io_engine = options.io_engine;
+  store.log = [&progress](std::string_view line) { progress.Line(line); };
+  return store;
+}
+
+void SayHowTheTraceIs(const Trace& trace, Progress& progress) {
+  if (trace.timestamps_backwards == 0) return;
+  progress.Line(absl::StrCat("note: ", trace.timestamps_backwards,
+                             " requests begin before the one in front of them; the order of the "
+                             "file is kept"));
+}
+
+// Replays and flushes. Its status is not OK when the run broke off or not all is on disk.
+absl::Status Serve(Store& store, const Trace& trace, Progress& progress, Outcome& outcome) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
+  ReplayResult result = Replay(store, trace.requests,
+                               {.block = outcome.block,
+                                .l2_bytes = outcome.options.l2_bytes,
+                                .speed = outcome.options.speed,
+                                .concurrency = outcome.options.concurrency},
+                               progress, Interrupted);
+  progress.End();
+  outcome.tally = std::move(result.tally);
+  outcome.interrupted = outcome.tally.requests < trace.requests.size() && Interrupted();
+  if (outcome.interrupted) progress.Line("interrupted: flushing");
+
+  const Clock::time_point flush_begin = Clock::now();
+  const absl::Status flushed = store.Flush();
+  const Clock::time_point end = Clock::now();
+  outcome.flush_s = std::chrono::duration<double>(end - flush_begin).count();
+  outcome.wall_s = std::chrono::duration<double>(end - begin).count();
+  outcome.stats = store.Stats();
+  CAIRN_RETURN_IF_ERROR(result.status);
+  CAIRN_RETURN_IF_ERROR(flushed);
+  return store.Close();
+}
+
+absl::Status RunAndReport(const Options& options, Outcome& outcome, const Trace& trace) {
+  Progress progress(trace.requests.size());
+  SayHowTheTraceIs(trace, progress);
+  CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store,
+                         Store::Open(StoreOptionsOf(options, outcome.block, progress)));
+  outcome.warm_start_blocks = store->Stats().recovered_tensors;
+  if (outcome.warm_start_blocks > 0) {
+    progress.Line(absl::StrCat("warm start: ", outcome.warm_start_blocks, " blocks found"));
+  }
+  CatchInterrupts();
+  const absl::Status served = Serve(*store, trace, progress, outcome);
+  std::fputs(ReportTable(outcome).c_str(), stdout);
+  std::fflush(stdout);
+  if (!options.json.empty()) {
+    const absl::Status written = WriteAtomically(options.json, ReportJson(outcome));
+    if (served.ok()) return written;
+  }
+  return served;
+}
+
+absl::StatusOr<int> Main(const Options& options) {
+  // All that the input can have wrong is said before anything is stored.
+  CAIRN_ASSIGN_OR_RETURN(const Trace trace, LoadTrace(options));
+  CAIRN_ASSIGN_OR_RETURN(const BlockPlan block, PlanBlocks(options, trace.format));
+  if (!options.json.empty()) CAIRN_RETURN_IF_ERROR(CheckWritable(options.json));
+  Outcome outcome = {.options = options, .block = block, .format = trace.format};
+  CAIRN_RETURN_IF_ERROR(RunAndReport(options, outcome, trace));
+  return outcome.tally.mismatches > 0 ? kExitMismatch : 0;
+}
+
+}  // namespace
+}  // namespace cairn::offload
+
+int main(int argc, char** argv) {
+  const cairn::offload::ParseResult parsed = cairn::offload::ParseOptions(argc, argv);
+  if (!parsed.options.has_value()) return parsed.exit_code;
+  const absl::StatusOr<int> exit_code = cairn::offload::Main(*parsed.options);
+  if (exit_code.ok()) return *exit_code;
+  std::fputs(absl::StrCat("kv-offload: ", exit_code.status().message(), "\n").c_str(), stderr);
+  return cairn::offload::kExitError;
+}

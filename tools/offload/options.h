@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "cairn/options.h"
+#include "tools/offload/model.h"
+
+namespace cairn::offload {
+
+// What the command line says, checked.
+struct Options {
+  std::string trace;         // Empty: a generated workload.
+  uint64_t requests = 0;     // At most; 0: all of the trace.
+  double speed = 0;          // Of the trace's clock; 0: as fast as it goes.
+  uint32_t concurrency = 1;  // Requests at a time.
+  std::string dir;
+  uint64_t l2_bytes = 0;
+  uint64_t l3_bytes = 0;
+  std::optional<Model> model;  // Exactly one of these two.
+  uint64_t kv_bytes_per_token = 0;
+  uint32_t block_tokens = 0;  // 0: as the trace's format has it.
+  uint64_t scale = 1;
+  IoEngineKind io_engine = IoEngineKind::kAuto;
+  WritePolicy write_policy = WritePolicy::kWriteBack;
+  double prefill_tokens_per_s = 10000;
+  uint64_t seed = 1;
+  std::string json;  // Empty: none.
+};
+
+// The options, or, without them, what the process has to exit with: 0 after --help, 2 after a
+// mistake, of which one line has then gone to standard error.
+struct ParseResult {
+  std::optional<Options> options;
+  int exit_code = 0;
+};
+ParseResult ParseOptions(int argc, const char* const* argv);
+
+// "2GiB", "16G", "1.5GiB", "512MiB", "4096": K, M, G, T with or without iB are powers of 1024,
+// with B alone powers of 1000. kInvalidArgument for anything else, and for 0.
+absl::StatusOr<uint64_t> ParseSize(std::string_view text);
+
+}  // namespace cairn::offload

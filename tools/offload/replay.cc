@@ -1,0 +1,123 @@
+#include "tools/offload/replay.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/time.h"
+#include "src/base/mutex.h"
+#include "src/base/status_macros.h"
+#include "tools/offload/worker.h"
+
+namespace cairn::offload {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Below this many bytes in flight a fast device idles between two windows.
+constexpr uint64_t kWindowBytes = uint64_t{64} << 20;
+constexpr uint64_t kWindowBlocksMin = 4;
+constexpr uint64_t kWindowBlocksMax = 1024;
+
+// What the workers share: who takes which request, and whether to go on.
+class Schedule {
+ public:
+  Schedule(absl::Span<const Request> requests, double speed, const std::function<bool()>& stop)
+      : requests_(requests), speed_(speed), stop_(stop), begin_(Clock::now()) {}
+
+  // The next request once its time has come; null when there is none or the run is to end.
+  const Request* Take() {
+    const size_t index = next_.fetch_add(1);
+    if (index >= requests_.size()) return nullptr;
+    const Request& request = requests_[index];
+    if (speed_ > 0) WaitFor(request);
+    return Ended() ? nullptr : &request;
+  }
+
+  void Fail(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    if (status_.ok()) status_ = std::move(status);
+    failed_ = true;
+  }
+
+  absl::Status status() ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return status_;
+  }
+
+ private:
+  bool Ended() const { return failed_ || stop_(); }
+
+  void WaitFor(const Request& request) const {
+    // In short sleeps, so that an interrupt is noticed.
+    constexpr std::chrono::duration<double> kNap{0.05};
+    const double due_s = (request.timestamp_s - requests_.front().timestamp_s) / speed_;
+    while (!Ended()) {
+      const std::chrono::duration<double> elapsed = Clock::now() - begin_;
+      const std::chrono::duration<double> left{due_s - elapsed.count()};
+      if (left.count() <= 0) return;
+      std::this_thread::sleep_for(std::min(left, kNap));
+    }
+  }
+
+  const absl::Span<const Request> requests_;
+  const double speed_;
+  const std::function<bool()>& stop_;
+  const Clock::time_point begin_;
+  std::atomic<size_t> next_{0};
+  std::atomic<bool> failed_{false};
+
+  Mutex mutex_;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+};
+
+void Work(Schedule& schedule, Worker& worker, Progress& progress) {
+  while (const Request* request = schedule.Take()) {
+    absl::Status served = worker.Serve(*request);
+    if (!served.ok()) return schedule.Fail(std::move(served));
+    progress.RequestDone();
+  }
+}
+
+}  // namespace
+
+std::string BlockKey(uint64_t block_id) { return absl::StrFormat("block/%016x", block_id); }
+
+size_t WindowBlocks(const ReplayOptions& options) {
+  const uint64_t pinned_max = options.l2_bytes / 4 / options.concurrency / options.block.bytes;
+  const uint64_t wanted =
+      std::clamp(kWindowBytes / options.block.bytes, kWindowBlocksMin, kWindowBlocksMax);
+  return std::max<uint64_t>(1, std::min(pinned_max, wanted));
+}
+
+ReplayResult Replay(Store& store, absl::Span<const Request> requests, const ReplayOptions& options,
+                    Progress& progress, const std::function<bool()>& stop) {
+  ReplayResult result;
+  const size_t window_blocks = WindowBlocks(options);
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (uint32_t i = 0; i < options.concurrency; ++i) {
+    auto queue = CompletionQueue::Create(window_blocks);
+    if (!queue.ok()) {
+      result.status = queue.status();
+      return result;
+    }
+    workers.push_back(
+        std::make_unique<Worker>(store, *std::move(queue), options.block, window_blocks, progress));
+  }
+  Schedule schedule(requests, options.speed, stop);
+  std::vector<std::thread> threads;
+  for (const auto& worker : workers) {
+    threads.emplace_back([&schedule, &worker, &progress] { Work(schedule, *worker, progress); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& worker : workers) result.tally.Add(worker->tally());
+  result.status = schedule.status();
+  return result;
+}
+
+}  // namespace cairn::offload
