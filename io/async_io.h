@@ -66,8 +66,8 @@ class IoOp {
  private:
   friend class IoQueue;
   friend class IoTransfer;
-  friend class UringIo;
   friend class PosixIo;
+  friend class RingIo;
 
   // The engine's own, from Submit to OnDone.
   IoOp* next_ = nullptr;
@@ -93,7 +93,7 @@ struct IoStats {
 
 // Moves bytes between memory and files, many requests at once. Thread-safe.
 //
-// UringIo: one thread owns one ring; whatever was submitted meanwhile goes to the kernel in one
+// RingIo: one thread owns one ring; whatever was submitted meanwhile goes to the kernel in one
 // system call. PosixIo: a pool of threads, for hosts where io_uring is forbidden. Both pass the
 // same contract suite (tests/async_io_contract.h).
 class AsyncIo {

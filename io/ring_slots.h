@@ -22,7 +22,7 @@ class RingSlots {
     IoFiles::File file;
     uint64_t bytes = 0;
     uint32_t generation = 0;
-    uint32_t sqe_index = 0;  // Of its request in the submission ring, which counts on and wraps.
+    uint32_t sequence = 0;   // Of its request, by Ring::Prepare.
     bool submitted = false;  // The ring has a request for it.
   };
 
@@ -61,11 +61,12 @@ class RingSlots {
   }
 
   // The name of the slot's next request.
-  uint64_t Submitted(uint32_t index, uint32_t sqe_index) {
-    Slot& slot = slots_[index];
-    slot.sqe_index = sqe_index;
-    slot.submitted = true;
-    return uint64_t{slot.generation} << 32 | index;
+  uint64_t NextName(uint32_t index) const {
+    return uint64_t{slots_[index].generation} << 32 | index;
+  }
+  void Submitted(uint32_t index, uint32_t sequence) {
+    slots_[index].sequence = sequence;
+    slots_[index].submitted = true;
   }
 
   // The slot whose request has completed; nothing for a name of no request.

@@ -178,6 +178,7 @@ class Directory {
   // Unpins what a write replaced, oldest last. Not forgotten by the index: the extents stay taken.
   void ReleaseReplaced(Entry* chain, bool index_forgot);
   void AddKept(const Entry& entry);
+  void QuarantineLocked(Entry* entry);
   static bool Dead(const Entry& entry) {
     return !entry.listed && entry.pins == 0 && entry.leases == 0;
   }

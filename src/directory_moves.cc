@@ -132,10 +132,11 @@ Entry* Directory::BeginFill(const HashedKey& key, Extent target, FillWaiter* wai
 void Directory::EndFill(Entry* entry, const absl::Status& status) {
   FillWaiter* waiters = nullptr;
   Extent unused;
+  bool dead = false;
   {
     Stripe& stripe = StripeFor(entry->hash);
     MutexLock lock(stripe.mutex);
-    CAIRN_CHECK(entry->l2 == CopyState::kFilling);
+    CAIRN_CHECK(entry->l2 == CopyState::kFilling && entry->pins > 0);
     waiters = std::exchange(entry->fill_waiters, nullptr);
     if (status.ok()) {
       entry->l2 = CopyState::kResident;
@@ -147,20 +148,28 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
     } else {
       entry->l2 = CopyState::kAbsent;
       unused = std::exchange(entry->l2_extent, {});
+      if (absl::IsDataLoss(status)) QuarantineLocked(entry);
     }
+    // With the lock still held: who is woken may find the entry unpinned by this fill.
+    --entry->pins;
+    dead = Dead(*entry);
   }
   if (unused.bytes > 0) parts_.l2->Release(unused);
-  if (absl::IsDataLoss(status)) Quarantine(entry);
   WakeFillWaiters(waiters, status, status.ok() ? entry : nullptr);
-  Unpin(entry);
+  if (dead) Bury(entry);
+  parts_.room_made();
+}
+
+void Directory::QuarantineLocked(Entry* entry) {
+  if (entry->quarantined) return;
+  entry->quarantined = true;
+  if (entry->listed) quarantined_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void Directory::Quarantine(Entry* entry) {
   Stripe& stripe = StripeFor(entry->hash);
   MutexLock lock(stripe.mutex);
-  if (entry->quarantined) return;
-  entry->quarantined = true;
-  if (entry->listed) quarantined_.fetch_add(1, std::memory_order_relaxed);
+  QuarantineLocked(entry);
 }
 
 // ---- Spill ----
@@ -194,11 +203,12 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
   SpillWaiter* waiters = nullptr;
   Entry* replaced = nullptr;
   Extent unused;
+  bool dead = false;
   Committed nobody;
   {
     Stripe& stripe = StripeFor(entry->hash);
     MutexLock lock(stripe.mutex);
-    CAIRN_CHECK(entry->spilling);
+    CAIRN_CHECK(entry->spilling && entry->pins > 0);
     entry->spilling = false;
     waiters = std::exchange(entry->spill_waiters, nullptr);
     const bool in_l2 = entry->l2 == CopyState::kResident;
@@ -236,11 +246,15 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
       Entry* chain = std::exchange(entry->replaced, nullptr);
       parts_.index_writer->Enqueue(new Removal(this, nullptr, chain, nullptr));
     }
+    // As in EndFill.
+    --entry->pins;
+    dead = Dead(*entry);
   }
   if (unused.bytes > 0) parts_.l3->Release(unused);
   if (replaced != nullptr) ReleaseReplaced(replaced, /*index_forgot=*/true);
+  if (dead) Bury(entry);
   WakeSpillWaiters(waiters, status);
-  Unpin(entry);
+  parts_.room_made();
 }
 
 bool Directory::JoinSpill(const HashedKey& key, SpillWaiter* waiter, absl::Status* outcome) {

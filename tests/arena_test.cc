@@ -39,14 +39,12 @@ TEST(ArenaTest, IsReservedAndNotTouched) {
 }
 
 TEST(ArenaTest, GivesItsAddressesBack) {
-  std::byte* base = nullptr;
-  {
-    auto arena = Arena::Create(kHugePageBytes);
-    ASSERT_TRUE(arena.ok()) << arena.status();
-    base = (*arena)->base();
+  // Together more than a process can address.
+  for (int i = 0; i < 200; ++i) {
+    auto arena = Arena::Create(uint64_t{1} << 40);
+    if (i == 0 && !arena.ok()) GTEST_SKIP() << arena.status();
+    ASSERT_TRUE(arena.ok()) << i << ": " << arena.status();
   }
-  unsigned char resident = 0;
-  EXPECT_EQ(::mincore(base, 1, &resident), -1);
 }
 
 TEST(ArenaTest, SaysHowMuchWasRefused) {
@@ -71,8 +69,10 @@ TEST(ArenaTest, IsNotInheritedByAChild) {
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
+    // Something else may lie there by now.
     unsigned char resident = 0;
-    ::_exit(::mincore(base, 1, &resident) == -1 ? 0 : 1);
+    const bool inherited = ::mincore(base, 1, &resident) == 0 && *base == std::byte{1};
+    ::_exit(inherited ? 1 : 0);
   }
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <random>
@@ -14,41 +13,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "io/async_io.h"
-#include "io/io_drain.h"
 #include "src/base/mutex.h"
+#include "tests/io_decorator.h"
 
 namespace cairn {
-
-// What both engines below hand through to the one they own.
-class IoDecorator : public AsyncIo {
- public:
-  absl::StatusOr<int> AddFile(int fd) override { return inner_->AddFile(fd); }
-  void RemoveFile(int file) override { inner_->RemoveFile(file); }
-  absl::Status RegisterMemory(absl::Span<std::byte> memory) override {
-    return inner_->RegisterMemory(memory);
-  }
-  absl::Status UnregisterMemory(absl::Span<std::byte> memory) override {
-    return inner_->UnregisterMemory(memory);
-  }
-  void Drain() override { drain_.Wait(); }
-  IoStats stats() const override { return inner_->stats(); }
-
- protected:
-  explicit IoDecorator(std::unique_ptr<AsyncIo> inner)
-      : inner_(inner.get()), owned_(std::move(inner)) {}
-
-  // Completes what the inner engine has, whose OnDone may still submit to it.
-  void EndInner() { owned_.reset(); }
-
-  AsyncIo* const inner_;
-  IoDrain drain_;
-
- private:
-  std::unique_ptr<AsyncIo> owned_;
-};
 
 // A device that fails, lies and dawdles, as a plan says.
 class FaultyIo final : public IoDecorator {
@@ -68,8 +38,8 @@ class FaultyIo final : public IoDecorator {
   struct Fault {
     Kind kind = Kind::kNone;
     uint64_t where = 0;
-    absl::Status status =
-        absl::OkStatus();  // OK with kFail and kShort: what an engine says of EIO.
+    // OK with kFail and kShort: what an engine says of EIO.
+    absl::Status status = absl::OkStatus();
     std::chrono::microseconds delay{0};
   };
   // Says what befalls an op; asked at Submit, for one op at a time, counted from 0.
@@ -161,7 +131,8 @@ class FaultyIo final : public IoDecorator {
     Victim* victim = nullptr;
     bool is_carrier = false;
     void OnDone(absl::Status status) override {
-      owner->OnPartDone(victim, is_carrier ? absl::OkStatus() : std::move(status));
+      if (is_carrier) status = absl::OkStatus();
+      owner->OnPartDone(victim, std::move(status));
     }
   };
 
@@ -249,15 +220,15 @@ class FaultyIo final : public IoDecorator {
     victim.parts.push_back(std::move(part));
   }
 
-  void OnPartDone(Victim* pointer, const absl::Status& status) {
+  void OnPartDone(Victim* pointer, absl::Status status) {
     {
       MutexLock lock(mutex_);
-      pointer->status.Update(status);
+      pointer->status.Update(std::move(status));
       if (--pointer->parts_left > 0) return;
     }
     std::unique_ptr<Victim> victim(pointer);
-    const Fault& fault = victim->fault;
-    victim->status.Update(fault.status);
+    Fault& fault = victim->fault;
+    victim->status.Update(std::move(fault.status));
     if (fault.kind == Kind::kFlipBit && victim->status.ok()) FlipBit(*victim->op, fault.where);
     fault.kind == Kind::kDelay ? Defer(std::move(victim)) : Finish(std::move(victim));
   }
@@ -319,121 +290,6 @@ class FaultyIo final : public IoDecorator {
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;  // Refuses ops.
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;   // Lets the thread go.
   std::jthread thread_;
-};
-
-// Nothing completes until the test says which.
-class ManualIo final : public IoDecorator {
- public:
-  explicit ManualIo(std::unique_ptr<AsyncIo> inner) : IoDecorator(std::move(inner)) {}
-
-  ~ManualIo() override {
-    Release();
-    EndInner();
-  }
-
-  // Ops submitted and not yet completed, in order of submission.
-  size_t pending() {
-    MutexLock lock(mutex_);
-    return waiting_.size();
-  }
-  // Until there are at least so many.
-  void WaitForPending(size_t count) {
-    MutexLock lock(mutex_);
-    while (waiting_.size() < count) changed_.Wait(mutex_);
-  }
-  const IoOp& op(size_t index) {
-    MutexLock lock(mutex_);
-    return *waiting_.at(index)->original;
-  }
-
-  // Carries the op out. Returns after its OnDone, which runs on a thread of the inner engine.
-  void Complete(size_t index) { CarryOut(Take(index)); }
-
-  // Does nothing but OnDone, on this thread.
-  void Complete(size_t index, absl::Status status) {
-    Take(index)->OnDone(std::move(status));  // Destroys itself.
-  }
-
-  // Carries out all, in order, and what OnDone submits meanwhile.
-  void CompleteAll() {
-    while (pending() > 0) Complete(0);
-  }
-
-  // From here on ops complete by themselves, those that wait first. For the end of a test: a store
-  // that closes waits for its ops.
-  void Release() {
-    std::deque<Forward*> forwards;
-    {
-      MutexLock lock(mutex_);
-      released_ = true;
-      forwards.swap(waiting_);
-    }
-    for (IoOp* op : forwards) inner_->Submit({&op, 1});
-  }
-
-  void Submit(absl::Span<IoOp* const> ops) override {
-    const uint8_t epoch = drain_.Enter(ops.size());
-    std::vector<IoOp*> released;
-    {
-      MutexLock lock(mutex_);
-      for (IoOp* op : ops) {
-        Forward* const forward = new Forward(*this, op, epoch);
-        released_ ? released.push_back(forward) : waiting_.push_back(forward);
-      }
-      changed_.NotifyAll();
-    }
-    inner_->Submit(released);
-  }
-  const char* name() const override { return "manual"; }
-
- private:
-  // Stands for an op before the inner engine; destroys itself in OnDone.
-  struct Forward final : IoOp {
-    Forward(ManualIo& manual, IoOp* op, uint8_t op_epoch)
-        : owner(manual), original(op), epoch(op_epoch) {
-      kind = op->kind;
-      priority = op->priority;
-      file = op->file;
-      offset = op->offset;
-      pieces = op->pieces;
-    }
-    void OnDone(absl::Status status) override {
-      original->OnDone(std::move(status));
-      owner.drain_.Leave(epoch);
-      if (done != nullptr) {
-        MutexLock lock(owner.mutex_);
-        *done = true;
-        owner.changed_.NotifyAll();
-      }
-      delete this;
-    }
-
-    ManualIo& owner;
-    IoOp* const original;
-    const uint8_t epoch;
-    bool* done = nullptr;  // What CarryOut waits for; guarded by mutex_.
-  };
-
-  Forward* Take(size_t index) {
-    MutexLock lock(mutex_);
-    Forward* const forward = waiting_.at(index);
-    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(index));
-    return forward;
-  }
-
-  void CarryOut(Forward* forward) {
-    bool done = false;
-    forward->done = &done;
-    IoOp* const ops[] = {forward};
-    inner_->Submit(ops);
-    MutexLock lock(mutex_);
-    while (!done) changed_.Wait(mutex_);
-  }
-
-  Mutex mutex_;
-  CondVar changed_;
-  std::deque<Forward*> waiting_ ABSL_GUARDED_BY(mutex_);
-  bool released_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace cairn

@@ -11,6 +11,7 @@
 #include "tests/async_io_concurrency_contract.h"
 #include "tests/async_io_contract.h"
 #include "tests/io_fixture.h"
+#include "tests/manual_io.h"
 
 namespace cairn {
 namespace {

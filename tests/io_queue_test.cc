@@ -148,13 +148,16 @@ TEST(RingSlotsTest, TellsStaleCompletionsFromThoseItWaitsFor) {
   TestOp one;
   TestOp two;
   const uint32_t index = slots.Take(&one, {}, 100);
-  const uint64_t name = slots.Submitted(index, 0);
+  const uint64_t name = slots.NextName(index);
+  EXPECT_FALSE(slots.Completed(name).has_value());  // Not submitted.
+  slots.Submitted(index, 0);
   EXPECT_FALSE(slots.Completed(name + 1).has_value());                    // Another slot.
   EXPECT_FALSE(slots.Completed(name + (uint64_t{1} << 32)).has_value());  // To come.
   EXPECT_FALSE(slots.Completed(~uint64_t{0}).has_value());                // No slot.
   EXPECT_EQ(slots.Completed(name), index);
   EXPECT_FALSE(slots.Completed(name).has_value());  // Twice.
-  const uint64_t rest = slots.Submitted(index, 1);
+  const uint64_t rest = slots.NextName(index);
+  slots.Submitted(index, 1);
   EXPECT_FALSE(slots.Completed(name).has_value());  // Of the first part.
   EXPECT_EQ(slots.Completed(rest), index);
   EXPECT_EQ(slots.Release(index), &one);

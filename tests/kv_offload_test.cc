@@ -1,9 +1,8 @@
 // Runs the program kv-offload as a user does. KV_OFFLOAD_PATH is where the build put it.
 
-#include <signal.h>
-#include <stdlib.h>
-
 #include <algorithm>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -68,7 +67,7 @@ class KvOffloadTest : public ::testing::Test {
   }
 
   Json ReadFigures() const {
-    const Json figures = Json::parse(ReadWholeFile(Path("figures.json")), nullptr, false);
+    Json figures = Json::parse(ReadWholeFile(Path("figures.json")), nullptr, false);
     if (!figures.is_object()) {
       ADD_FAILURE() << "no figures";
       return {};

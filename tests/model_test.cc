@@ -22,7 +22,8 @@ class ModelTest : public StoreTest {
 
   void Run(int steps, uint64_t size_max, bool may_evict) {
     const char* text = std::getenv("CAIRN_TEST_SEED");
-    const uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
+    const uint64_t seed =
+        text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
     SCOPED_TRACE("CAIRN_TEST_SEED=" + std::to_string(seed));
     std::printf("CAIRN_TEST_SEED=%lu\n", static_cast<unsigned long>(seed));
     random_.seed(seed);

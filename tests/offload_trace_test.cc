@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/lru_simulation.h"
@@ -106,7 +107,7 @@ struct Malformation {
 void ExpectRefused(const std::string& line, const std::vector<Malformation>& malformations) {
   for (const Malformation& malformation : malformations) {
     const std::string broken = With(line, malformation.part, malformation.replacement);
-    const TraceFile file(line + "\n" + line + "\n" + broken + "\n");
+    const TraceFile file(absl::StrCat(line, "\n", line, "\n", broken, "\n"));
     const absl::Status status = ReadTrace(file.path(), 0).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << broken;
     EXPECT_EQ(std::string(status.message()), file.path() + ":3: " + malformation.what);

@@ -1,11 +1,11 @@
 #include "tests/process.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -33,6 +33,7 @@ int OpenOutput(const std::string& path) {
 Process::Process(const std::string& directory, const std::vector<std::string>& command)
     : out_path_(directory + "/process.out"), err_path_(directory + "/process.err") {
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   const int out_fd = OpenOutput(out_path_);

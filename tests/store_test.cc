@@ -32,9 +32,17 @@ TEST_F(StoreTest, PutThenGetFromL2) {
 
 TEST_F(StoreTest, SizesAroundBlocksAndChunksComeBackFromL3) {
   Open();
-  const std::vector<uint64_t> sizes = {1,           7,           4095,         4096,
-                                       4097,        kMiB - 1,    kMiB,         kMiB + 1,
-                                       2 * kMiB - 4096, 2 * kMiB + 512, 3 * kMiB + 17};
+  const std::vector<uint64_t> sizes = {1,
+                                       7,
+                                       4095,
+                                       4096,
+                                       4097,
+                                       kMiB - 1,
+                                       kMiB,
+                                       kMiB + 1,
+                                       2 * kMiB - 4096,
+                                       2 * kMiB + 512,
+                                       3 * kMiB + 17};
   for (const uint64_t size : sizes) {
     ASSERT_TRUE(Put("size" + std::to_string(size), size).ok()) << size;
   }
@@ -160,8 +168,7 @@ TEST_F(StoreTest, KeepExistingDoesNotWrite) {
   ASSERT_TRUE(Put("k", 1000, 1).ok());
   for (const Durability durability :
        {Durability::kInMemory, Durability::kOnDevice, Durability::kFlushed}) {
-    ASSERT_TRUE(
-        Put("k", 2000, 2, {.durability = durability, .if_exists = IfExists::kKeep}).ok());
+    ASSERT_TRUE(Put("k", 2000, 2, {.durability = durability, .if_exists = IfExists::kKeep}).ok());
   }
   Expect("k", 1000, 1);
   EXPECT_EQ(store_->Stats().puts_kept_existing, 3u);

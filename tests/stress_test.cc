@@ -59,8 +59,8 @@ class StressTest : public StoreTest {
           NameOf(key), {.meta = meta, .data = buffer.data(), .size = meta.byte_count()}, options);
     } else {
       const ConstPiece piece = {buffer.data(), meta.byte_count()};
-      status = store_->PutFrom({{.key = NameOf(key), .meta = meta, .pieces = {&piece, 1}}},
-                               options)[0];
+      status =
+          store_->PutFrom({{.key = NameOf(key), .meta = meta, .pieces = {&piece, 1}}}, options)[0];
     }
     ASSERT_TRUE(status.ok()) << status;
     keys_[key].completed.store(version);
@@ -135,10 +135,10 @@ TEST_F(StressTest, AsynchronousCallsAllEnd) {
     FillContent(buffer.data(), key, 2);
     keys_[key].started = 2;
     const TensorMeta meta = TensorMeta::Bytes(SizeOf(key, 2));
-    ASSERT_TRUE(store_
-                    ->Put(NameOf(key),
-                          {.meta = meta, .data = buffer.data(), .size = meta.byte_count()}, {})
-                    .ok());
+    ASSERT_TRUE(
+        store_
+            ->Put(NameOf(key), {.meta = meta, .data = buffer.data(), .size = meta.byte_count()}, {})
+            .ok());
   }
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {

@@ -90,11 +90,11 @@ absl::Status RunAndReport(const Options& options, Outcome& outcome, const Trace&
     progress.Line(absl::StrCat("warm start: ", outcome.warm_start_blocks, " blocks found"));
   }
   CatchInterrupts();
-  const absl::Status served = Serve(*store, trace, progress, outcome);
+  absl::Status served = Serve(*store, trace, progress, outcome);
   std::fputs(ReportTable(outcome).c_str(), stdout);
   std::fflush(stdout);
   if (!options.json.empty()) {
-    const absl::Status written = WriteAtomically(options.json, ReportJson(outcome));
+    absl::Status written = WriteAtomically(options.json, ReportJson(outcome));
     if (served.ok()) return written;
   }
   return served;

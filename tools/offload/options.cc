@@ -107,7 +107,7 @@ void Declare(CLI::App& app, Arguments& arguments) {
   app.footer(kFooter);
 }
 
-absl::Status Mistake(const char* option, std::string what) {
+absl::Status Mistake(const char* option, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(option, ": ", what));
 }
 

@@ -111,6 +111,7 @@ ReplayResult Replay(Store& store, absl::Span<const Request> requests, const Repl
   }
   Schedule schedule(requests, options.speed, stop);
   std::vector<std::thread> threads;
+  threads.reserve(workers.size());
   for (const auto& worker : workers) {
     threads.emplace_back([&schedule, &worker, &progress] { Work(schedule, *worker, progress); });
   }

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-absl::Status Malformed(std::string what) { return absl::InvalidArgumentError(std::move(what)); }
+absl::Status Malformed(const std::string& what) { return absl::InvalidArgumentError(what); }
 
 absl::StatusOr<const Json*> Field(const Json& object, const char* name) {
   const auto field = object.find(name);

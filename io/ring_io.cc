@@ -1,0 +1,303 @@
+#include "io/ring_io.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "io/io_refusal.h"
+#include "io/start_thread.h"
+#include "src/base/check.h"
+#include "src/base/strings.h"
+
+namespace cairn {
+
+absl::StatusOr<std::unique_ptr<AsyncIo>> RingIo::Open(const Options& options,
+                                                      std::unique_ptr<Ring> ring) {
+  std::unique_ptr<RingIo> io(new RingIo(options, std::move(ring)));
+  if (absl::Status status = io->Start(); !status.ok()) return status;
+  return io;
+}
+
+RingIo::RingIo(const Options& options, std::unique_ptr<Ring> ring)
+    : options_(options),
+      ring_(std::move(ring)),
+      files_(options.files_max),
+      fixed_memory_(options.memory_regions_max) {}
+
+absl::Status RingIo::Start() {
+  if (absl::Status status = inbox_.Open(); !status.ok()) return status;
+  absl::Status status = StartThread(thread_, "cairn-uring", [this] { Run(); });
+  if (!status.ok()) return status;
+  MutexLock lock(mutex_);
+  while (!started_.has_value()) has_started_.Wait(mutex_);
+  return std::move(*started_);
+}
+
+RingIo::~RingIo() {
+  if (!thread_.joinable()) return;
+  inbox_.Close();
+  thread_.join();
+}
+
+// ------------------------------------------------------------------------------ From any thread.
+
+void RingIo::Submit(absl::Span<IoOp* const> ops) {
+  const uint8_t epoch = drain_.Enter(ops.size());
+  for (IoOp* op : ops) IoTransfer::Begin(*op, epoch);
+  inbox_.Submit(ops);
+}
+
+void RingIo::RunOnRing(absl::FunctionRef<void()> work) {
+  // An OnDone may add files and memory too.
+  std::this_thread::get_id() == thread_.get_id() ? work() : inbox_.Run(work);
+}
+
+absl::StatusOr<int> RingIo::AddFile(int fd) {
+  absl::StatusOr<int> file = absl::UnknownError("not run");
+  RunOnRing([&] { file = AddFileToRing(fd); });
+  return file;
+}
+
+void RingIo::RemoveFile(int file) {
+  RunOnRing([&] {
+    files_.Remove(file);
+    const bool is_fixed = file_is_fixed_[static_cast<size_t>(file)];
+    if (is_fixed) ring_->SetFile(static_cast<uint32_t>(file), -1);
+  });
+}
+
+absl::Status RingIo::RegisterMemory(absl::Span<std::byte> memory) {
+  absl::Status status;
+  RunOnRing([&] { status = RegisterParts(memory); });
+  return status;
+}
+
+absl::Status RingIo::UnregisterMemory(absl::Span<std::byte> memory) {
+  absl::Status status;
+  RunOnRing([&] { status = UnregisterParts(memory); });
+  return status;
+}
+
+// ----------------------------------------------------------------------------- The ring's thread.
+
+void RingIo::Run() {
+  absl::Status status = OpenRing();
+  const bool is_open = status.ok();
+  {
+    MutexLock lock(mutex_);
+    started_ = std::move(status);
+    has_started_.NotifyAll();
+  }
+  if (!is_open) return;
+  Loop();
+  ring_->Close();
+}
+
+absl::Status RingIo::OpenRing() {
+  if (absl::Status status = ring_->Open(options_.depth_max, inbox_.wake_fd()); !status.ok()) {
+    return status;
+  }
+  slots_.Resize(ring_->depth());
+  int result = ring_->MakeFileTable(options_.files_max);
+  has_file_table_ = result == 0;
+  if (!has_file_table_) {
+    Log(absl::StrCat("io_uring without registered files, at some more CPU per request: ",
+                     ErrnoText(-result)));
+  }
+  if (options_.memory_regions_max == 0) return absl::OkStatus();
+  result = ring_->MakeBufferTable(options_.memory_regions_max);
+  has_buffer_table_ = result == 0;
+  if (!has_buffer_table_) {
+    Log(absl::StrCat("io_uring without fixed buffers, at some more CPU per byte: ",
+                     ErrnoText(-result)));
+  }
+  return absl::OkStatus();
+}
+
+void RingIo::Loop() {
+  while (true) {
+    RingInbox::Mail mail = inbox_.Take();
+    closing_ = mail.closing;
+    while (IoOp* op = mail.ops.PopFront()) queue_.Push(op);
+    if (Finished()) return;
+    Fill();
+    Enter();
+    RunDone();  // Only now: the device has its next requests.
+    Reap();
+  }
+}
+
+bool RingIo::Finished() const {
+  return closing_ && queue_.empty() && done_.empty() && slots_.all_free();
+}
+
+void RingIo::Fill() {
+  if (!wake_armed_ && broken_.ok()) wake_armed_ = ring_->PrepareWake();
+  const int64_t now_us = retries_.empty() ? 0 : SteadyNowUs();
+  std::erase_if(retries_, [&](const Retry& retry) {
+    if (retry.due_us > now_us) return false;
+    continued_.push_back(retry.slot);
+    return true;
+  });
+  while (!continued_.empty() && Prepare(continued_.front())) continued_.pop_front();
+  while (!queue_.empty() && slots_.MayTake(options_.bytes_in_flight_max) && ring_->has_room()) {
+    StartOp(queue_.Pop());
+  }
+}
+
+void RingIo::StartOp(IoOp* op) {
+  const IoFiles::File* file = files_.Find(op->file);
+  absl::Status status = broken_.ok() ? IoTransfer::Check(*op, file) : Broken();
+  if (!status.ok()) {
+    done_.push_back({op, std::move(status)});
+    return;
+  }
+  CAIRN_CHECK(Prepare(slots_.Take(op, *file, op->bytes_total_)));
+}
+
+// False when the submission ring is full.
+bool RingIo::Prepare(uint32_t index) {
+  const RingSlots::Slot& slot = slots_[index];
+  const IoOp& op = *slot.op;
+  const absl::Span<const iovec> rest = IoTransfer::Rest(op);
+  const bool is_fixed_file = file_is_fixed_[static_cast<size_t>(op.file)];
+  const std::optional<uint32_t> sequence = ring_->Prepare(
+      {.kind = op.kind,
+       .fd = is_fixed_file ? op.file : slot.file.fd,
+       .is_fixed_file = is_fixed_file,
+       .fixed_buffer = has_buffer_table_ && rest.size() == 1 ? fixed_memory_.Find(rest[0]) : -1,
+       .offset = IoTransfer::RestOffset(op),
+       .pieces = rest,
+       .name = slots_.NextName(index)});
+  if (!sequence.has_value()) return false;
+  slots_.Submitted(index, *sequence);
+  return true;
+}
+
+void RingIo::Enter() {
+  if (!broken_.ok()) return WaitBroken();
+  const bool may_wait = done_.empty() && continued_.empty() && inbox_.MaySleep(queue_.empty());
+  const int result = may_wait ? ring_->SubmitAndWait(WaitUs()) : ring_->Submit();
+  if (result >= 0 || result == -EINTR) return;
+  if (result != -EAGAIN && result != -EBUSY && result != -ENOMEM) return Break(-result);
+  // The kernel wants its completions reaped first, or memory, which takes others a moment.
+  ring_->Reap(completions_);
+  if (completions_.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+// Until the next retry is due; negative: for ever.
+int64_t RingIo::WaitUs() const {
+  if (retries_.empty()) return -1;
+  int64_t due_us = retries_[0].due_us;
+  for (const Retry& retry : retries_) due_us = std::min(due_us, retry.due_us);
+  return std::max<int64_t>(due_us - SteadyNowUs(), 0);
+}
+
+void RingIo::RunDone() {
+  running_.swap(done_);  // OnDone may submit, which never touches done_.
+  for (Done& done : running_) {
+    const uint8_t epoch = done.op->epoch_;
+    done.op->OnDone(std::move(done.status));  // May destroy the op.
+    drain_.Leave(epoch);
+  }
+  running_.clear();
+}
+
+void RingIo::Reap() {
+  ring_->Reap(completions_);
+  for (const Ring::Completion& completion : completions_) OnCompletion(completion);
+  completions_.clear();
+}
+
+void RingIo::OnCompletion(const Ring::Completion& completion) {
+  if (completion.name == Ring::kWakeName) {
+    inbox_.ClearWake();
+    wake_armed_ = false;
+    return;
+  }
+  const std::optional<uint32_t> completed = slots_.Completed(completion.name);
+  if (!completed.has_value()) return counters_.CountUnknown();
+  const uint32_t index = *completed;
+  const RingSlots::Slot& slot = slots_[index];
+  const int64_t now_us = completion.result < 0 ? SteadyNowUs() : 0;
+  IoTransfer::Verdict verdict = IoTransfer::Apply(*slot.op, slot.file, completion.result, now_us);
+  if (verdict.next == IoTransfer::Next::kDone) return Finish(index, std::move(verdict.status));
+  if (!broken_.ok()) return Finish(index, Broken());
+  counters_.CountRetry();
+  if (verdict.next == IoTransfer::Next::kContinue) {
+    continued_.push_back(index);
+  } else {
+    retries_.push_back({.due_us = now_us + verdict.delay_us, .slot = index});
+  }
+}
+
+void RingIo::Finish(uint32_t index, absl::Status status) {
+  IoOp* const op = slots_.Release(index);
+  if (status.ok()) counters_.CountDone(op->kind, op->bytes_total_);
+  done_.push_back({op, std::move(status)});
+}
+
+// The kernel takes requests no longer, as under a seccomp filter installed after Open. What it has
+// not taken fails, now and from here on; what it has is waited for, since it owns that memory.
+void RingIo::Break(int error) {
+  broken_ = UringRefused("io_uring_enter", error);
+  Log(absl::StrCat("io_uring stopped working; every I/O fails from here on: ", broken_.message()));
+  const uint32_t taken = ring_->taken();
+  for (uint32_t index = 0; index < slots_.size(); ++index) {
+    const RingSlots::Slot& slot = slots_[index];
+    if (slot.op == nullptr) continue;
+    // Sequence numbers wrap: what counts is their distance.
+    if (slot.submitted && static_cast<int32_t>(slot.sequence - taken) < 0) continue;
+    slots_.Retract(index);
+    Finish(index, Broken());
+  }
+  continued_.clear();
+  retries_.clear();
+}
+
+// Without io_uring_enter: completions may still appear in the shared memory.
+void RingIo::WaitBroken() {
+  if (!done_.empty() || !inbox_.MaySleep(queue_.empty())) return;
+  pollfd wake = {.fd = inbox_.wake_fd(), .events = POLLIN, .revents = 0};
+  poll(&wake, 1, 10);
+  inbox_.ClearWake();
+}
+
+absl::StatusOr<int> RingIo::AddFileToRing(int fd) {
+  const absl::StatusOr<int> file = files_.Add(fd);
+  if (!file.ok()) return file;
+  const size_t id = static_cast<size_t>(*file);
+  if (file_is_fixed_.size() <= id) file_is_fixed_.resize(id + 1);
+  file_is_fixed_[id] = has_file_table_ && ring_->SetFile(static_cast<uint32_t>(id), fd) == 0;
+  return file;
+}
+
+absl::Status RingIo::RegisterParts(absl::Span<std::byte> memory) {
+  if (!has_buffer_table_) return absl::OkStatus();
+  const absl::StatusOr<std::vector<FixedMemory::Part>> parts = fixed_memory_.Add(memory);
+  if (!parts.ok()) return parts.status();
+  for (const FixedMemory::Part& part : *parts) {
+    const int result = ring_->SetBuffer(part.slot, {.iov_base = part.begin, .iov_len = part.size});
+    if (result == 0) continue;
+    UnregisterParts(memory).IgnoreError();
+    const std::string message = absl::StrCat("io_uring cannot pin ", FormatBytes(memory.size()),
+                                             " of memory: ", ErrnoText(-result));
+    if (result != -ENOMEM) return absl::UnavailableError(message);
+    return absl::UnavailableError(absl::StrCat(message, ": ", MemlockAdvice()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RingIo::UnregisterParts(absl::Span<std::byte> memory) {
+  if (!has_buffer_table_) return absl::OkStatus();
+  const std::vector<FixedMemory::Part> parts = fixed_memory_.Remove(memory);
+  if (parts.empty()) return absl::NotFoundError("UnregisterMemory: not a registered region");
+  for (const FixedMemory::Part& part : parts) ring_->SetBuffer(part.slot, {});
+  return absl::OkStatus();
+}
+
+}  // namespace cairn

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "io/async_io.h"
+#include "io/fixed_memory.h"
+#include "io/io_drain.h"
+#include "io/io_files.h"
+#include "io/io_queue.h"
+#include "io/io_result.h"
+#include "io/ring.h"
+#include "io/ring_inbox.h"
+#include "io/ring_slots.h"
+#include "src/base/mutex.h"
+
+namespace cairn {
+
+// The engine over a Ring. One thread owns the ring and does everything with it: only so may it be
+// made with SINGLE_ISSUER and DEFER_TASKRUN, the kernel's fastest mode. Others leave ops and
+// commands in an inbox, and wake the thread through an eventfd where it may be asleep.
+//
+// An op has a slot from the moment it is in flight until its last completion; only then does it
+// go to OnDone. ThreadSanitizer does not see the kernel touch the op's memory, nor need it: the
+// thread that submits is the one that reaps, and the inbox's mutex orders it after the submitter.
+class RingIo final : public AsyncIo {
+ public:
+  // The ring is not open yet. kUnavailable: it could not be opened.
+  static absl::StatusOr<std::unique_ptr<AsyncIo>> Open(const Options& options,
+                                                       std::unique_ptr<Ring> ring);
+  ~RingIo() override;
+
+  absl::StatusOr<int> AddFile(int fd) override;
+  void RemoveFile(int file) override;
+  absl::Status RegisterMemory(absl::Span<std::byte> memory) override;
+  absl::Status UnregisterMemory(absl::Span<std::byte> memory) override;
+  void Submit(absl::Span<IoOp* const> ops) override;
+  void Drain() override { drain_.Wait(); }
+  IoStats stats() const override { return counters_.Read(); }
+  const char* name() const override { return "uring"; }
+
+ private:
+  struct Done {
+    IoOp* op;
+    absl::Status status;
+  };
+  struct Retry {
+    int64_t due_us;
+    uint32_t slot;
+  };
+
+  RingIo(const Options& options, std::unique_ptr<Ring> ring);
+  absl::Status Start();
+  void RunOnRing(absl::FunctionRef<void()> work);
+
+  // The ring's thread only.
+  void Run();
+  absl::Status OpenRing();
+  void Loop();
+  bool Finished() const;
+  void Fill();
+  void StartOp(IoOp* op);
+  bool Prepare(uint32_t index);
+  void Enter();
+  int64_t WaitUs() const;
+  void RunDone();
+  void Reap();
+  void OnCompletion(const Ring::Completion& completion);
+  void Finish(uint32_t index, absl::Status status);
+  void Break(int error);
+  // One for each op, which may end its life on any thread: copies share a count of references
+  // that ThreadSanitizer, in an Abseil not built for it, does not see.
+  absl::Status Broken() const { return absl::Status(broken_.code(), broken_.message()); }
+  void WaitBroken();
+  absl::StatusOr<int> AddFileToRing(int fd);
+  absl::Status RegisterParts(absl::Span<std::byte> memory);
+  absl::Status UnregisterParts(absl::Span<std::byte> memory);
+  void Log(const std::string& line) const {
+    if (options_.log) options_.log(line);
+  }
+
+  const Options options_;
+  IoCounters counters_;
+  IoDrain drain_;
+  RingInbox inbox_;
+
+  Mutex mutex_;
+  CondVar has_started_;
+  std::optional<absl::Status> started_ ABSL_GUARDED_BY(mutex_);
+
+  // The ring's thread only.
+  const std::unique_ptr<Ring> ring_;
+  bool has_file_table_ = false;
+  bool has_buffer_table_ = false;
+  IoFiles files_;
+  std::vector<bool> file_is_fixed_;  // By id.
+  FixedMemory fixed_memory_;
+  IoQueue queue_;
+  RingSlots slots_;
+  std::deque<uint32_t> continued_;  // Slots whose rest is to be submitted at once,
+  std::vector<Retry> retries_;      // and when due.
+  std::vector<Ring::Completion> completions_;
+  std::vector<Done> done_;
+  std::vector<Done> running_;  // The ones of done_ whose OnDone runs; kept for its capacity.
+  bool wake_armed_ = false;
+  bool closing_ = false;
+  absl::Status broken_;  // Not OK: the ring takes no more requests.
+
+  std::jthread thread_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "tools/inspect/options.h"
+#include "tools/inspect/output.h"
+#include "tools/inspect/store_view.h"
+
+namespace cairn::inspect {
+
+// Each prints what it finds and returns the exit status; a status that is not OK means that it
+// could not read.
+absl::StatusOr<int> Summarize(const StoreView& view, const Options& options, Output& output);
+absl::StatusOr<int> ListKeys(const StoreView& view, const Options& options, Output& output);
+absl::StatusOr<int> ShowTensor(const StoreView& view, const Options& options, Output& output);
+absl::StatusOr<int> Verify(const StoreView& view, const Options& options, Output& output);
+
+}  // namespace cairn::inspect

@@ -1,0 +1,143 @@
+#include "tools/inspect/tensor_check.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "io/checksum.h"
+#include "src/base/strings.h"
+
+namespace cairn::inspect {
+namespace {
+
+static_assert(ReadBuffer::kBytes % kChecksumChunkBytes == 0);
+
+bool SameRecord(const IndexRecord& a, const IndexRecord& b) {
+  return a.sequence == b.sequence && a.offset == b.offset && a.header_bytes == b.header_bytes &&
+         a.payload_bytes == b.payload_bytes && a.checksum == b.checksum && a.meta == b.meta &&
+         a.tensor_class == b.tensor_class && a.retention == b.retention &&
+         a.expires_unix_ms == b.expires_unix_ms;
+}
+
+uint64_t RoundUp(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
+
+}  // namespace
+
+std::string ExtentProblem(const StoreFiles& files, const IndexRecord& record) {
+  const uint64_t number = record.offset / files.data_file_bytes();
+  const uint64_t in_file = record.offset % files.data_file_bytes();
+  if (number >= files.files().size()) return absl::StrCat("in data file ", number, ", of none");
+  const StoreFiles::File& file = files.files()[number];
+  if (file.fd < 0) return absl::StrCat("in data file ", number, ", which is lost");
+  if (in_file == 0) return "in the header of a data file";
+  if (in_file > file.bytes || record.extent_bytes() > file.bytes - in_file) {
+    return absl::StrCat("past the end of data file ", number);
+  }
+  return "";
+}
+
+TensorCheck::Result TensorCheck::Check(const StoreView::Entry& entry) {
+  Result result;
+  const IndexRecord& record = entry.record;
+  const std::string* const fingerprint = view_->FingerprintText(entry.fingerprint_id);
+  if (fingerprint == nullptr) {
+    result.damage.push_back(
+        {.what = "index",
+         .detail = absl::StrCat("fingerprint ", entry.fingerprint_id, " is not in the index"),
+         .offset = record.offset});
+  }
+  const std::string problem = ExtentProblem(view_->files(), record);
+  if (!problem.empty()) {
+    result.header = "unreadable";
+    result.damage.push_back({.what = "file", .detail = problem, .offset = record.offset});
+    return result;
+  }
+
+  const absl::StatusOr<RecordHeader> header = ReadHeader(entry);
+  result.header = header.ok() ? "ok" : std::string(header.status().message());
+  const uint64_t seed = ChecksumSeed(HashKey(entry.index_key()), record.sequence);
+  std::vector<uint64_t> sums;
+  const absl::Status read = SumChunks(entry, seed, sums);
+  if (!read.ok()) {
+    const uint64_t chunk = sums.size();
+    result.damage.push_back(
+        {.what = "payload",
+         .detail = absl::StrCat("cannot be read: ", read.message()),
+         .offset = record.offset + record.header_bytes + chunk * kChecksumChunkBytes});
+  } else if (TensorChecksum(seed, sums) != record.checksum) {
+    LocateDamage(entry, seed, sums, header, result.damage);
+  } else {
+    result.payload_sound = true;
+  }
+  if (!header.ok()) {
+    result.damage.push_back({.what = "header", .detail = result.header, .offset = record.offset});
+  }
+  return result;
+}
+
+absl::StatusOr<RecordHeader> TensorCheck::ReadHeader(const StoreView::Entry& entry) {
+  const absl::Span<std::byte> bytes =
+      buffer_.span().first(std::min<uint64_t>(entry.record.header_bytes, ReadBuffer::kBytes));
+  const absl::Status read = view_->files().ReadBlocks(entry.record.offset, bytes);
+  read_bytes_(bytes.size());
+  if (!read.ok()) return read;
+  absl::StatusOr<RecordHeader> header = DecodeRecordHeader(bytes);
+  if (!header.ok()) return header;
+  if (header->store_uuid != view_->files().uuid()) {
+    return absl::DataLossError("record header: of another store");
+  }
+  if (header->key != entry.key || header->fingerprint_id != entry.fingerprint_id) {
+    return absl::DataLossError(
+        absl::StrCat("record header: of another tensor, ", PrintableKey(header->key)));
+  }
+  const std::string* const fingerprint = view_->FingerprintText(entry.fingerprint_id);
+  if (!SameRecord(header->record, entry.record) ||
+      (fingerprint != nullptr && header->fingerprint != *fingerprint)) {
+    return absl::DataLossError("record header: says otherwise than the index entry");
+  }
+  return header;
+}
+
+absl::Status TensorCheck::SumChunks(const StoreView::Entry& entry, uint64_t seed,
+                                    std::vector<uint64_t>& sums) {
+  const IndexRecord& record = entry.record;
+  for (uint64_t done = 0; done < record.payload_bytes;) {
+    const uint64_t size = std::min<uint64_t>(ReadBuffer::kBytes, record.payload_bytes - done);
+    const absl::Span<std::byte> bytes = buffer_.span().first(RoundUp(size));
+    const absl::Status read =
+        view_->files().ReadBlocks(record.offset + record.header_bytes + done, bytes);
+    read_bytes_(bytes.size());
+    if (!read.ok()) return read;
+    for (uint64_t chunk = 0; chunk < size; chunk += kChecksumChunkBytes) {
+      sums.push_back(
+          ChunkChecksum(seed, bytes.data() + chunk, std::min(kChecksumChunkBytes, size - chunk)));
+    }
+    done += size;
+  }
+  return absl::OkStatus();
+}
+
+void TensorCheck::LocateDamage(const StoreView::Entry& entry, uint64_t seed,
+                               const std::vector<uint64_t>& sums,
+                               const absl::StatusOr<RecordHeader>& header,
+                               std::vector<Damage>& damage) const {
+  const IndexRecord& record = entry.record;
+  const uint64_t payload = record.offset + record.header_bytes;
+  bool located = false;
+  if (header.ok() && header->chunk_sums.size() == sums.size() &&
+      TensorChecksum(seed, header->chunk_sums) == record.checksum) {
+    for (size_t chunk = 0; chunk < sums.size(); ++chunk) {
+      if (sums[chunk] == header->chunk_sums[chunk]) continue;
+      located = true;
+      damage.push_back({.what = "payload",
+                        .detail = absl::StrCat("chunk ", chunk, " of ", sums.size(),
+                                               " does not match its checksum"),
+                        .offset = payload + chunk * kChecksumChunkBytes});
+    }
+  }
+  if (!located) {
+    damage.push_back(
+        {.what = "payload", .detail = "does not match its checksum", .offset = payload});
+  }
+}
+
+}  // namespace cairn::inspect

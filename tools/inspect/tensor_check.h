@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "io/record.h"
+#include "tools/inspect/read_buffer.h"
+#include "tools/inspect/store_view.h"
+
+namespace cairn::inspect {
+
+// One thing that is not as it should be.
+struct Damage {
+  std::string what;  // "index", "file", "header", "payload" or "overlap".
+  std::string detail;
+  uint64_t offset = 0;  // On L3; of the chunk where that is known.
+};
+
+// Reads one tensor from L3 and holds it against its index entry and its record header.
+class TensorCheck {
+ public:
+  struct Result {
+    std::vector<Damage> damage;
+    bool payload_sound = false;
+    std::string header;  // "ok", or what is wrong with it.
+  };
+
+  // `read_bytes` hears of every read.
+  TensorCheck(const StoreView* view, std::function<void(uint64_t bytes)> read_bytes)
+      : view_(view), read_bytes_(std::move(read_bytes)) {}
+
+  Result Check(const StoreView::Entry& entry);
+
+ private:
+  absl::StatusOr<RecordHeader> ReadHeader(const StoreView::Entry& entry);
+  absl::Status SumChunks(const StoreView::Entry& entry, uint64_t seed, std::vector<uint64_t>& sums);
+  void LocateDamage(const StoreView::Entry& entry, uint64_t seed, const std::vector<uint64_t>& sums,
+                    const absl::StatusOr<RecordHeader>& header, std::vector<Damage>& damage) const;
+
+  const StoreView* const view_;
+  const std::function<void(uint64_t)> read_bytes_;
+  ReadBuffer buffer_;
+};
+
+// What forbids reading an entry's extent at all; empty: nothing.
+std::string ExtentProblem(const StoreFiles& files, const IndexRecord& record);
+
+}  // namespace cairn::inspect
