@@ -66,6 +66,7 @@ class IoOp {
  private:
   friend class IoQueue;
   friend class IoTransfer;
+  friend class IoWindow;
   friend class PosixIo;
   friend class RingIo;
 
@@ -100,9 +101,10 @@ class AsyncIo {
  public:
   struct Options {
     IoEngineKind kind = IoEngineKind::kAuto;
-    uint64_t bytes_in_flight_max = uint64_t{8} << 20;  // One op more than this may be in flight.
-    uint32_t depth_max = 256;                          // Requests in the kernel.
-    uint32_t threads = 4;                              // PosixIo.
+    // One op more than this may be in flight; all but demand reads take half of it.
+    uint64_t bytes_in_flight_max = uint64_t{8} << 20;
+    uint32_t depth_max = 256;  // Requests in the kernel.
+    uint32_t threads = 4;      // PosixIo.
     uint32_t files_max = 8192;
     uint32_t memory_regions_max = 1024;
     std::function<void(std::string_view line)> log = nullptr;  // May be empty.

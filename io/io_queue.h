@@ -16,7 +16,8 @@ namespace cairn {
 // The order is that of IoPriority, first come first served within a priority, with one exception
 // so that none starves: an op of a lower priority that waits lets at most kPassedOverBytesMax
 // bytes of higher ones pass; then one op of it goes, and the count starts again. Under a flood of
-// demand reads writes thus keep a fifth of the device, prefetches a seventeenth.
+// demand reads writes thus keep a seventeenth of the device: what is waited for comes first, and
+// what is in L2 waits well.
 class IoQueue {
  public:
   // First in, first out.
@@ -48,7 +49,7 @@ class IoQueue {
   };
 
   static constexpr std::array<uint64_t, kIoPriorityCount> kPassedOverBytesMax = {
-      0, uint64_t{4} << 20, uint64_t{16} << 20, uint64_t{64} << 20};
+      0, uint64_t{16} << 20, uint64_t{32} << 20, uint64_t{64} << 20};
   // What a small op counts as: the device's time for it is not its bytes.
   static constexpr uint64_t kOpCostBytesMin = uint64_t{64} << 10;
 
@@ -64,10 +65,15 @@ class IoQueue {
     ++count_;
   }
 
+  bool has_demand_read() const { return !lists_[0].empty(); }
+
   // nullptr when empty.
-  IoOp* Pop() {
-    if (count_ == 0) return nullptr;
-    const size_t chosen = NextPriority();
+  IoOp* Pop() { return count_ == 0 ? nullptr : PopFrom(NextPriority()); }
+  // The first of the highest priority, whoever waits; nullptr when there is none.
+  IoOp* PopDemandRead() { return has_demand_read() ? PopFrom(0) : nullptr; }
+
+ private:
+  IoOp* PopFrom(size_t chosen) {
     IoOp* const op = lists_[chosen].PopFront();
     --count_;
     passed_over_bytes_[chosen] = 0;
@@ -78,7 +84,6 @@ class IoQueue {
     return op;
   }
 
- private:
   size_t NextPriority() const {
     for (size_t index = 1; index < kIoPriorityCount; ++index) {
       if (!lists_[index].empty() && passed_over_bytes_[index] >= kPassedOverBytesMax[index]) {

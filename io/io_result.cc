@@ -1,10 +1,9 @@
 #include "io/io_result.h"
 
-#include <limits.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <cstdint>
 #include <limits>
 #include <string>

@@ -1,6 +1,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -17,17 +18,22 @@
 #include "io/io_files.h"
 #include "io/io_queue.h"
 #include "io/io_result.h"
+#include "io/io_window.h"
 #include "io/start_thread.h"
 #include "src/base/mutex.h"
 
 namespace cairn {
+
+// An op of the usual size keeps one thread.
+constexpr uint64_t kBytesOfThread = uint64_t{1} << 20;
 
 // A pool of threads; each takes the next op, carries it out with blocking calls and runs its
 // OnDone. The threads bound what is in flight, besides bytes_in_flight_max.
 class PosixIo final : public AsyncIo {
  public:
   explicit PosixIo(const Options& options)
-      : bytes_in_flight_max_(options.bytes_in_flight_max), files_(options.files_max) {}
+      : files_(options.files_max),
+        window_(std::min(options.bytes_in_flight_max, options.threads * kBytesOfThread)) {}
   ~PosixIo() override;
 
   absl::Status Start(uint32_t threads);
@@ -56,10 +62,8 @@ class PosixIo final : public AsyncIo {
 
   void Work();
   Taken Take();
-  bool MayTake() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Transfer(IoOp& op, const IoFiles::File& file);
 
-  const uint64_t bytes_in_flight_max_;
   IoCounters counters_;
   IoDrain drain_;
 
@@ -67,8 +71,7 @@ class PosixIo final : public AsyncIo {
   CondVar may_take_;  // Or closing.
   IoQueue queue_ ABSL_GUARDED_BY(mutex_);
   IoFiles files_ ABSL_GUARDED_BY(mutex_);
-  uint64_t ops_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t bytes_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
+  IoWindow window_ ABSL_GUARDED_BY(mutex_);
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::vector<std::jthread> threads_;
@@ -119,9 +122,8 @@ void PosixIo::Work() {
     bool another = false;
     {
       MutexLock lock(mutex_);
-      --ops_in_flight_;
-      bytes_in_flight_ -= bytes;
-      another = MayTake();
+      window_.GiveBack(*op);
+      another = window_.MayTake(queue_);
     }
     // The device is to have its next request before OnDone keeps this thread.
     if (another) may_take_.NotifyOne();
@@ -135,28 +137,21 @@ PosixIo::Taken PosixIo::Take() {
   bool another = false;
   {
     MutexLock lock(mutex_);
-    while (!MayTake()) {
+    while ((taken.op = window_.Take(queue_)) == nullptr) {
       if (closing_ && queue_.empty()) {
         may_take_.NotifyAll();  // Those who waited for room while this was not yet empty.
         return taken;
       }
       may_take_.Wait(mutex_);
     }
-    taken.op = queue_.Pop();
     const IoFiles::File* file = files_.Find(taken.op->file);
     taken.status = IoTransfer::Check(*taken.op, file);
     if (taken.status.ok()) taken.file = *file;
-    ++ops_in_flight_;
-    bytes_in_flight_ += taken.op->bytes_total_;
-    another = MayTake();
+    another = window_.MayTake(queue_);
   }
   // A notification may have gone to a thread while the bytes in flight forbade it to take more.
   if (another) may_take_.NotifyOne();
   return taken;
-}
-
-bool PosixIo::MayTake() const {
-  return !queue_.empty() && (ops_in_flight_ == 0 || bytes_in_flight_ < bytes_in_flight_max_);
 }
 
 absl::Status PosixIo::Transfer(IoOp& op, const IoFiles::File& file) {

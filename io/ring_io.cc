@@ -26,7 +26,8 @@ RingIo::RingIo(const Options& options, std::unique_ptr<Ring> ring)
     : options_(options),
       ring_(std::move(ring)),
       files_(options.files_max),
-      fixed_memory_(options.memory_regions_max) {}
+      fixed_memory_(options.memory_regions_max),
+      window_(options.bytes_in_flight_max) {}
 
 absl::Status RingIo::Start() {
   if (absl::Status status = inbox_.Open(); !status.ok()) return status;
@@ -144,8 +145,10 @@ void RingIo::Fill() {
     return true;
   });
   while (!continued_.empty() && Prepare(continued_.front())) continued_.pop_front();
-  while (!queue_.empty() && slots_.MayTake(options_.bytes_in_flight_max) && ring_->has_room()) {
-    StartOp(queue_.Pop());
+  while (slots_.has_free() && ring_->has_room()) {
+    IoOp* const op = window_.Take(queue_);
+    if (op == nullptr) break;
+    StartOp(op);
   }
 }
 
@@ -153,10 +156,11 @@ void RingIo::StartOp(IoOp* op) {
   const IoFiles::File* file = files_.Find(op->file);
   absl::Status status = broken_.ok() ? IoTransfer::Check(*op, file) : Broken();
   if (!status.ok()) {
+    window_.GiveBack(*op);
     done_.push_back({op, std::move(status)});
     return;
   }
-  CAIRN_CHECK(Prepare(slots_.Take(op, *file, op->bytes_total_)));
+  CAIRN_CHECK(Prepare(slots_.Take(op, *file)));
 }
 
 // False when the submission ring is full.
@@ -237,6 +241,7 @@ void RingIo::OnCompletion(const Ring::Completion& completion) {
 
 void RingIo::Finish(uint32_t index, absl::Status status) {
   IoOp* const op = slots_.Release(index);
+  window_.GiveBack(*op);
   if (status.ok()) counters_.CountDone(op->kind, op->bytes_total_);
   done_.push_back({op, std::move(status)});
 }
@@ -268,7 +273,7 @@ void RingIo::WaitBroken() {
 }
 
 absl::StatusOr<int> RingIo::AddFileToRing(int fd) {
-  const absl::StatusOr<int> file = files_.Add(fd);
+  absl::StatusOr<int> file = files_.Add(fd);
   if (!file.ok()) return file;
   const size_t id = static_cast<size_t>(*file);
   if (file_is_fixed_.size() <= id) file_is_fixed_.resize(id + 1);

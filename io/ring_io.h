@@ -19,6 +19,7 @@
 #include "io/io_files.h"
 #include "io/io_queue.h"
 #include "io/io_result.h"
+#include "io/io_window.h"
 #include "io/ring.h"
 #include "io/ring_inbox.h"
 #include "io/ring_slots.h"
@@ -106,6 +107,7 @@ class RingIo final : public AsyncIo {
   std::vector<bool> file_is_fixed_;  // By id.
   FixedMemory fixed_memory_;
   IoQueue queue_;
+  IoWindow window_;
   RingSlots slots_;
   std::deque<uint32_t> continued_;  // Slots whose rest is to be submitted at once,
   std::vector<Retry> retries_;      // and when due.

@@ -20,7 +20,6 @@ class RingSlots {
   struct Slot {
     IoOp* op = nullptr;  // nullptr: free.
     IoFiles::File file;
-    uint64_t bytes = 0;
     uint32_t generation = 0;
     uint32_t sequence = 0;   // Of its request, by Ring::Prepare.
     bool submitted = false;  // The ring has a request for it.
@@ -37,26 +36,20 @@ class RingSlots {
   bool all_free() const { return free_.size() == slots_.size(); }
   Slot& operator[](uint32_t index) { return slots_[index]; }
 
-  // Whether one more op may go in flight. One always may, however large.
-  bool MayTake(uint64_t bytes_in_flight_max) const {
-    return !free_.empty() && (all_free() || bytes_in_flight_ < bytes_in_flight_max);
-  }
+  bool has_free() const { return !free_.empty(); }
 
-  uint32_t Take(IoOp* op, const IoFiles::File& file, uint64_t bytes) {
+  uint32_t Take(IoOp* op, const IoFiles::File& file) {
     const uint32_t index = free_.back();
     free_.pop_back();
     Slot& slot = slots_[index];
     slot.op = op;
     slot.file = file;
-    slot.bytes = bytes;
-    bytes_in_flight_ += bytes;
     return index;
   }
 
   IoOp* Release(uint32_t index) {
     Slot& slot = slots_[index];
     free_.push_back(index);
-    bytes_in_flight_ -= slot.bytes;
     return std::exchange(slot.op, nullptr);
   }
 
@@ -88,7 +81,6 @@ class RingSlots {
  private:
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;
-  uint64_t bytes_in_flight_ = 0;
 };
 
 }  // namespace cairn

@@ -44,7 +44,7 @@ absl::Status Validate(const StoreFiles::Options& options) {
     return absl::InvalidArgumentError(absl::StrCat("data_file_bytes ", options.data_file_bytes,
                                                    " is not a multiple of ", kBlockBytes));
   }
-  if (options.data_file_bytes != 0 && options.data_file_bytes < uint64_t{1} << 20) {
+  if (options.data_file_bytes != 0 && options.data_file_bytes < kDataFileBytesMin) {
     return absl::InvalidArgumentError(
         absl::StrCat("data_file_bytes ", options.data_file_bytes, " is below 1 MiB"));
   }
@@ -169,7 +169,7 @@ absl::Status StoreFiles::Lock(const Superblock& superblock, Deadline deadline) {
 }
 
 absl::Status StoreFiles::Create(const Options& options, Deadline deadline) {
-  if (DataBytesWithin(options.bytes_max) < uint64_t{1} << 20) {
+  if (DataBytesWithin(options.bytes_max) < kDataFileBytesMin) {
     return absl::InvalidArgumentError(
         absl::StrCat("bytes_max ", options.bytes_max, " leaves no room for data beside the index (",
                      IndexBytesReserved(options.bytes_max), " bytes)"));
@@ -203,7 +203,6 @@ absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) 
   data_file_bytes_ =
       options.data_file_bytes != 0 ? options.data_file_bytes : ChooseDataFileBytes(data_bytes);
   CAIRN_ASSIGN_OR_RETURN(uuid_, NewUuid());
-  std::vector<uint64_t> file_bytes = PlanFiles(data_bytes, data_file_bytes_);
   absl::Cleanup remove_files = [this, &first_path] {
     unlink(superblock_path().c_str());
     unlink(absl::StrCat(path_, "/", kSuperblockNewName).c_str());
@@ -214,6 +213,8 @@ absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) 
   CAIRN_RETURN_IF_ERROR(RemoveSurplusFiles(1));
   CAIRN_RETURN_IF_ERROR(
       CheckSpace(path_, data_bytes + kBlockBytes + IndexBytesReserved(options.bytes_max)));
+  // Not before the disk has said that there may be so many.
+  std::vector<uint64_t> file_bytes = PlanFiles(data_bytes, data_file_bytes_);
   CAIRN_RETURN_IF_ERROR(FormatDataFile(
       first->get(), first_path,
       {.uuid = uuid_, .data_file_bytes = data_file_bytes_, .bytes = file_bytes[0], .number = 0}));
@@ -229,7 +230,9 @@ absl::Status StoreFiles::Grow(uint64_t bytes_max, Deadline deadline) {
   uint64_t used = 0;
   for (size_t i = 0; i < files_.size(); ++i) used += BudgetOf(i);
   const uint64_t data_bytes = DataBytesWithin(bytes_max);
-  if (data_bytes <= used) return absl::OkStatus();
+  // On a full disk, too, a store must open that has no need to grow.
+  if (data_bytes < used + kDataFileBytesMin) return absl::OkStatus();
+  CAIRN_RETURN_IF_ERROR(CheckSpace(path_, data_bytes - used));
   std::vector<uint64_t> file_bytes = PlanFiles(data_bytes - used, data_file_bytes_);
   for (size_t i = 0; i < file_bytes.size(); ++i) {
     const std::string path = DataFilePath(data_path(), static_cast<uint32_t>(files_.size() + i));
@@ -238,9 +241,6 @@ absl::Status StoreFiles::Grow(uint64_t bytes_max, Deadline deadline) {
     file_bytes.resize(i);
   }
   if (file_bytes.empty()) return absl::OkStatus();
-  uint64_t added = 0;
-  for (const uint64_t bytes : file_bytes) added += bytes;
-  CAIRN_RETURN_IF_ERROR(CheckSpace(path_, added));
   const size_t count = files_.size();
   CAIRN_RETURN_IF_ERROR(AddFiles(file_bytes, deadline));
   const absl::Status written = WriteSuperblock(static_cast<uint32_t>(files_.size()));

@@ -20,7 +20,6 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kFileBytesMin = kMiB;
 
 absl::Status Foreign(const std::string& path, const std::string& name) {
   return absl::FailedPreconditionError(
@@ -59,12 +58,15 @@ uint64_t DataBytesWithin(uint64_t bytes_max) {
 
 uint64_t ChooseDataFileBytes(uint64_t data_bytes) {
   const uint64_t half = data_bytes / 2 / (2 * kMiB) * (2 * kMiB);
-  return std::clamp(half, 16 * kMiB, 256 * kMiB);
+  // A large store takes larger files: few enough for the usual limit of open ones.
+  constexpr uint64_t kFileCountWanted = 512;
+  const uint64_t even = data_bytes / kFileCountWanted / (2 * kMiB) * (2 * kMiB);
+  return std::clamp(half, 16 * kMiB, std::clamp(even, 256 * kMiB, 1024 * kMiB));
 }
 
 std::vector<uint64_t> PlanFiles(uint64_t data_bytes, uint64_t data_file_bytes) {
   std::vector<uint64_t> file_bytes;
-  while (data_bytes >= kFileBytesMin) {
+  while (data_bytes >= kDataFileBytesMin) {
     const uint64_t bytes = std::min(data_file_bytes, data_bytes / kBlockBytes * kBlockBytes);
     file_bytes.push_back(bytes);
     data_bytes -= bytes;

@@ -22,7 +22,8 @@ uint64_t IndexBytesReserved(uint64_t bytes_max);
 // What of bytes_max is for data files.
 uint64_t DataBytesWithin(uint64_t bytes_max);
 
-// For a new store that was not told: 256 MiB, or what lets two files fit.
+// For a new store that was not told: 256 MiB, less where two would not fit, up to 1 GiB in large
+// ones.
 uint64_t ChooseDataFileBytes(uint64_t data_bytes);
 
 // Sizes of the files that `data_bytes` have room for, all but the last `data_file_bytes` long.

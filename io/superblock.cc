@@ -14,7 +14,6 @@ namespace {
 constexpr std::string_view kSuperblockMagic = "CAIRNSUP";
 constexpr std::string_view kDataFileMagic = "CAIRNDAT";
 constexpr size_t kSumBytes = 8;
-constexpr uint64_t kDataFileBytesMin = uint64_t{1} << 20;
 constexpr uint64_t kDataFileBytesMax = uint64_t{1} << 40;
 constexpr uint32_t kFileCountMax = uint32_t{1} << 20;
 

@@ -12,6 +12,7 @@ namespace cairn {
 inline constexpr uint32_t kFormatVersion = 1;
 inline constexpr uint64_t kBlockBytes = 4096;  // Of L3: every offset and size on it is a multiple.
 static_assert(kBlockBytes == kRecordAlignment);
+inline constexpr uint64_t kDataFileBytesMin = uint64_t{1} << 20;
 
 // PATH/superblock: what makes a directory a store.
 struct Superblock {

@@ -163,6 +163,7 @@ TEST_P(AsyncIoContract, DrainEndsWhileOthersGoOnSubmitting) {
   const int file = Add(temporary);
   std::atomic<bool> stop = false;
   std::vector<std::jthread> others;
+  others.reserve(2);
   for (int thread = 0; thread < 2; ++thread) {
     others.emplace_back([&] {
       AlignedBuffer buffer(8 * kBlock);
@@ -178,6 +179,7 @@ TEST_P(AsyncIoContract, DrainEndsWhileOthersGoOnSubmitting) {
     });
   }
   std::vector<std::jthread> drainers;
+  drainers.reserve(2);
   for (int thread = 0; thread < 2; ++thread) {
     drainers.emplace_back([&] {
       AlignedBuffer buffer(4 * kBlock);
@@ -240,6 +242,7 @@ inline void ManyThreadsOnOneFile(AsyncIo& io, int threads) {
   const int file = *io.AddFile(temporary.fd());
   {
     std::vector<std::jthread> workers;
+    workers.reserve(static_cast<size_t>(threads));
     for (int thread = 0; thread < threads; ++thread) {
       workers.emplace_back([&, thread] { WorkOnCells(io, file, thread * bytes, seed + thread); });
     }

@@ -198,7 +198,7 @@ class FaultyIo final : public IoDecorator {
       part->victim = victim.get();
       parts.push_back(part.get());
     }
-    victim.release();  // OnPartDone takes it up.
+    static_cast<void>(victim.release());  // OnPartDone takes it up.
   }
 
   // The stretch of `size` bytes from byte `begin` of the op, to or from this offset of the file.

@@ -23,7 +23,7 @@ constexpr size_t kBlock = kTestBlockBytes;
 constexpr size_t kBlocks = 16;
 
 // Without faults, or with nothing worse than delays, it is as good as the engine inside.
-AsyncIoParam Decorated(std::string name, FaultyIo::Plan plan) {
+AsyncIoParam Decorated(std::string name, const FaultyIo::Plan& plan) {
   return {.name = std::move(name), .open = [plan](const AsyncIo::Options& options) {
             auto inner = AsyncIo::Open(options);
             using Result = absl::StatusOr<std::unique_ptr<AsyncIo>>;
@@ -57,7 +57,7 @@ class FaultyIoTest : public ::testing::Test {
     ASSERT_TRUE(WriteFile(*io_, file_, 0, old_.span()).ok());
   }
 
-  void Plan(Fault fault) {
+  void Plan(const Fault& fault) {
     io_->SetPlan([fault](const IoOp&, uint64_t) { return fault; });
   }
   // What is in the file in truth: per block, whether it is the old one, the new one or neither.

@@ -82,14 +82,14 @@ TYPED_TEST_P(IndexContract, VisitsInOrderOfFingerprintAndKey) {
                     this->Put({70000, std::string(255, 'x')}, 7)},
                    false)
           .ok());
-  using Entry = std::pair<std::string, uint64_t>;
-  EXPECT_EQ(this->Entries(), (std::vector<Entry>{{"2:" + zeros, 6},
-                                                 {"2:a", 4},
-                                                 {"2:ab", 3},
-                                                 {"2:b", 2},
-                                                 {"2:\xff", 5},
-                                                 {"300:a", 1},
-                                                 {"70000:" + std::string(255, 'x'), 7}}));
+  using Pair = std::pair<std::string, uint64_t>;
+  EXPECT_EQ(this->Entries(), (std::vector<Pair>{{"2:" + zeros, 6},
+                                                {"2:a", 4},
+                                                {"2:ab", 3},
+                                                {"2:b", 2},
+                                                {"2:\xff", 5},
+                                                {"300:a", 1},
+                                                {"70000:" + std::string(255, 'x'), 7}}));
 }
 
 TYPED_TEST_P(IndexContract, EndsEarlyWhenTheVisitorSaysSo) {

@@ -92,8 +92,8 @@ class KvOffloadTest : public ::testing::Test {
 };
 
 TEST_F(KvOffloadTest, RestoresWhatItStored) {
-  const Json figures = Figures(Small() + Words{"--requests", "300"});
-  EXPECT_EQ(figures["requests"], 300);
+  const Json figures = Figures(Small() + Words{"--requests", "150"});
+  EXPECT_EQ(figures["requests"], 150);
   EXPECT_GT(figures["hits_l2"], 0);
   EXPECT_GT(figures["hits_l3"], 0);
   EXPECT_GT(figures["tokens_saved"], 0);
@@ -106,12 +106,12 @@ TEST_F(KvOffloadTest, RestoresWhatItStored) {
 }
 
 TEST_F(KvOffloadTest, HitsAsAnLruOfItsSizeDoes) {
-  const Json figures = Figures(Small() + Words{"--requests", "400", "--seed", "7"});
-  ExpectLru(offload::GenerateWorkload({.seed = 7, .requests = 400, .block_tokens = 16}), figures);
+  const Json figures = Figures(Small() + Words{"--requests", "250", "--seed", "7"});
+  ExpectLru(offload::GenerateWorkload({.seed = 7, .requests = 250, .block_tokens = 16}), figures);
 }
 
 TEST_F(KvOffloadTest, StartsWarm) {
-  const Words arguments = Small() + Words{"--requests", "100", "--json", Path("figures.json")};
+  const Words arguments = Small() + Words{"--requests", "60", "--json", Path("figures.json")};
   ASSERT_EQ(Run(arguments).exit_code, 0);
   const ProcessEnd end = Run(arguments);
   EXPECT_EQ(end.exit_code, 0) << end.err;
@@ -122,12 +122,12 @@ TEST_F(KvOffloadTest, StartsWarm) {
 }
 
 TEST_F(KvOffloadTest, ServesRequestsAtATime) {
-  const Json figures = Figures(Small() + Words{"--requests", "300", "--concurrency", "4"});
-  EXPECT_EQ(figures["requests"], 300);
+  const Json figures = Figures(Small() + Words{"--requests", "150", "--concurrency", "4"});
+  EXPECT_EQ(figures["requests"], 150);
 }
 
 TEST_F(KvOffloadTest, WritesThrough) {
-  const Json figures = Figures(Small() + Words{"--requests", "40", "--write-policy", "through"});
+  const Json figures = Figures(Small() + Words{"--requests", "20", "--write-policy", "through"});
   EXPECT_EQ(figures["bytes_written_l3"], 16384 * figures["puts"].get<uint64_t>());
 }
 
@@ -219,21 +219,22 @@ TEST_F(KvOffloadTest, ReportsWhenInterrupted) {
 }
 
 TEST_F(KvOffloadTest, LosesNothingItBelievesInWhenKilled) {
-  const Words arguments = Small() + Words{"--requests", "400"};
-  for (const char* moment : {" 40 of 400", " 200 of 400", " 320 of 400"}) {
+  const Words arguments = Small() + Words{"--requests", "120"};
+  for (const char* moment : {" 12 of 120", " 60 of 120", " 96 of 120"}) {
     Process process(directory_, Command(arguments));
     ASSERT_TRUE(process.WaitUntilSaid(moment));
     process.Signal(SIGKILL);
     process.Wait();
     const Json figures = Figures(arguments);
     EXPECT_GT(figures["warm_start_blocks"], 0);
-    EXPECT_EQ(figures["requests"], 400);
+    EXPECT_EQ(figures["requests"], 120);
   }
 }
 
-// What is damaged on the disk is computed anew, and neither a hit nor a mismatch.
+// What is damaged on the disk is computed anew, and neither a hit nor a mismatch. So few requests
+// that the store holds them all.
 TEST_F(KvOffloadTest, RecomputesWhatIsDamaged) {
-  Figures(Small() + Words{"--requests", "60"});
+  Figures(Small() + Words{"--requests", "20"});
   for (const auto& file : std::filesystem::directory_iterator(Path("store/data"))) {
     std::fstream data(file.path(), std::ios::in | std::ios::out | std::ios::binary);
     for (uint64_t offset = 10'000; offset < file.file_size(); offset += 100'000) {
@@ -241,10 +242,10 @@ TEST_F(KvOffloadTest, RecomputesWhatIsDamaged) {
       data.put('!');
     }
   }
-  const Json damaged = Figures(Small() + Words{"--requests", "60"});
+  const Json damaged = Figures(Small() + Words{"--requests", "20"});
   EXPECT_GT(damaged["data_losses"], 0);
-  const Json repaired = Figures(Small() + Words{"--requests", "60"});
-  EXPECT_EQ(repaired["requests"], 60);
+  const Json repaired = Figures(Small() + Words{"--requests", "20"});
+  EXPECT_EQ(repaired["requests"], 20);
 }
 
 TEST_F(KvOffloadTest, ReplaysARealTrace) {

@@ -266,6 +266,7 @@ TEST_F(RingIoTest, FailsWhatARingThatBreaksHasNotTaken) {
   const auto submits = std::make_shared<int>(0);
   Open({.submit = [submits] { return ++*submits > 4 ? -EPERM : 0; }});
   std::vector<absl::StatusCode> codes;
+  codes.reserve(8);
   for (int op = 0; op < 8; ++op) {
     codes.push_back(ReadFile(*io_, 0, 0, target_.span(0, kBlock)).code());
   }

@@ -198,7 +198,8 @@ TEST_F(RocksDbIndexTest, DamagedTableIsDataLossToItsOwnerAndReadOnByAnInspector)
   FlipByte(tables[0], 300);
   {
     const absl::StatusOr<std::unique_ptr<Index>> owner = Open();
-    if (owner.ok()) EXPECT_TRUE(absl::IsDataLoss(Read(**owner).status));
+    const absl::Status status = owner.ok() ? Read(**owner).status : owner.status();
+    EXPECT_TRUE(absl::IsDataLoss(status)) << status;
   }
   const absl::StatusOr<std::unique_ptr<Index>> reader = Open(/*read_only=*/true);
   ASSERT_TRUE(reader.ok()) << reader.status();

@@ -37,7 +37,9 @@ TEST(StoreLayoutTest, IndexIsASixtyFourthWithinBounds) {
 }
 
 TEST(StoreLayoutTest, SmallStoresGetTwoFilesOrMore) {
-  EXPECT_EQ(ChooseDataFileBytes(uint64_t{1} << 40), 256_MiB);
+  EXPECT_EQ(ChooseDataFileBytes(uint64_t{8} << 40), 1_GiB);
+  EXPECT_EQ(ChooseDataFileBytes(uint64_t{16} << 30), 256_MiB);
+  EXPECT_EQ(ChooseDataFileBytes(uint64_t{256} << 30), 512_MiB);
   EXPECT_EQ(ChooseDataFileBytes(512_MiB), 256_MiB);
   EXPECT_EQ(ChooseDataFileBytes(511_MiB), 254_MiB);
   EXPECT_EQ(ChooseDataFileBytes(20_MiB), 16_MiB);

@@ -69,8 +69,11 @@ clean_up() {
 trap clean_up EXIT
 
 l3=$(l3_bytes "$directory")
+# As many requests as L3 can hold the blocks of, so that the second run has them all to find.
+requests=$((l3 / (3 * MIB)))
 run() {
-  build/release/bin/kv-offload --dir "$directory/store" --l2 256MiB --l3 "$l3"
+  build/release/bin/kv-offload --dir "$directory/store" --l2 256MiB --l3 "$l3" \
+    --requests "$requests"
 }
 
 echo

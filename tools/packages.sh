@@ -72,7 +72,7 @@ apt_get() {
   local -a as_root=()
   ((EUID == 0)) || as_root=(sudo -n)
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get -q -y -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 "$@"
+    apt-get -q -y -o Dpkg::Use-Pty=0 -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 "$@"
 }
 
 require_packages() {

@@ -72,7 +72,8 @@ struct CAIRN_EXPORT StoreOptions {
 
   DeviceKind device = DeviceKind::kAuto;
   uint64_t l1_bytes_max = 0;
-  // Host memory for tensors. At least kL2BytesMin. Reserved at Open, touched as it fills.
+  // Host memory for tensors. At least kL2BytesMin. Taken at Open where the system lets it be pinned
+  // for the device, else touched as it fills.
   uint64_t l2_bytes_max = uint64_t{1} << 30;
   // Bytes on disk under `path`, index and logs included. At least kL3BytesMin. All data files are
   // allocated at Open, so a disk that is too small says so then and not later. A store opened
@@ -91,7 +92,7 @@ struct CAIRN_EXPORT StoreOptions {
   uint32_t io_threads = 4;  // Of the posix engine.
 
   // Size of one data file on L3: 16 MiB to 1 GiB, a multiple of 2 MiB. A tensor must fit one.
-  // 0: 256 MiB, or less where l3_bytes_max is small. An existing store keeps its own.
+  // 0: 256 MiB, less in small stores, up to 1 GiB in large ones. An existing store keeps its own.
   uint64_t data_file_bytes = 0;
 
   // Prefetches waiting or in flight; more are dropped and counted.
