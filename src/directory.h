@@ -174,6 +174,9 @@ class Directory {
   // which pins the entry. False when the index knows nothing of it: `committed` is then unused.
   bool RemoveLocked(Stripe& stripe, Entry* entry, Committed& committed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  // Has the index forget the entry's key, or that of what it replaced (entry null). Pinned by the
+  // caller for it.
+  void EnqueueRemoval(Entry* entry, Entry* replaced, Committed committed);
   void EndRemoval(Entry* entry, Entry* replaced, const absl::Status& status);
   // Unpins what a write replaced, oldest last. Not forgotten by the index: the extents stay taken.
   void ReleaseReplaced(Entry* chain, bool index_forgot);

@@ -49,10 +49,10 @@ absl::StatusOr<Extent> Evictor::TryReserveL2(uint64_t bytes) {
     absl::StatusOr<Extent> extent = parts_.l2->Reserve(bytes);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
     if (parts_.directory->EvictFromL2() == 0) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("L2 is full: no room for ", bytes, " bytes, ", parts_.l2->bytes_used(),
-                       " of ", parts_.l2->bytes_max(), " in use and pinned or not yet on L3, the longest free run has ",
-                       parts_.l2->largest_free_bytes()));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "L2 is full: no room for ", bytes, " bytes, ", parts_.l2->bytes_used(), " of ",
+          parts_.l2->bytes_max(), " in use and pinned or not yet on L3, the longest free run has ",
+          parts_.l2->largest_free_bytes()));
     }
     StatsRecorder::Add(parts_.stats->evictions_l2);
   }

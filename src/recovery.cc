@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
 #include "src/base/status_macros.h"
@@ -81,6 +82,9 @@ struct Findings {
 absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, uint64_t offset_end,
                                    int64_t now_unix_ms) {
   Findings findings;
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Fingerprint> fingerprints, index.Fingerprints());
+  absl::flat_hash_set<uint32_t> known;
+  for (const Fingerprint& fingerprint : fingerprints) known.insert(fingerprint.id);
   absl::Status refused;
   CAIRN_RETURN_IF_ERROR(index.ForEach(
       {.record =
@@ -95,7 +99,9 @@ absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, 
                    " is to be kept, and lies in a part of L3 that l3_bytes_max no longer covers"));
                return false;
              }
-             one.dropped = expired || shrunk_away || !NvmeTier::Contains(files, one.extent());
+             // A number without its fingerprint: nobody could ever ask for it.
+             one.dropped = expired || shrunk_away || !known.contains(key.fingerprint_id) ||
+                           !NvmeTier::Contains(files, one.extent());
              findings.last_sequence = std::max(findings.last_sequence, record.sequence);
              findings.ttl_used |= record.expires_unix_ms != 0;
              findings.found.push_back(std::move(one));
@@ -119,9 +125,8 @@ absl::Status ForgetDropped(Index& index, const Findings& findings) {
   std::vector<IndexEdit> edits;
   for (const Recovered& one : findings.found) {
     if (!one.dropped) continue;
-    edits.push_back({.kind = IndexEdit::Kind::kDelete,
-                     .key = {one.fingerprint_id, one.key},
-                     .record = {}});
+    edits.push_back(
+        {.kind = IndexEdit::Kind::kDelete, .key = {one.fingerprint_id, one.key}, .record = {}});
   }
   return edits.empty() ? absl::OkStatus() : index.Commit(edits, /*sync=*/true);
 }
@@ -130,8 +135,7 @@ absl::Status ForgetDropped(Index& index, const Findings& findings) {
 
 absl::Status StoreCore::Recover() {
   const uint64_t offset_end = files->OffsetEndWithin(options.l3_bytes_max);
-  CAIRN_ASSIGN_OR_RETURN(Findings findings,
-                         ReadIndex(*index, *files, offset_end, NowUnixMs()));
+  CAIRN_ASSIGN_OR_RETURN(Findings findings, ReadIndex(*index, *files, offset_end, NowUnixMs()));
   CAIRN_RETURN_IF_ERROR(ForgetDropped(*index, findings));
   if (offset_end < files->offset_end()) {
     CAIRN_RETURN_IF_ERROR(files->ShrinkTo(options.l3_bytes_max));
@@ -145,10 +149,9 @@ absl::Status StoreCore::Recover() {
   MakeDirectory();
 
   // Old writes first: the order in which they would be evicted.
-  std::sort(findings.found.begin(), findings.found.end(),
-            [](const Recovered& a, const Recovered& b) {
-              return a.record.sequence < b.record.sequence;
-            });
+  std::sort(
+      findings.found.begin(), findings.found.end(),
+      [](const Recovered& a, const Recovered& b) { return a.record.sequence < b.record.sequence; });
   for (const Recovered& one : findings.found) {
     if (one.dropped) continue;
     directory->ListRecovered(ToEntry(one));
@@ -177,9 +180,9 @@ void StoreCore::MakeDirectory() {
       Directory::Parts{l2.get(), l3.get(), &l2_eviction, &l3_eviction, index_writer.get(), [this] {
                          if (evictor != nullptr) evictor->RoomMade();
                        }});
-  evictor = std::make_unique<Evictor>(
-      Evictor::Parts{directory.get(), l2.get(), l3.get(), &stats, options.l2_dirty_share_max,
-                     [this] { Housekeep(); }});
+  evictor = std::make_unique<Evictor>(Evictor::Parts{directory.get(), l2.get(), l3.get(), &stats,
+                                                     options.l2_dirty_share_max,
+                                                     [this] { Housekeep(); }});
   spill_context = {.directory = directory.get(),
                    .l3 = l3.get(),
                    .stats = &stats,

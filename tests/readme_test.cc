@@ -1,10 +1,11 @@
 // The README's example, compiled as it stands there and run.
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
-#include "readme_example.h"  // Made from README.md by CMake.
+#include "tests/readme_example.h"  // Made from README.md by CMake.
 
 namespace {
 

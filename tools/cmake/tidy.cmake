@@ -55,6 +55,9 @@ if(NOT CAIRN_CLANG_TIDY_USABLE)
   return()
 endif()
 set(cairn_stamps "")
+# Headers of the project, and none that a build makes.
+string(REGEX REPLACE "([][+.*()^?$|\\\\])" "\\\\\\1" cairn_root "${PROJECT_SOURCE_DIR}")
+set(cairn_header_filter "^${cairn_root}/(include|src|io|tiers|tools|bench|tests)/")
 foreach(source IN LISTS cairn_sources)
   file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${source})
   set(stamp ${PROJECT_BINARY_DIR}/tidy/${name}.stamp)
@@ -62,8 +65,9 @@ foreach(source IN LISTS cairn_sources)
   file(MAKE_DIRECTORY ${folder})
   # Its findings go to standard output; what it counts, of all headers of the system, to the other.
   add_custom_command(OUTPUT ${stamp}
-    COMMAND sh -c "\"$1\" --quiet -p \"$2\" \"$3\" 2>\"$4.log\" || { grep -v generated \"$4.log\"; exit 1; }"
-            tidy ${CAIRN_CLANG_TIDY} ${PROJECT_BINARY_DIR} ${source} ${stamp}
+    COMMAND sh -c "log=$1; shift; \"$@\" 2>\"$log\" || { grep -v generated \"$log\"; exit 1; }"
+            tidy ${stamp}.log ${CAIRN_CLANG_TIDY} --quiet -p ${PROJECT_BINARY_DIR}
+            --header-filter=${cairn_header_filter} ${source}
     COMMAND ${CMAKE_COMMAND} -E touch ${stamp}
     DEPENDS ${source} ${cairn_headers} ${PROJECT_SOURCE_DIR}/.clang-tidy
             ${PROJECT_SOURCE_DIR}/tests/.clang-tidy

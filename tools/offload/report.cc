@@ -92,9 +92,12 @@ void AddTrafficRows(const Outcome& outcome, const Report& report, Table& table) 
       "restore per request",
       absl::StrFormat("p50 %.2f ms, p99 %.2f ms", static_cast<double>(report.restore_us_p50) / 1e3,
                       static_cast<double>(report.restore_us_p99) / 1e3));
-  table.Row("stored", absl::StrFormat("%.2f GB at %.2f GB/s; written to L3 %.2f GB",
-                                      Gigabytes(BytesStored(outcome)), report.store_gbps,
-                                      Gigabytes(outcome.stats.l3.bytes_written)));
+  table.Row("stored",
+            absl::StrFormat("%.2f GB, at %.2f GB/s of the time the host waited for it; written to "
+                            "L3 %.2f GB, %.2f GB/s over the run",
+                            Gigabytes(BytesStored(outcome)), report.store_gbps,
+                            Gigabytes(outcome.stats.l3.bytes_written),
+                            PerSecond(outcome.stats.l3.bytes_written, report.wall_s)));
 }
 
 void AddTroubleRows(const Outcome& outcome, Table& table) {
