@@ -157,6 +157,7 @@ absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const Get
   if (copies.empty()) return absl::OkStatus();
   // Copying is the worker's: the host polls and must not be held up.
   std::vector<uint64_t> tags;
+  tags.reserve(copies.size());
   for (const OwnedGet& get : copies) tags.push_back(get.tag);
   Worker::Task task = [this, copies = std::move(copies), deadline, &queue] {
     for (const OwnedGet& get : copies) {

@@ -65,7 +65,7 @@ class StoreFaultTest : public StoreTest {
     return seams;
   }
   // Ops of one kind suffer the fault, `times` of them.
-  void Plan(IoOp::Kind kind, Fault fault, int times = 1 << 30) {
+  void Plan(IoOp::Kind kind, const Fault& fault, int times = 1 << 30) {
     io_->SetPlan([kind, fault, times](const IoOp& op, uint64_t) mutable -> Fault {
       return op.kind == kind && times-- > 0 ? fault : Fault{};
     });

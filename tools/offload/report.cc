@@ -97,7 +97,7 @@ void AddTrafficRows(const Outcome& outcome, const Report& report, Table& table) 
                             "L3 %.2f GB, %.2f GB/s over the run",
                             Gigabytes(BytesStored(outcome)), report.store_gbps,
                             Gigabytes(outcome.stats.l3.bytes_written),
-                            PerSecond(outcome.stats.l3.bytes_written, report.wall_s)));
+                            PerSecond(outcome.stats.l3.bytes_written, outcome.wall_s)));
 }
 
 void AddTroubleRows(const Outcome& outcome, Table& table) {
