@@ -28,7 +28,9 @@ restore() {
 }
 trap restore EXIT
 
-field() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$json" "$1"; }
+field() {
+  python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$json" "$1"
+}
 memory=mmap
 if ((EUID == 0)); then
   memory=mmaphuge
@@ -63,8 +65,9 @@ for ((pair = 1; pair <= pairs; ++pair)); do
   cairn=$(field restore_gbps)
   ratio=$(python3 -c "print(f'{$cairn / $fio:.3f}')")
   ratios+=("$ratio")
-  printf 'pair %d: fio %.2f GB/s, kv-offload restores %.2f GB/s (%s blocks from L3, %s from L2), ratio %s\n' \
+  printf 'pair %d: fio %.2f GB/s, restored at %.2f GB/s (%s blocks from L3, %s from L2), ratio %s\n' \
     "$pair" "$fio" "$cairn" "$(field hits_l3)" "$(field hits_l2)" "$ratio"
 done
 printf '%s\n' "${ratios[@]}" | sort -n | awk '{ v[NR] = $1 } END {
-  printf "median of %d ratios: %.3f\n", NR, NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+  median = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2
+  printf "median of %d ratios: %.3f\n", NR, median }'
