@@ -65,7 +65,7 @@ for ((pair = 1; pair <= pairs; ++pair)); do
   cairn=$(field restore_gbps)
   ratio=$(python3 -c "print(f'{$cairn / $fio:.3f}')")
   ratios+=("$ratio")
-  printf 'pair %d: fio %.2f GB/s, restored at %.2f GB/s (%s blocks from L3, %s from L2), ratio %s\n' \
+  printf 'pair %d: fio %.2f GB/s, restored at %.2f GB/s (blocks: %s L3, %s L2), ratio %s\n' \
     "$pair" "$fio" "$cairn" "$(field hits_l3)" "$(field hits_l2)" "$ratio"
 done
 printf '%s\n' "${ratios[@]}" | sort -n | awk '{ v[NR] = $1 } END {
