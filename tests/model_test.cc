@@ -75,7 +75,9 @@ class ModelTest : public StoreTest {
       case 10:
         return GetIntoOne(key);
       case 11:
-        if (Below(8) == 0) ASSERT_TRUE(store_->Flush().ok());
+        if (Below(8) == 0) {
+          ASSERT_TRUE(store_->Flush().ok());
+        }
         return;
       case 12:
         if (Below(20) == 0) {
