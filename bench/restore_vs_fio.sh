@@ -52,7 +52,7 @@ print(json.loads(text[text.index("{"):])["jobs"][0]["read"]["bw_bytes"] / 1e9)'
 }
 
 echo "first run, to fill the store: kv-offload ${arguments[*]}"
-"$kv_offload" --dir "$directory" "${arguments[@]}" --json "$json" >/dev/null
+"$kv_offload" --dir "$directory" "${arguments[@]}" --json "$json" >/dev/null 2>&1
 block_bytes=$(python3 -c 'import json, sys
 print(json.load(open(sys.argv[1]))["config"]["block_bytes"])' "$json")
 request_bytes=$((block_bytes < 1048576 ? block_bytes : 1048576))
@@ -61,7 +61,7 @@ echo "fio: randread, bs $request_bytes, iodepth $depth, iomem $memory"
 ratios=()
 for ((pair = 1; pair <= pairs; ++pair)); do
   fio=$(fio_gbps "$request_bytes" "$depth")
-  "$kv_offload" --dir "$directory" "${arguments[@]}" --json "$json" >/dev/null
+  "$kv_offload" --dir "$directory" "${arguments[@]}" --json "$json" >/dev/null 2>&1
   cairn=$(field restore_gbps)
   ratio=$(python3 -c "print(f'{$cairn / $fio:.3f}')")
   ratios+=("$ratio")
