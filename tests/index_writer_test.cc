@@ -31,6 +31,11 @@ class TestIndex final : public Index {
   };
 
   absl::Status Commit(absl::Span<const IndexEdit> edits, bool sync) override {
+    {
+      MutexLock lock(mutex_);
+      ++arrivals_;
+      arrived_.NotifyAll();
+    }
     // Closed: the test holds the lock until it has enqueued what shall gather.
     MutexLock gate(gate_);
     MutexLock lock(mutex_);
@@ -40,7 +45,6 @@ class TestIndex final : public Index {
       committed.keys.push_back(std::string(edit.kind == IndexEdit::Kind::kPut ? "+" : "-") +
                                std::string(edit.key.key));
     }
-    ++arrivals_;
     if (!failure_.ok()) return failure_;
     return memory_.Commit(edits, sync);
   }
@@ -57,6 +61,11 @@ class TestIndex final : public Index {
   absl::Status Sync() override { return memory_.Sync(); }
 
   Mutex& gate() { return gate_; }
+  // Until the writer stands at the gate with the first batch.
+  void WaitForArrival() {
+    MutexLock lock(mutex_);
+    while (arrivals_ == 0) arrived_.Wait(mutex_);
+  }
   void Fail(absl::Status status) {
     MutexLock lock(mutex_);
     failure_ = std::move(status);
@@ -69,6 +78,7 @@ class TestIndex final : public Index {
  private:
   Mutex gate_;
   Mutex mutex_;
+  CondVar arrived_;
   MemoryIndex memory_;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   std::vector<Committed> commits_ ABSL_GUARDED_BY(mutex_);
@@ -146,8 +156,7 @@ TEST_F(IndexWriterTest, GathersWhatWaitsIntoOneCommit) {
   {
     MutexLock gate(index_.gate());
     Put(writer, "first");
-    // However many of them the writer has taken before it stands at the gate, the others become at
-    // most one batch more.
+    index_.WaitForArrival();
     for (int i = 0; i < 100; ++i) Put(writer, absl::StrCat(i), 4096, i == 50);
   }
   writer.Drain();
@@ -166,6 +175,7 @@ TEST_F(IndexWriterTest, FlushesEachFileOnceBeforeTheCommit) {
   {
     MutexLock gate(index_.gate());
     Put(writer, "first");
+    index_.WaitForArrival();
     Put(writer, "a", 4096, true);
     Put(writer, "b", 8192, true);
     Put(writer, "c", 2 * kFileBytes + 4096, true);
@@ -202,6 +212,7 @@ TEST_F(IndexWriterTest, FailedFlushFailsExactlyWhatAskedForIt) {
   {
     MutexLock gate(index_.gate());
     Put(writer, "first");
+    index_.WaitForArrival();
     Put(writer, "lost1", 2 * kFileBytes + 4096, true);
     Put(writer, "unflushed", 2 * kFileBytes + 8192, false);
     Put(writer, "elsewhere", 4096, true);
