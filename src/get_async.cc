@@ -12,12 +12,6 @@
 #include "src/store_impl.h"
 
 namespace cairn {
-namespace {
-
-// As in put_from.cc: the engine starts while the rest of a long list is still being looked up.
-constexpr size_t kBatchOps = 8;
-
-}  // namespace
 
 // One tensor of an asynchronous Get, from the call to its end. Owns itself.
 class AsyncGet final : public FillWaiter {
@@ -100,6 +94,11 @@ void StoreImpl::SubmitBatch(IoBatch& batch) {
   batch.clear();
 }
 
+void StoreImpl::SubmitFullBatch(IoBatch& batch) {
+  constexpr size_t kBatchOps = 8;
+  if (batch.size() >= kBatchOps) SubmitBatch(batch);
+}
+
 absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCallback done) {
   const CallScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
@@ -140,7 +139,7 @@ absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOpti
     };
     RunGet(new AsyncGet(this, keys[i].bytes(), deadline, std::move(end)), /*may_wait=*/false,
            batch);
-    if (batch.size() >= kBatchOps) SubmitBatch(batch);
+    SubmitFullBatch(batch);
   }
   SubmitBatch(batch);
   return absl::OkStatus();
@@ -173,7 +172,7 @@ size_t StoreImpl::Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptio
       if (target.ok() && BeginFill(key, *target, waiter, IoPriority::kPrefetch, batch)) {
         StatsRecorder::Add(core_->stats.prefetches);
         ++taken;
-        if (batch.size() >= kBatchOps) SubmitBatch(batch);
+        SubmitFullBatch(batch);
         continue;
       }
       delete waiter;

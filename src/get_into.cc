@@ -15,8 +15,6 @@
 namespace cairn {
 namespace {
 
-constexpr size_t kBatchOps = 8;
-
 bool DirectlyReadable(absl::Span<const Piece> pieces) {
   return std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) {
     return reinterpret_cast<uintptr_t>(piece.data) % kBlockBytes == 0 &&
@@ -84,7 +82,7 @@ bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> piece
     done(std::move(status));
   };
   StartDirectRead(core_->fill_context(), lookup.entry, pieces, std::move(finish), batch);
-  if (batch.size() >= kBatchOps) SubmitBatch(batch);
+  SubmitFullBatch(batch);
   return true;
 }
 

@@ -17,8 +17,6 @@
 namespace cairn {
 namespace {
 
-constexpr uint64_t kPadding = 4096;
-
 // Copies the pieces to `target`, sums each chunk while it is warm in the cache, and fills what is
 // left of the last block with zeros.
 std::vector<uint64_t> CopyAndSum(absl::Span<const ConstPiece> pieces, uint64_t bytes, uint64_t seed,
@@ -41,8 +39,8 @@ std::vector<uint64_t> CopyAndSum(absl::Span<const ConstPiece> pieces, uint64_t b
     }
     sums.push_back(ChunkChecksum(seed, target + start, chunk));
   }
-  const uint64_t tail = bytes % kPadding;
-  if (tail != 0) std::memset(target + bytes, 0, kPadding - tail);
+  const uint64_t tail = bytes % kBlockBytes;
+  if (tail != 0) std::memset(target + bytes, 0, kBlockBytes - tail);
   return sums;
 }
 
@@ -94,7 +92,7 @@ absl::Status StoreImpl::ValidatePut(const PutInput& input, const PutOptions& opt
   }
   const uint64_t extent =
       RecordHeaderBytes(core_->options.fingerprint.size(), input.key.size(), bytes) +
-      (bytes + kPadding - 1) / kPadding * kPadding;
+      (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
   if (extent > core_->l3->extent_bytes_max()) {
     return invalid("its ", bytes, " bytes do not fit a data file of L3, which takes ",
                    core_->l3->extent_bytes_max(), " with a record's header");

@@ -16,10 +16,6 @@
 namespace cairn {
 namespace {
 
-// Requests gathered before the engine gets them: enough to keep it busy, few enough that it starts
-// while later tensors are still being summed.
-constexpr size_t kBatchOps = 8;
-
 bool DirectlyWritable(absl::Span<const ConstPiece> pieces) {
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (reinterpret_cast<uintptr_t>(pieces[i].data) % kBlockBytes != 0) return false;
@@ -109,7 +105,7 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
               .list = true,
               .flush = options.durability == Durability::kFlushed},
              batch);
-  if (batch.size() >= kBatchOps) SubmitBatch(batch);
+  SubmitFullBatch(batch);
   return absl::OkStatus();
 }
 

@@ -110,6 +110,9 @@ class StoreImpl final : public Store {
   friend class AsyncGet;
   void RunGet(AsyncGet* get, bool may_wait, IoBatch& batch);
   void SubmitBatch(IoBatch& batch);
+  // Once there is enough to keep the engine busy, so that it starts while the rest of a long list
+  // is still being looked up or summed.
+  void SubmitFullBatch(IoBatch& batch);
 
   // get_into.cc
   absl::Status CopyInto(const HashedKey& key, absl::Span<const Piece> pieces, Deadline deadline);
