@@ -138,9 +138,10 @@ class Spill final : public IndexChange {
     const uint64_t sequence = entry_->sequence;
     Entry* const entry = entry_;
     delete this;
-    // After EndSpill, so that a Flush that saw it end finds the directory so.
+    context.tracker->Note(status);
+    // Before End, so that a Flush that saw it end finds the directory so.
     context.directory->EndSpill(entry, status);
-    context.tracker->End(sequence, status);
+    context.tracker->End(sequence);
   }
 
   const SpillContext& context_;  // The store's own.

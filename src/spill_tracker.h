@@ -17,14 +17,19 @@ class SpillTracker {
     MutexLock lock(mutex_);
     under_way_.insert(sequence);
   }
-  void End(uint64_t sequence, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_) {
+  // How a spill ended: told before anybody who waits for it is, so that whoever was told of a
+  // success finds the store no longer degraded.
+  void Note(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
-    under_way_.erase(sequence);
     last_status_ = status;
     if (!status.ok()) {
       ++failures_;
       last_failure_ = status;
     }
+  }
+  void End(uint64_t sequence) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    under_way_.erase(sequence);
     ended_.NotifyAll();
   }
   // How the spill that ended last ended.
