@@ -4,6 +4,7 @@
 #include "cairn/key.h"
 #include "io/checksum.h"
 #include "io/little_endian.h"
+#include "io/pack.h"
 #include "io/raw_index.h"
 #include "io/record.h"
 #include "src/base/strings.h"
@@ -81,6 +82,15 @@ absl::Status ValidateExtent(size_t key_bytes, const IndexRecord& record) {
     return Damaged("misplaced extent");
   }
   if (record.offset > uint64_t{1} << 62) return Damaged("extent at an impossible offset");
+  if (record.packed()) {
+    const bool fits = record.payload_bytes <= kPackedPayloadBytesMax &&
+                      record.pack_offset >= kRecordAlignment &&
+                      record.header_bytes >= kRecordAlignment &&
+                      record.header_bytes % kRecordAlignment == 0 &&
+                      record.pack_offset + record.header_bytes <= record.offset &&
+                      record.offset + record.extent_bytes() - record.pack_offset <= kPackBytesMax;
+    return fits ? absl::OkStatus() : Damaged("in a pack of impossible size");
+  }
   if (record.header_bytes < RecordHeaderBytes(0, key_bytes, record.payload_bytes) ||
       record.header_bytes >
           RecordHeaderBytes(kFingerprintTextBytesMax, key_bytes, record.payload_bytes) ||
@@ -96,6 +106,10 @@ uint64_t HashKey(IndexKey key) {
   return ChunkChecksum(key.fingerprint_id, key.key.data(), key.key.size());
 }
 
+size_t IndexKeyBytes(size_t key_bytes) { return kNumberedKeyBytes + key_bytes; }
+
+size_t IndexRecordBytes(uint8_t rank) { return kRecordValueBytesMin + 8 * size_t{rank}; }
+
 std::string EncodeIndexKey(IndexKey key) {
   return NumberedKey(kTensorPrefix, key.fingerprint_id).append(key.key);
 }
@@ -109,7 +123,7 @@ absl::StatusOr<IndexKey> DecodeIndexKey(std::string_view raw_key) {
 }
 
 std::string EncodeIndexRecord(std::string_view raw_key, const IndexRecord& record) {
-  const size_t body_bytes = kRecordValueBytesMin - kSumBytes + 8 * size_t{record.meta.rank};
+  const size_t body_bytes = IndexRecordBytes(record.meta.rank) - kSumBytes;
   std::string value(body_bytes, '\0');
   FieldWriter writer(value.data(), value.size());
   writer.U8(kValueFormat);
@@ -122,7 +136,10 @@ std::string EncodeIndexRecord(std::string_view raw_key, const IndexRecord& recor
   writer.U64(record.offset);
   writer.U64(record.payload_bytes);
   writer.U32(record.header_bytes);
-  writer.Zeros(4);
+  // In blocks: a pack is not far from its members.
+  writer.U32(record.packed()
+                 ? static_cast<uint32_t>((record.offset - record.pack_offset) / kRecordAlignment)
+                 : 0);
   writer.U64(record.checksum);
   writer.U64(static_cast<uint64_t>(record.expires_unix_ms));
   for (uint8_t i = 0; i < record.meta.rank; ++i) {
@@ -145,12 +162,14 @@ absl::StatusOr<IndexRecord> DecodeIndexRecord(std::string_view raw_key, std::str
   const uint8_t retention = reader.U8();
   record.meta.dtype = static_cast<DType>(reader.U8());
   record.meta.rank = reader.U8();
-  bool zeros = reader.Zeros(3);
+  const bool zeros = reader.Zeros(3);
   record.sequence = reader.U64();
   record.offset = reader.U64();
   record.payload_bytes = reader.U64();
   record.header_bytes = reader.U32();
-  zeros = reader.Zeros(4) && zeros;
+  const uint64_t pack_distance = reader.U32() * kRecordAlignment;
+  if (pack_distance >= record.offset && pack_distance != 0) return Damaged("misplaced pack");
+  record.pack_offset = pack_distance == 0 ? 0 : record.offset - pack_distance;
   record.checksum = reader.U64();
   record.expires_unix_ms = static_cast<int64_t>(reader.U64());
   if (!reader.ok() || record.meta.rank > TensorMeta::kRankMax) return Damaged("too short");

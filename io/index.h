@@ -28,7 +28,8 @@ uint64_t HashKey(IndexKey key);
 struct IndexRecord {
   uint64_t sequence = 0;      // Of the write; grows over the life of the store.
   uint64_t offset = 0;        // Of the extent: file = offset / data_file_bytes.
-  uint32_t header_bytes = 0;  // The record header before the payload; a multiple of 4096.
+  uint64_t pack_offset = 0;   // Of the header of the pack it is in; 0: it has a header of its own.
+  uint32_t header_bytes = 0;  // Of the header, its own or the pack's; a multiple of 4096.
   uint64_t payload_bytes = 0;
   uint64_t checksum = 0;  // TensorChecksum of the payload.
   TensorMeta meta;
@@ -36,8 +37,13 @@ struct IndexRecord {
   Retention retention = Retention::kCache;
   int64_t expires_unix_ms = 0;  // 0: never.
 
-  // Header and payload, padded to 4096.
-  uint64_t extent_bytes() const { return header_bytes + (payload_bytes + 4095) / 4096 * 4096; }
+  bool packed() const { return pack_offset != 0; }
+  // The extent is its own header, if it has one, and the payload, padded to 4096.
+  uint64_t extent_bytes() const {
+    return (packed() ? 0 : header_bytes) + (payload_bytes + 4095) / 4096 * 4096;
+  }
+  uint64_t header_offset() const { return packed() ? pack_offset : offset; }
+  uint64_t payload_offset() const { return packed() ? offset : offset + header_bytes; }
 };
 
 struct IndexEdit {
@@ -103,6 +109,8 @@ absl::StatusOr<std::unique_ptr<Index>> OpenRocksDbIndex(const RocksDbIndexOption
 std::unique_ptr<Index> NewMemoryIndex();
 
 // The encodings, for FORMAT.md's example, the tests and the fuzzers.
+size_t IndexKeyBytes(size_t key_bytes);
+size_t IndexRecordBytes(uint8_t rank);
 std::string EncodeIndexKey(IndexKey key);
 absl::StatusOr<IndexKey> DecodeIndexKey(std::string_view raw_key);
 std::string EncodeIndexRecord(std::string_view raw_key, const IndexRecord& record);

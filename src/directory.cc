@@ -38,6 +38,7 @@ Directory::~Directory() {
     MutexLock lock(stripe.mutex);
     for (auto& [ref, entry] : stripe.entries) {
       CAIRN_CHECK(entry->pins == 0);
+      if (PackExtent* pack = entry->pack; pack != nullptr && --pack->members == 0) delete pack;
       delete entry;
     }
   }
@@ -185,6 +186,22 @@ void Directory::Unpin(Entry* entry) {
   parts_.room_made();
 }
 
+void Directory::KeepPack(PackExtent* pack) {
+  pack->kept = true;
+  kept_bytes_.fetch_add(pack->header.bytes, std::memory_order_relaxed);
+}
+
+void Directory::ReleaseL3(Entry* entry) {
+  const Extent extent = std::exchange(entry->l3_extent, {});
+  PackExtent* const pack = std::exchange(entry->pack, nullptr);
+  if (entry->retention == Retention::kKeep) {
+    kept_bytes_.fetch_sub(extent.bytes, std::memory_order_relaxed);
+  }
+  const bool pack_kept = pack != nullptr && pack->kept;
+  const uint64_t header_bytes = parts_.l3->Release(extent, pack);
+  if (pack_kept) kept_bytes_.fetch_sub(header_bytes, std::memory_order_relaxed);
+}
+
 void Directory::AddKept(const Entry& entry) {
   if (entry.retention == Retention::kKeep) {
     kept_bytes_.fetch_add(entry.l3_extent.bytes, std::memory_order_relaxed);
@@ -225,12 +242,7 @@ void Directory::Bury(Entry* entry) {
   CAIRN_CHECK(entry->fill_waiters == nullptr && entry->spill_waiters == nullptr);
   CAIRN_CHECK(entry->replaced == nullptr && entry->l2 != CopyState::kFilling);
   if (entry->l2 == CopyState::kResident) parts_.l2->Release(entry->l2_extent);
-  if (entry->l3_extent.bytes > 0) {
-    if (entry->retention == Retention::kKeep) {
-      kept_bytes_.fetch_sub(entry->l3_extent.bytes, std::memory_order_relaxed);
-    }
-    if (!entry->l3_kept_back) parts_.l3->Release(entry->l3_extent);
-  }
+  if (entry->l3_extent.bytes > 0 && !entry->l3_kept_back) ReleaseL3(entry);
   delete entry;
 }
 

@@ -114,6 +114,9 @@ class Directory {
   // far: OK on L3 and in the index, or why not.
   bool JoinSpill(const HashedKey& key, SpillWaiter* waiter, absl::Status* outcome);
 
+  // The header of a pack of tensors that are to be kept is kept with them.
+  void KeepPack(PackExtent* pack);
+
   // ---- Leaving ----
   // Unlists the key's entry; the index forgets it in the background. `committed` hears when it
   // has. False, and `committed` unused, when the key was not there.
@@ -181,6 +184,8 @@ class Directory {
   // Unpins what a write replaced, oldest last. Not forgotten by the index: the extents stay taken.
   void ReleaseReplaced(Entry* chain, bool index_forgot);
   void AddKept(const Entry& entry);
+  // Gives the entry's place on L3 back.
+  void ReleaseL3(Entry* entry);
   void QuarantineLocked(Entry* entry);
   static bool Dead(const Entry& entry) {
     return !entry.listed && entry.pins == 0 && entry.leases == 0;

@@ -161,7 +161,6 @@ bool Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
 void Directory::EndSpill(Entry* entry, const absl::Status& status) {
   SpillWaiter* waiters = nullptr;
   Entry* replaced = nullptr;
-  Extent unused;
   bool dead = false;
   Committed nobody;
   {
@@ -189,10 +188,7 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
         // A commit that failed may have reached the log all the same.
         entry->l3_kept_back = true;
       } else if (in_l2) {
-        unused = std::exchange(entry->l3_extent, {});
-        if (entry->retention == Retention::kKeep) {
-          kept_bytes_.fetch_sub(unused.bytes, std::memory_order_relaxed);
-        }
+        ReleaseL3(entry);
       }
     }
     if (entry->listed && in_l2 && (status.ok() || entry->retention == Retention::kCache)) {
@@ -208,7 +204,6 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
     --entry->pins;
     dead = Dead(*entry);
   }
-  if (unused.bytes > 0) parts_.l3->Release(unused);
   if (replaced != nullptr) ReleaseReplaced(replaced, /*index_forgot=*/true);
   if (dead) Bury(entry);
   WakeSpillWaiters(waiters, status);

@@ -11,6 +11,7 @@
 #include "io/index.h"
 #include "src/eviction_policy.h"
 #include "tiers/allocator.h"
+#include "tiers/nvme_tier.h"
 
 namespace cairn {
 
@@ -59,7 +60,8 @@ struct Entry {
   Retention retention = Retention::kCache;
   int64_t expires_unix_ms = 0;  // 0: never.
   Extent l2_extent;
-  Extent l3_extent;
+  Extent l3_extent;            // Without the header when it is in a pack.
+  PackExtent* pack = nullptr;  // Shared with the other members.
 
   // Guarded by the lock of the key's stripe.
   CopyState l2 = CopyState::kAbsent;
@@ -89,6 +91,7 @@ struct Entry {
   IndexRecord Record() const {
     return {.sequence = sequence,
             .offset = l3_extent.offset,
+            .pack_offset = pack == nullptr ? 0 : pack->header.offset,
             .header_bytes = header_bytes,
             .payload_bytes = bytes,
             .checksum = checksum,
@@ -96,6 +99,9 @@ struct Entry {
             .tensor_class = tensor_class,
             .retention = retention,
             .expires_unix_ms = expires_unix_ms};
+  }
+  uint64_t l3_payload_offset() const {
+    return l3_extent.offset + (pack == nullptr ? header_bytes : 0);
   }
   bool Expired(int64_t now_unix_ms) const {
     return expires_unix_ms != 0 && expires_unix_ms <= now_unix_ms;

@@ -78,8 +78,13 @@ uint64_t Evictor::EvictL3(uint64_t bytes) {
 }
 
 absl::StatusOr<Extent> Evictor::ReserveL3(uint64_t bytes, Deadline deadline) {
+  return ReserveL3UpTo(bytes, bytes, deadline);
+}
+
+absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes,
+                                              Deadline deadline) {
   while (true) {
-    absl::StatusOr<Extent> extent = parts_.l3->Reserve(bytes);
+    absl::StatusOr<Extent> extent = parts_.l3->ReserveUpTo(bytes_max, bytes);
     if (extent.ok()) {
       if (parts_.l3->bytes_free() < l3_free_bytes_wanted_) {
         MutexLock lock(mutex_);
@@ -101,12 +106,16 @@ absl::StatusOr<Extent> Evictor::ReserveL3(uint64_t bytes, Deadline deadline) {
   }
 }
 
-absl::Status Evictor::ReserveBoth(Entry& entry, Deadline deadline) {
-  CAIRN_ASSIGN_OR_RETURN(entry.l3_extent, ReserveL3(entry.Record().extent_bytes(), deadline));
+absl::Status Evictor::Reserve(Entry& entry, bool with_l3, Deadline deadline) {
+  if (with_l3) {
+    CAIRN_ASSIGN_OR_RETURN(entry.l3_extent, ReserveL3(entry.Record().extent_bytes(), deadline));
+  }
   const absl::StatusOr<Extent> l2_extent = ReserveL2(entry.bytes, deadline);
   if (!l2_extent.ok()) {
-    parts_.l3->Release(std::exchange(entry.l3_extent, {}));
-    RoomMade();
+    if (with_l3) {
+      parts_.l3->Release(std::exchange(entry.l3_extent, {}));
+      RoomMade();
+    }
     return l2_extent.status();
   }
   entry.l2_extent = *l2_extent;

@@ -42,8 +42,10 @@ class Evictor {
   // Room before the deadline, or kResourceExhausted naming the figures.
   absl::StatusOr<Extent> ReserveL2(uint64_t bytes, Deadline deadline);
   absl::StatusOr<Extent> ReserveL3(uint64_t bytes, Deadline deadline);
-  // Both extents of a new entry, or neither.
-  absl::Status ReserveBoth(Entry& entry, Deadline deadline);
+  // Of L3 as much as there is in one run, `bytes_max` at most, `bytes_min` at least.
+  absl::StatusOr<Extent> ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes_min, Deadline deadline);
+  // The extents of a new entry, in L2 and `with_l3`, or neither.
+  absl::Status Reserve(Entry& entry, bool with_l3, Deadline deadline);
   // Waits until `bytes` more may be dirty in L2.
   absl::Status WaitForDirtyRoom(uint64_t bytes, Deadline deadline);
 

@@ -74,7 +74,7 @@ class Fill {
     ++reads_;
     // Released by Submit to the engine's threads.
     left_.store(static_cast<uint32_t>(sums_.size()), std::memory_order_relaxed);
-    const uint64_t payload = entry_->l3_extent.offset + entry_->header_bytes;
+    const uint64_t payload = entry_->l3_payload_offset();
     for (Chunk& chunk : absl::MakeSpan(chunks_.get(), sums_.size())) {
       chunk.kind = IoOp::Kind::kRead;
       chunk.priority = priority_;

@@ -127,7 +127,7 @@ std::unique_ptr<Entry> StoreImpl::NewEntry(const PutInput& input, const PutOptio
 }
 
 bool StoreImpl::KeptExisting(std::string_view key, const PutOptions& options, Deadline deadline,
-                             absl::Status* outcome) {
+                             absl::FunctionRef<void()> before_waiting, absl::Status* outcome) {
   if (options.if_exists != IfExists::kKeep) return false;
   const HashedKey hashed = Hashed(key);
   if (!core_->directory->Contains(hashed, core_->NowUnixMs(), /*touch=*/true)) return false;
@@ -138,6 +138,7 @@ bool StoreImpl::KeptExisting(std::string_view key, const PutOptions& options, De
   SpillWait wait;
   SpillWaiter* waiter = wait.NewWaiter();
   if (core_->directory->JoinSpill(hashed, waiter, outcome)) {
+    before_waiting();
     *outcome = wait.Wait(deadline);
   } else {
     SpillWait::Discard(waiter);
@@ -148,21 +149,38 @@ bool StoreImpl::KeptExisting(std::string_view key, const PutOptions& options, De
   return true;
 }
 
+absl::Status StoreImpl::RefusePut(std::string_view key, const absl::Status& why) {
+  StatsRecorder::Add(core_->stats.puts_refused);
+  return {why.code(), absl::StrCat("tensor ", PrintableKey(key), ": ", why.message())};
+}
+
+void StoreImpl::ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t> sums, bool flush) {
+  Entry* const listed = entry.get();
+  core_->directory->List(std::move(entry));
+  IoBatch batch;
+  StartSpill(core_->spill_context,
+             {.entry = listed,
+              .pieces = {{core_->l2->Address(listed->l2_extent), listed->bytes}},
+              .list = false,
+              .flush = flush},
+             std::move(sums), batch);
+  SubmitBatch(batch);
+}
+
 absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& options) {
   CAIRN_RETURN_IF_ERROR(ValidatePut(input, options, /*through_l2=*/true));
   const Deadline start = std::chrono::steady_clock::now();
   const Deadline deadline = DeadlineAfter(options.timeout);
   StatsRecorder::Add(core_->stats.puts);
   absl::Status outcome;
-  if (KeptExisting(input.key, options, deadline, &outcome)) return outcome;
+  if (KeptExisting(input.key, options, deadline, [] {}, &outcome)) return outcome;
 
   std::unique_ptr<Entry> entry = NewEntry(input, options);
+  const bool packed = Packer::Takes(entry->bytes);
   absl::Status room = core_->evictor->WaitForDirtyRoom(entry->bytes, deadline);
-  if (room.ok()) room = core_->evictor->ReserveBoth(*entry, deadline);
-  if (!room.ok()) {
-    StatsRecorder::Add(core_->stats.puts_refused);
-    return {room.code(), absl::StrCat("tensor ", PrintableKey(input.key), ": ", room.message())};
-  }
+  // The packer finds room on L3 for small ones.
+  if (room.ok()) room = core_->evictor->Reserve(*entry, /*with_l3=*/!packed, deadline);
+  if (!room.ok()) return RefusePut(input.key, room);
   std::byte* const target = core_->l2->Address(entry->l2_extent);
   const uint64_t seed = ChecksumSeed(entry->hash, entry->sequence);
   std::vector<uint64_t> sums = CopyAndSum(input.pieces, entry->bytes, seed, target);
@@ -173,17 +191,21 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
   const Durability durability = Resolve(options.durability);
   SpillWait wait;
   if (durability != Durability::kInMemory) entry->spill_waiters = wait.NewWaiter();
-  Entry* const listed = entry.get();
-  core_->directory->List(std::move(entry));
-  const ConstPiece whole = {target, listed->bytes};
-  IoBatch batch;
-  StartSpill(core_->spill_context,
-             {.entry = listed,
-              .pieces = {&whole, 1},
-              .chunk_sums = std::move(sums),
-              .flush = durability == Durability::kFlushed},
-             batch);
-  SubmitBatch(batch);
+  const bool flush = durability == Durability::kFlushed;
+  if (packed) {
+    Packer::Tensor tensor = {.entry = std::move(entry),
+                             .pieces = {{target, input.meta.byte_count()}},
+                             .list_when_written = false,
+                             .flush = flush};
+    room = core_->packer->Add(tensor, deadline);
+    if (!room.ok()) {
+      core_->l2->Release(tensor.entry->l2_extent);
+      SpillWait::Discard(tensor.entry->spill_waiters);
+      return RefusePut(input.key, room);
+    }
+  } else {
+    ListAndSpill(std::move(entry), std::move(sums), flush);
+  }
   if (durability != Durability::kInMemory) outcome = wait.Wait(deadline);
   core_->stats.put_us.Record(MicrosecondsSince(start));
   return outcome;

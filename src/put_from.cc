@@ -75,37 +75,68 @@ PutOptions AtLeastOnDevice(PutOptions options) {
 
 }  // namespace
 
+// What a PutFrom has gathered and not started yet. Nothing that others may need is held while it
+// waits for anything: Release comes first.
+class StoreImpl::PutBatch {
+ public:
+  explicit PutBatch(StoreImpl* store) : store_(store), packer_(store->core_->packer.get()) {}
+  ~PutBatch() { Release(); }
+
+  Packer& packer() {
+    if (!corked_) packer_->Cork();
+    corked_ = true;
+    return *packer_;
+  }
+  IoBatch& ops() { return ops_; }
+  void Release() {
+    store_->SubmitBatch(ops_);
+    if (std::exchange(corked_, false)) packer_->Uncork();
+  }
+
+ private:
+  StoreImpl* const store_;
+  Packer* const packer_;
+  IoBatch ops_;
+  bool corked_ = false;
+};
+
 absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& options,
-                                     Deadline deadline, SpillWaiter* waiter, IoBatch& batch) {
+                                     Deadline deadline, SpillWaiter* waiter, PutBatch& batch) {
   CAIRN_RETURN_IF_ERROR(ValidatePut(input, options, /*through_l2=*/false));
   StatsRecorder::Add(core_->stats.puts);
-  std::unique_ptr<Entry> entry = NewEntry(input, options);
-  const uint64_t extent_bytes = entry->Record().extent_bytes();
-  absl::StatusOr<Extent> extent = core_->evictor->ReserveL3(extent_bytes, Deadline::min());
-  if (absl::IsResourceExhausted(extent.status())) {
+  Packer::Tensor tensor = {.entry = NewEntry(input, options),
+                           .pieces = {input.pieces.begin(), input.pieces.end()},
+                           .list_when_written = true,
+                           .flush = options.durability == Durability::kFlushed};
+  Entry& entry = *tensor.entry;
+  const uint64_t seed = ChecksumSeed(entry.hash, entry.sequence);
+  std::vector<uint64_t> sums = SumPieces(input.pieces, entry.bytes, seed);
+  entry.checksum = TensorChecksum(seed, sums);
+  entry.spill_waiters = waiter;
+  const bool packed = Packer::Takes(entry.bytes);
+  const auto find_room = [&](Packer& packer, Deadline until) -> absl::Status {
+    if (packed) return packer.Add(tensor, until);
+    CAIRN_ASSIGN_OR_RETURN(entry.l3_extent,
+                           core_->evictor->ReserveL3(entry.Record().extent_bytes(), until));
+    return absl::OkStatus();
+  };
+  absl::Status room = find_room(batch.packer(), Deadline::min());
+  if (absl::IsResourceExhausted(room)) {
     // What waits in the batch may be what holds the room.
-    SubmitBatch(batch);
-    extent = core_->evictor->ReserveL3(extent_bytes, deadline);
+    batch.Release();
+    room = find_room(*core_->packer, deadline);
   }
-  if (!extent.ok()) {
-    StatsRecorder::Add(core_->stats.puts_refused);
-    return {extent.status().code(),
-            absl::StrCat("tensor ", PrintableKey(input.key), ": ", extent.status().message())};
-  }
-  entry->l3_extent = *extent;
-  const uint64_t seed = ChecksumSeed(entry->hash, entry->sequence);
-  std::vector<uint64_t> sums = SumPieces(input.pieces, entry->bytes, seed);
-  entry->checksum = TensorChecksum(seed, sums);
-  entry->spill_waiters = waiter;
+  if (!room.ok()) return RefusePut(input.key, room);
+  if (packed) return absl::OkStatus();
   // The spill owns it until it is listed.
+  tensor.entry.release();
   StartSpill(core_->spill_context,
-             {.entry = entry.release(),
-              .pieces = input.pieces,
-              .chunk_sums = std::move(sums),
+             {.entry = &entry,
+              .pieces = std::move(tensor.pieces),
               .list = true,
-              .flush = options.durability == Durability::kFlushed},
-             batch);
-  SubmitFullBatch(batch);
+              .flush = tensor.flush},
+             std::move(sums), batch.ops());
+  SubmitFullBatch(batch.ops());
   return absl::OkStatus();
 }
 
@@ -116,13 +147,14 @@ std::vector<absl::Status> StoreImpl::PutFrom(absl::Span<const PutRequest> reques
   if (!scope.status().ok()) return statuses;
   const PutOptions options = AtLeastOnDevice(put_options);
   const Deadline deadline = DeadlineAfter(options.timeout);
-  IoBatch batch;
+  PutBatch batch(this);
+  const auto release = [&batch] { batch.Release(); };
   std::vector<std::pair<size_t, SpillWait>> started;
   for (size_t i = 0; i < requests.size(); ++i) {
     const PutInput input = {requests[i].key.bytes(), requests[i].meta, requests[i].pieces};
-    if (KeptExisting(input.key, options, deadline, &statuses[i])) continue;
+    if (KeptExisting(input.key, options, deadline, release, &statuses[i])) continue;
     if (!DirectlyWritable(input.pieces)) {
-      SubmitBatch(batch);
+      batch.Release();
       statuses[i] = PutThroughL2(input, options);
       continue;
     }
@@ -135,7 +167,7 @@ std::vector<absl::Status> StoreImpl::PutFrom(absl::Span<const PutRequest> reques
       SpillWait::Discard(waiter);
     }
   }
-  SubmitBatch(batch);
+  batch.Release();
   // Without a deadline: until it ends the device reads the caller's memory.
   for (auto& [i, wait] : started) statuses[i] = wait.Wait(Deadline::max());
   return statuses;
@@ -157,24 +189,24 @@ absl::Status StoreImpl::PutFrom(absl::Span<const PutRequest> requests,
   Worker::Task task = [this, owned = std::move(owned), options = AtLeastOnDevice(put_options),
                        &queue] {
     const Deadline deadline = DeadlineAfter(options.timeout);
-    IoBatch batch;
+    PutBatch batch(this);
+    const auto release = [&batch] { batch.Release(); };
     for (const OwnedPut& put : owned) {
       const PutInput input = {put.key, put.meta, put.pieces};
       absl::Status status;
-      if (!KeptExisting(input.key, options, deadline, &status)) {
+      if (!KeptExisting(input.key, options, deadline, release, &status)) {
         if (DirectlyWritable(input.pieces)) {
           auto* waiter = new QueueWaiter(&queue, put.tag);
           status = StartPutFrom(input, options, deadline, waiter, batch);
           if (status.ok()) continue;
           delete waiter;
         } else {
-          SubmitBatch(batch);
+          batch.Release();
           status = PutThroughL2(input, options);
         }
       }
       queue.Push({.tag = put.tag, .status = std::move(status), .handle = {}});
     }
-    SubmitBatch(batch);
   };
   if (core_->stores->TryPost(task)) return absl::OkStatus();
   queue.Unreserve(requests.size());

@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
@@ -31,25 +33,70 @@ struct Recovered {
   Extent extent() const { return {record.offset, record.extent_bytes()}; }
 };
 
-// Of two entries that claim the same bytes, the later write has them.
-void DropOverlapping(std::vector<Recovered>& found) {
-  std::sort(found.begin(), found.end(), [](const Recovered& a, const Recovered& b) {
-    return a.record.offset < b.record.offset;
-  });
-  Recovered* last = nullptr;
-  for (Recovered& next : found) {
-    if (next.dropped) continue;
-    if (last == nullptr || next.record.offset >= last->extent().offset + last->extent().bytes) {
+// Bytes of L3 that the index gives to somebody: to a tensor, or to the header of a pack.
+struct Claim {
+  Extent extent;
+  uint64_t sequence = 0;         // A header has that of the last member.
+  Recovered* tensor = nullptr;   // Null: a header.
+  bool dropped = false;
+
+  uint64_t end() const { return extent.offset + extent.bytes; }
+};
+
+// In order of offset, headers once for all members.
+std::vector<Claim> ClaimsOf(std::vector<Recovered>& found) {
+  std::vector<Claim> claims;
+  claims.reserve(found.size());
+  absl::flat_hash_map<std::pair<uint64_t, uint64_t>, uint64_t> headers;
+  for (Recovered& one : found) {
+    if (one.dropped) continue;
+    claims.push_back({one.extent(), one.record.sequence, &one});
+    if (!one.record.packed()) continue;
+    uint64_t& sequence = headers[{one.record.pack_offset, one.record.header_bytes}];
+    sequence = std::max(sequence, one.record.sequence);
+  }
+  for (const auto& [header, sequence] : headers) {
+    claims.push_back({{header.first, header.second}, sequence});
+  }
+  std::sort(claims.begin(), claims.end(),
+            [](const Claim& a, const Claim& b) { return a.extent.offset < b.extent.offset; });
+  return claims;
+}
+
+// Of two that claim the same bytes, the later write has them; a pack without its header is nobody's.
+// Returns what is in use, in order of offset.
+std::vector<Extent> SettleClaims(std::vector<Recovered>& found) {
+  std::vector<Claim> claims = ClaimsOf(found);
+  Claim* last = nullptr;
+  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> lost_headers;
+  for (Claim& next : claims) {
+    if (last == nullptr || next.extent.offset >= last->end()) {
       last = &next;
       continue;
     }
-    if (next.record.sequence < last->record.sequence) {
-      next.dropped = true;
-    } else {
-      last->dropped = true;
-      last = &next;
-    }
+    Claim& loser = next.sequence < last->sequence ? next : *last;
+    if (&loser == last) last = &next;
+    loser.dropped = true;
+    if (loser.tensor == nullptr) lost_headers.insert({loser.extent.offset, loser.extent.bytes});
   }
+  std::vector<Extent> in_use;
+  in_use.reserve(claims.size());
+  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> held_headers;
+  for (Claim& claim : claims) {
+    if (claim.tensor == nullptr) continue;
+    Recovered& one = *claim.tensor;
+    const std::pair<uint64_t, uint64_t> header = {one.record.pack_offset, one.record.header_bytes};
+    one.dropped = claim.dropped || (one.record.packed() && lost_headers.contains(header));
+    claim.dropped = one.dropped;
+    if (!one.dropped && one.record.packed()) held_headers.insert(header);
+  }
+  for (const Claim& claim : claims) {
+    const bool held = claim.tensor != nullptr
+                          ? !claim.dropped
+                          : held_headers.contains({claim.extent.offset, claim.extent.bytes});
+    if (held) in_use.push_back(claim.extent);
+  }
+  return in_use;
 }
 
 std::unique_ptr<Entry> ToEntry(const Recovered& found) {
@@ -77,6 +124,7 @@ struct Findings {
   std::vector<std::string> damaged;  // Raw keys.
   uint64_t last_sequence = 0;
   bool ttl_used = false;
+  std::vector<Extent> in_use;  // In order of offset.
 };
 
 absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, uint64_t offset_end,
@@ -101,7 +149,8 @@ absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, 
              }
              // A number without its fingerprint: nobody could ever ask for it.
              one.dropped = expired || shrunk_away || !known.contains(key.fingerprint_id) ||
-                           !NvmeTier::Contains(files, one.extent());
+                           !NvmeTier::Contains(files, one.extent()) ||
+                           !NvmeTier::Contains(files, {record.header_offset(), record.header_bytes});
              findings.last_sequence = std::max(findings.last_sequence, record.sequence);
              findings.ttl_used |= record.expires_unix_ms != 0;
              findings.found.push_back(std::move(one));
@@ -113,7 +162,7 @@ absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, 
              return true;
            }}));
   CAIRN_RETURN_IF_ERROR(refused);
-  DropOverlapping(findings.found);
+  findings.in_use = SettleClaims(findings.found);
   return findings;
 }
 
@@ -140,21 +189,27 @@ absl::Status StoreCore::Recover() {
   if (offset_end < files->offset_end()) {
     CAIRN_RETURN_IF_ERROR(files->ShrinkTo(options.l3_bytes_max));
   }
-  // Sorted by offset by ReadIndex.
-  std::vector<Extent> in_use;
-  for (const Recovered& one : findings.found) {
-    if (!one.dropped) in_use.push_back(one.extent());
-  }
-  CAIRN_ASSIGN_OR_RETURN(l3, NvmeTier::Create(files.get(), io.get(), in_use));
+  CAIRN_ASSIGN_OR_RETURN(l3, NvmeTier::Create(files.get(), io.get(), findings.in_use));
   MakeDirectory();
 
   // Old writes first: the order in which they would be evicted.
   std::sort(
       findings.found.begin(), findings.found.end(),
       [](const Recovered& a, const Recovered& b) { return a.record.sequence < b.record.sequence; });
+  std::map<uint64_t, PackExtent*> packs;
   for (const Recovered& one : findings.found) {
     if (one.dropped) continue;
-    directory->ListRecovered(ToEntry(one));
+    std::unique_ptr<Entry> entry = ToEntry(one);
+    if (one.record.packed()) {
+      PackExtent*& pack = packs[one.record.pack_offset];
+      if (pack == nullptr) {
+        pack = new PackExtent{.header = {one.record.pack_offset, one.record.header_bytes}};
+        if (one.record.retention == Retention::kKeep) directory->KeepPack(pack);
+      }
+      ++pack->members;
+      entry->pack = pack;
+    }
+    directory->ListRecovered(std::move(entry));
     ++recovered_tensors;
   }
   recovery_dropped = findings.found.size() - recovered_tensors + findings.damaged.size();
@@ -189,6 +244,7 @@ void StoreCore::MakeDirectory() {
                    .tracker = &spill_tracker,
                    .store_uuid = files->uuid(),
                    .fingerprint = options.fingerprint};
+  packer = std::make_unique<Packer>(&spill_context, evictor.get());
 }
 
 }  // namespace cairn

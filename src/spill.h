@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "cairn/tensor.h"
@@ -18,9 +20,9 @@
 
 namespace cairn {
 
-// Moves one tensor down: writes record header and payload to its extent, then has the index name
-// it. In this order and never another: what the index names is on the device, or at least was
-// handed to it, and the checksum tells which.
+// Moves tensors down: writes header and payload, then has the index name them. In this order and
+// never another: what the index names is on the device, or at least was handed to it, and the
+// checksum tells which.
 //
 //   start -> writes in flight -> last write -> index -> done
 //                                    | failed: given up, the tensor stays in L2 only
@@ -33,17 +35,24 @@ struct SpillContext {
   std::string fingerprint;
 };
 
-// The payload is the pieces (in L2, or the caller's memory), which stay untouched until
-// Directory::EndSpill. Pieces are aligned to 4096 in address and, but for the last, in size.
-// `list` says that the entry is not in the directory yet, and comes there when it is written.
-// `flush`: the device is flushed and the index synced.
-struct SpillRequest {
+// A tensor that is to be written.
+struct SpillTensor {
   Entry* entry = nullptr;  // Pinned for the spill, with its extent on L3 and its checksum.
-  absl::Span<const ConstPiece> pieces;
-  std::vector<uint64_t> chunk_sums;
-  bool list = false;
-  bool flush = false;
+  // The payload, in L2 or in the caller's memory, untouched until Directory::EndSpill: aligned to
+  // 4096 in address and, but for the last piece, in size.
+  absl::InlinedVector<ConstPiece, 1> pieces;
+  bool list = false;   // Not in the directory yet: comes there when it is written.
+  bool flush = false;  // The device is flushed and the index synced before it counts as written.
 };
-void StartSpill(const SpillContext& context, SpillRequest request, IoBatch& batch);
+
+// One tensor with a record of its own; SpillTracker::Begin is called here.
+void StartSpill(const SpillContext& context, SpillTensor tensor, std::vector<uint64_t> chunk_sums,
+                IoBatch& batch);
+
+// Tensors in one pack, whose entries have it. The tracker knows of them already. `written` is
+// called once, on a thread of the engine, when the device is done with the write.
+void StartPackSpill(const SpillContext& context, const PackExtent& pack,
+                    std::vector<SpillTensor> tensors, absl::AnyInvocable<void()> written,
+                    IoBatch& batch);
 
 }  // namespace cairn

@@ -21,6 +21,7 @@
 #include "src/evictor.h"
 #include "src/fill.h"
 #include "src/lease_table.h"
+#include "src/packer.h"
 #include "src/spill.h"
 #include "src/spill_tracker.h"
 #include "src/stats_recorder.h"
@@ -86,6 +87,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<Directory> directory;
   std::unique_ptr<LeaseTable> leases;
   SpillContext spill_context = {};
+  std::unique_ptr<Packer> packer;
 
   // Asynchronous verbs that must wait for room, loads apart from stores so that neither holds the
   // other up; and the host's callbacks.

@@ -89,13 +89,16 @@ class StoreImpl final : public Store {
   std::unique_ptr<Entry> NewEntry(const PutInput& input, const PutOptions& options) const;
   // True when the key is there and need not be written; then `outcome` is the put's.
   bool KeptExisting(std::string_view key, const PutOptions& options, Deadline deadline,
-                    absl::Status* outcome);
+                    absl::FunctionRef<void()> before_waiting, absl::Status* outcome);
+  absl::Status RefusePut(std::string_view key, const absl::Status& why);
+  void ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t> sums, bool flush);
   absl::Status PutThroughL2(const PutInput& input, const PutOptions& options);
 
   // put_from.cc: starts a write from the caller's memory; `waiter` hears how it ends, unless the
   // status is not OK.
+  class PutBatch;
   absl::Status StartPutFrom(const PutInput& input, const PutOptions& options, Deadline deadline,
-                            SpillWaiter* waiter, IoBatch& batch);
+                            SpillWaiter* waiter, PutBatch& batch);
 
   // get.cc
   static absl::Status ValidateKey(std::string_view key);

@@ -30,6 +30,11 @@ class Allocator {
   // kInvalidArgument, and nothing changes, unless this very extent is allocated.
   virtual absl::Status Free(Extent extent) = 0;
 
+  // Makes two allocated extents of one, the first `bytes` long; the second begins where it ends.
+  // kInvalidArgument, and nothing changes, unless this very extent is allocated and `bytes` is a
+  // multiple of the alignment within it.
+  virtual absl::Status Split(Extent extent, uint64_t bytes) = 0;
+
   virtual uint64_t bytes_max() const = 0;   // What could ever be allocated.
   virtual uint64_t bytes_used() const = 0;  // Allocated.
   virtual uint64_t largest_free_bytes() const = 0;

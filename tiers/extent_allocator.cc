@@ -133,6 +133,21 @@ absl::Status ExtentAllocator::Free(Extent extent) {
   return absl::OkStatus();
 }
 
+absl::Status ExtentAllocator::Split(Extent extent, uint64_t bytes) {
+  const auto used = used_by_offset_.find(extent.offset);
+  if (used == used_by_offset_.end() || used->second != extent.bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("extent ", Describe(extent), " is not allocated"));
+  }
+  if (bytes == 0 || bytes >= extent.bytes || (bytes & (alignment_ - 1)) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("extent ", Describe(extent), " cannot be split at ", bytes));
+  }
+  used->second = bytes;
+  used_by_offset_.emplace(extent.offset + bytes, extent.bytes - bytes);
+  return absl::OkStatus();
+}
+
 uint64_t ExtentAllocator::largest_free_bytes() const {
   return free_by_bytes_.empty() ? 0 : free_by_bytes_.rbegin()->first;
 }

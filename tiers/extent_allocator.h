@@ -27,6 +27,7 @@ class ExtentAllocator final : public Allocator {
 
   absl::StatusOr<Extent> Allocate(uint64_t bytes) override;
   absl::Status Free(Extent extent) override;
+  absl::Status Split(Extent extent, uint64_t bytes) override;
   uint64_t bytes_max() const override { return bytes_max_; }
   uint64_t bytes_used() const override { return bytes_used_; }
   uint64_t largest_free_bytes() const override;

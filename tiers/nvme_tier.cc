@@ -73,14 +73,33 @@ NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_fil
   bytes_max_ = allocator_->bytes_max();
 }
 
-absl::StatusOr<Extent> NvmeTier::Reserve(uint64_t bytes) {
-  MutexLock lock(mutex_);
-  return allocator_->Allocate(bytes);
-}
-
 void NvmeTier::Release(Extent extent) {
   MutexLock lock(mutex_);
   CAIRN_CHECK(allocator_->Free(extent).ok());
+}
+
+absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min) {
+  MutexLock lock(mutex_);
+  const uint64_t free = allocator_->largest_free_bytes();
+  return allocator_->Allocate(std::max(std::min(bytes_max, free), bytes_min));
+}
+
+uint64_t NvmeTier::Release(Extent extent, PackExtent* pack) {
+  Release(extent);
+  if (pack == nullptr || pack->members.fetch_sub(1, std::memory_order_acq_rel) > 1) return 0;
+  const uint64_t header_bytes = pack->header.bytes;
+  Release(pack->header);
+  delete pack;
+  return header_bytes;
+}
+
+void NvmeTier::Split(Extent run, absl::Span<const uint64_t> sizes) {
+  MutexLock lock(mutex_);
+  for (const uint64_t bytes : sizes) {
+    if (bytes == run.bytes) return;
+    CAIRN_CHECK(allocator_->Split(run, bytes).ok());
+    run = {run.offset + bytes, run.bytes - bytes};
+  }
 }
 
 void NvmeTier::Locate(uint64_t offset, IoOp* op) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -13,6 +14,13 @@
 
 namespace cairn {
 
+// The header of a pack, which its members hold together: free when the last of them is.
+struct PackExtent {
+  Extent header;
+  std::atomic<uint32_t> members = 0;
+  bool kept = false;  // Of tensors that are to be kept. Constant once there are members.
+};
+
 // L3: extents of the data files, and the requests that reach them. Extents are whole 4096-byte
 // blocks and never cross files. Thread-safe.
 class NvmeTier {
@@ -23,9 +31,17 @@ class NvmeTier {
   static absl::StatusOr<std::unique_ptr<NvmeTier>> Create(const StoreFiles* files, AsyncIo* io,
                                                           absl::Span<const Extent> in_use);
 
-  // kResourceExhausted when no free run is long enough now.
-  absl::StatusOr<Extent> Reserve(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // As much as there is in one run, `bytes_max` at most. kResourceExhausted when no free run has
+  // `bytes_min` now.
+  absl::StatusOr<Extent> ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void Release(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of a tensor in a pack, if `pack` is not null, which dies with its last member: then the bytes
+  // of its header, else 0.
+  uint64_t Release(Extent extent, PackExtent* pack) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes extents of a reserved run: cut at each of these sizes, in order; what is left over is
+  // one more.
+  void Split(Extent run, absl::Span<const uint64_t> sizes) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Points the op at `offset` of L3.
   void Locate(uint64_t offset, IoOp* op) const;

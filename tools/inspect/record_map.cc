@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/status/status.h"
+#include "io/pack.h"
 #include "io/record.h"
 
 namespace cairn::inspect {
@@ -29,23 +30,36 @@ void RecordMap::Scan(size_t file, std::vector<Found>& found) {
         buffer_.span().first(std::min<uint64_t>(ReadBuffer::kBytes, end - window));
     if (!files_->ReadBlocks(window, bytes).ok()) continue;
     for (uint64_t at = 0; at < std::min<uint64_t>(step, bytes.size()); at += kBlockBytes) {
-      const absl::StatusOr<RecordHeader> header = DecodeRecordHeader(bytes.subspan(at));
-      if (!header.ok() || header->store_uuid != files_->uuid() ||
-          header->record.offset != window + at) {
-        continue;
-      }
-      found.push_back({.offset = header->record.offset,
-                       .end = header->record.offset + header->record.extent_bytes(),
-                       .sequence = header->record.sequence,
-                       .fingerprint_id = header->fingerprint_id,
-                       .key = header->key});
+      Take(window + at, bytes.subspan(at), found);
     }
+  }
+}
+
+void RecordMap::Take(uint64_t offset, absl::Span<const std::byte> bytes,
+                     std::vector<Found>& found) const {
+  const absl::StatusOr<RecordHeader> header = DecodeRecordHeader(bytes);
+  if (header.ok() && header->store_uuid == files_->uuid() && header->record.offset == offset) {
+    found.push_back({.fingerprint_id = header->fingerprint_id,
+                     .fingerprint = header->fingerprint,
+                     .key = header->key,
+                     .record = header->record});
+  }
+  const absl::StatusOr<PackHeader> pack = DecodePackHeader(bytes);
+  if (!pack.ok() || pack->store_uuid != files_->uuid() || pack->offset != offset) return;
+  for (const PackHeader::Member& member : pack->members) {
+    found.push_back({.fingerprint_id = pack->fingerprint_id,
+                     .fingerprint = pack->fingerprint,
+                     .key = std::string(member.key.key),
+                     .record = member.record});
   }
 }
 
 const RecordMap::Found* RecordMap::Later(uint64_t offset, uint64_t end, uint64_t sequence) {
   for (const Found& found : InFile(offset / files_->data_file_bytes())) {
-    if (found.offset < end && found.end > offset && found.sequence > sequence) return &found;
+    if (found.record.sequence <= sequence) continue;
+    const uint64_t header = found.record.header_offset();
+    if (found.record.offset < end && found.end() > offset) return &found;
+    if (header < end && header + found.record.header_bytes > offset) return &found;
   }
   return nullptr;
 }

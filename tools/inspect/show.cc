@@ -41,6 +41,7 @@ nlohmann::ordered_json Describe(const StoreView& view, const StoreView::Entry& e
           {"offset", record.offset},
           {"extent_bytes", record.extent_bytes()},
           {"header_bytes", record.header_bytes},
+          {"packed", record.packed()},
           {"checksum", absl::StrFormat("%016x", record.checksum)},
           {"header", result.header},
           {"payload", result.payload_sound ? "verified" : "damaged"},

@@ -12,7 +12,8 @@ namespace {
 static_assert(ReadBuffer::kBytes % kChecksumChunkBytes == 0);
 
 bool SameRecord(const IndexRecord& a, const IndexRecord& b) {
-  return a.sequence == b.sequence && a.offset == b.offset && a.header_bytes == b.header_bytes &&
+  return a.sequence == b.sequence && a.offset == b.offset && a.pack_offset == b.pack_offset &&
+         a.header_bytes == b.header_bytes &&
          a.payload_bytes == b.payload_bytes && a.checksum == b.checksum && a.meta == b.meta &&
          a.tensor_class == b.tensor_class && a.retention == b.retention &&
          a.expires_unix_ms == b.expires_unix_ms;
@@ -25,6 +26,9 @@ uint64_t RoundUp(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockByte
 std::string ExtentProblem(const StoreFiles& files, const IndexRecord& record) {
   const uint64_t number = record.offset / files.data_file_bytes();
   const uint64_t in_file = record.offset % files.data_file_bytes();
+  if (record.packed() && record.pack_offset / files.data_file_bytes() != number) {
+    return "in another data file than the header of its pack";
+  }
   if (number >= files.files().size()) return absl::StrCat("in data file ", number, ", of none");
   const StoreFiles::File& file = files.files()[number];
   if (file.fd < 0) return absl::StrCat("in data file ", number, ", which is lost");
@@ -52,7 +56,8 @@ TensorCheck::Result TensorCheck::Check(const StoreView::Entry& entry) {
     return result;
   }
 
-  const absl::StatusOr<RecordHeader> header = ReadHeader(entry);
+  const absl::StatusOr<RecordHeader> header =
+      record.packed() ? ReadPackHeader(entry) : ReadHeader(entry);
   result.header = header.ok() ? "ok" : std::string(header.status().message());
   const uint64_t seed = ChecksumSeed(HashKey(entry.index_key()), record.sequence);
   std::vector<uint64_t> sums;
@@ -62,14 +67,15 @@ TensorCheck::Result TensorCheck::Check(const StoreView::Entry& entry) {
     result.damage.push_back(
         {.what = "payload",
          .detail = absl::StrCat("cannot be read: ", read.message()),
-         .offset = record.offset + record.header_bytes + chunk * kChecksumChunkBytes});
+         .offset = record.payload_offset() + chunk * kChecksumChunkBytes});
   } else if (TensorChecksum(seed, sums) != record.checksum) {
     LocateDamage(entry, seed, sums, header, result.damage);
   } else {
     result.payload_sound = true;
   }
   if (!header.ok()) {
-    result.damage.push_back({.what = "header", .detail = result.header, .offset = record.offset});
+    result.damage.push_back(
+        {.what = "header", .detail = result.header, .offset = record.header_offset()});
   }
   return result;
 }
@@ -97,6 +103,42 @@ absl::StatusOr<RecordHeader> TensorCheck::ReadHeader(const StoreView::Entry& ent
   return header;
 }
 
+absl::StatusOr<RecordHeader> TensorCheck::ReadPackHeader(const StoreView::Entry& entry) {
+  const IndexRecord& record = entry.record;
+  if (pack_bytes_.empty() || pack_offset_ != record.pack_offset ||
+      pack_bytes_.size() != record.header_bytes) {
+    // Its members follow one another; each would read it again.
+    pack_bytes_.assign(record.header_bytes, std::byte{0});
+    pack_offset_ = record.pack_offset;
+    const absl::Span<std::byte> bytes =
+        buffer_.span().first(std::min<uint64_t>(record.header_bytes, ReadBuffer::kBytes));
+    const absl::Status read = view_->files().ReadBlocks(record.pack_offset, bytes);
+    read_bytes_(bytes.size());
+    if (read.ok()) std::copy(bytes.begin(), bytes.end(), pack_bytes_.begin());
+    pack_ = read.ok() ? DecodePackHeader(pack_bytes_) : read;
+  }
+  if (!pack_.ok()) return pack_.status();
+  if (pack_->store_uuid != view_->files().uuid()) {
+    return absl::DataLossError("pack header: of another store");
+  }
+  for (const PackHeader::Member& member : pack_->members) {
+    if (member.record.offset != record.offset) continue;
+    if (member.key.key != entry.key || member.key.fingerprint_id != entry.fingerprint_id) {
+      return absl::DataLossError(
+          absl::StrCat("pack header: of another tensor, ", PrintableKey(member.key.key)));
+    }
+    if (!SameRecord(member.record, record)) break;
+    // One chunk: its sum is that of the tensor.
+    return RecordHeader{.store_uuid = pack_->store_uuid,
+                        .fingerprint = pack_->fingerprint,
+                        .fingerprint_id = pack_->fingerprint_id,
+                        .key = entry.key,
+                        .record = member.record,
+                        .chunk_sums = {}};
+  }
+  return absl::DataLossError("pack header: says otherwise than the index entry");
+}
+
 absl::Status TensorCheck::SumChunks(const StoreView::Entry& entry, uint64_t seed,
                                     std::vector<uint64_t>& sums) {
   const IndexRecord& record = entry.record;
@@ -104,7 +146,7 @@ absl::Status TensorCheck::SumChunks(const StoreView::Entry& entry, uint64_t seed
     const uint64_t size = std::min<uint64_t>(ReadBuffer::kBytes, record.payload_bytes - done);
     const absl::Span<std::byte> bytes = buffer_.span().first(RoundUp(size));
     const absl::Status read =
-        view_->files().ReadBlocks(record.offset + record.header_bytes + done, bytes);
+        view_->files().ReadBlocks(record.payload_offset() + done, bytes);
     read_bytes_(bytes.size());
     if (!read.ok()) return read;
     for (uint64_t chunk = 0; chunk < size; chunk += kChecksumChunkBytes) {
@@ -121,7 +163,7 @@ void TensorCheck::LocateDamage(const StoreView::Entry& entry, uint64_t seed,
                                const absl::StatusOr<RecordHeader>& header,
                                std::vector<Damage>& damage) const {
   const IndexRecord& record = entry.record;
-  const uint64_t payload = record.offset + record.header_bytes;
+  const uint64_t payload = record.payload_offset();
   bool located = false;
   if (header.ok() && header->chunk_sums.size() == sums.size() &&
       TensorChecksum(seed, header->chunk_sums) == record.checksum) {

@@ -164,9 +164,10 @@ void Verifier::CheckTensors() {
     bytes_ += record.payload_bytes;
     tensor.state = State::kSound;
     if (result.damage.empty()) continue;
+    const uint64_t header = record.header_offset();
     if (ExtentProblem(view_.files(), record).empty() &&
-        map_.Later(record.offset, record.offset + record.extent_bytes(), record.sequence) !=
-            nullptr) {
+        (map_.Later(record.offset, record.offset + record.extent_bytes(), record.sequence) ||
+         map_.Later(header, header + record.header_bytes, record.sequence))) {
       tensor.state = State::kSuperseded;
       ++superseded_;
       continue;

@@ -1,0 +1,174 @@
+#include "src/packer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "io/pack.h"
+#include "src/base/check.h"
+#include "src/base/status_macros.h"
+
+namespace cairn {
+namespace {
+
+// For members of 4 KiB with keys of some 100 bytes the header is a 17th at most.
+constexpr uint64_t kHeaderShare = 17;
+
+uint64_t BlockBytes(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
+
+uint64_t HeaderRoom(uint64_t run_bytes) {
+  return std::max(run_bytes / kHeaderShare / kBlockBytes * kBlockBytes, kBlockBytes);
+}
+
+}  // namespace
+
+// A small L3 must not be emptied for the sake of long runs.
+Packer::Packer(const SpillContext* context, Evictor* evictor)
+    : context_(context),
+      evictor_(evictor),
+      run_bytes_(std::min(kPackBytesMax, BlockBytes(context->l3->bytes_max() / 128))) {}
+
+Packer::~Packer() {
+  MutexLock lock(mutex_);
+  CAIRN_CHECK(open_ == nullptr && writing_ == 0);
+}
+
+bool Packer::Takes(uint64_t payload_bytes) { return payload_bytes <= kPackedPayloadBytesMax; }
+
+bool Packer::Fits(const OpenPack& pack, const Entry& entry) const {
+  const uint64_t members_bytes =
+      pack.members_bytes + PackMemberBytes(entry.key.size(), entry.meta.rank);
+  return pack.retention == entry.retention &&
+         PackHeaderBytes(context_->fingerprint.size(), members_bytes) <= pack.header_bytes_max &&
+         pack.header_bytes_max + pack.payload_bytes + BlockBytes(entry.bytes) <= pack.run.bytes;
+}
+
+absl::Status Packer::Add(Tensor& tensor, Deadline deadline) {
+  for (;;) {
+    std::unique_ptr<OpenPack> full;
+    {
+      MutexLock lock(mutex_);
+      if (open_ != nullptr && Fits(*open_, *tensor.entry)) {
+        Place(tensor);
+        full = TakeIfIdle();
+      } else if (open_ != nullptr) {
+        full = Take();
+      }
+    }
+    if (full != nullptr) Write(std::move(full));
+    if (tensor.entry == nullptr) return absl::OkStatus();
+    CAIRN_RETURN_IF_ERROR(Open(*tensor.entry, deadline));
+  }
+}
+
+absl::Status Packer::Open(const Entry& entry, Deadline deadline) {
+  const uint64_t header_bytes =
+      PackHeaderBytes(context_->fingerprint.size(), PackMemberBytes(entry.key.size(), entry.meta.rank));
+  // With the largest tensor that is packed, the room for a header grows with the run.
+  const uint64_t bytes_min = header_bytes + BlockBytes(entry.bytes);
+  CAIRN_ASSIGN_OR_RETURN(
+      const Extent run,
+      evictor_->ReserveL3UpTo(std::max(run_bytes_, bytes_min), bytes_min, deadline));
+  auto pack = std::make_unique<OpenPack>();
+  pack->run = run;
+  pack->header_bytes_max =
+      std::max(header_bytes, std::min(HeaderRoom(run.bytes), run.bytes - BlockBytes(entry.bytes)));
+  pack->retention = entry.retention;
+  pack->extent = std::make_unique<PackExtent>();
+  std::unique_ptr<OpenPack> before;
+  {
+    MutexLock lock(mutex_);
+    before = std::exchange(open_, std::move(pack));
+    if (before != nullptr) ++writing_;
+  }
+  // Somebody else was quicker.
+  if (before != nullptr) Write(std::move(before));
+  return absl::OkStatus();
+}
+
+void Packer::Place(Tensor& tensor) {
+  OpenPack& pack = *open_;
+  Entry* const entry = tensor.entry.get();
+  entry->l3_extent = {pack.run.offset + pack.header_bytes_max + pack.payload_bytes,
+                      BlockBytes(entry->bytes)};
+  entry->pack = pack.extent.get();
+  pack.payload_bytes += entry->l3_extent.bytes;
+  pack.members_bytes += PackMemberBytes(entry->key.size(), entry->meta.rank);
+  pack.tensors.push_back({.entry = entry,
+                          .pieces = std::move(tensor.pieces),
+                          .list = tensor.list_when_written,
+                          .flush = tensor.flush});
+  context_->tracker->Begin(entry->sequence);
+  // The spill owns it until it is listed.
+  tensor.entry.release();
+  if (!tensor.list_when_written) context_->directory->List(std::unique_ptr<Entry>(entry));
+}
+
+std::unique_ptr<Packer::OpenPack> Packer::TakeIfIdle() {
+  return open_ != nullptr && !open_->tensors.empty() && writing_ == 0 && corks_ == 0 ? Take()
+                                                                                     : nullptr;
+}
+
+std::unique_ptr<Packer::OpenPack> Packer::Take() {
+  ++writing_;
+  return std::move(open_);
+}
+
+void Packer::Cork() {
+  MutexLock lock(mutex_);
+  ++corks_;
+}
+
+void Packer::Uncork() {
+  std::unique_ptr<OpenPack> pack;
+  {
+    MutexLock lock(mutex_);
+    --corks_;
+    pack = TakeIfIdle();
+  }
+  if (pack != nullptr) Write(std::move(pack));
+}
+
+void Packer::OnWritten() {
+  std::unique_ptr<OpenPack> pack;
+  {
+    MutexLock lock(mutex_);
+    --writing_;
+    pack = TakeIfIdle();
+  }
+  if (pack != nullptr) Write(std::move(pack));
+}
+
+void Packer::Write(std::unique_ptr<OpenPack> pack) {
+  NvmeTier& l3 = *context_->l3;
+  if (pack->tensors.empty()) {
+    l3.Release(pack->run);
+    OnWritten();
+    return;
+  }
+  PackExtent* const extent = pack->extent.release();
+  const uint64_t header_bytes =
+      PackHeaderBytes(context_->fingerprint.size(), pack->members_bytes);
+  const uint64_t unused = pack->header_bytes_max - header_bytes;
+  extent->header = {pack->run.offset + unused, header_bytes};
+  extent->members = static_cast<uint32_t>(pack->tensors.size());
+
+  std::vector<uint64_t> sizes;
+  sizes.reserve(pack->tensors.size() + 2);
+  if (unused > 0) sizes.push_back(unused);
+  sizes.push_back(header_bytes);
+  for (const SpillTensor& tensor : pack->tensors) {
+    sizes.push_back(tensor.entry->l3_extent.bytes);
+    tensor.entry->header_bytes = static_cast<uint32_t>(header_bytes);
+  }
+  l3.Split(pack->run, sizes);
+  if (unused > 0) l3.Release({pack->run.offset, unused});
+  const uint64_t used = pack->header_bytes_max + pack->payload_bytes;
+  if (used < pack->run.bytes) l3.Release({pack->run.offset + used, pack->run.bytes - used});
+  if (pack->retention == Retention::kKeep) context_->directory->KeepPack(extent);
+
+  IoBatch batch;
+  StartPackSpill(*context_, *extent, std::move(pack->tensors), [this] { OnWritten(); }, batch);
+  l3.io().Submit(batch);
+}
+
+}  // namespace cairn
