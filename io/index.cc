@@ -84,11 +84,10 @@ absl::Status ValidateExtent(size_t key_bytes, const IndexRecord& record) {
   if (record.offset > uint64_t{1} << 62) return Damaged("extent at an impossible offset");
   if (record.packed()) {
     const bool fits = record.payload_bytes <= kPackedPayloadBytesMax &&
-                      record.pack_offset >= kRecordAlignment &&
                       record.header_bytes >= kRecordAlignment &&
                       record.header_bytes % kRecordAlignment == 0 &&
-                      record.pack_offset + record.header_bytes <= record.offset &&
-                      record.offset + record.extent_bytes() - record.pack_offset <= kPackBytesMax;
+                      record.offset + record.extent_bytes() <= record.pack_offset &&
+                      record.pack_offset + record.header_bytes - record.offset <= kPackBytesMax;
     return fits ? absl::OkStatus() : Damaged("in a pack of impossible size");
   }
   if (record.header_bytes < RecordHeaderBytes(0, key_bytes, record.payload_bytes) ||
@@ -136,9 +135,9 @@ std::string EncodeIndexRecord(std::string_view raw_key, const IndexRecord& recor
   writer.U64(record.offset);
   writer.U64(record.payload_bytes);
   writer.U32(record.header_bytes);
-  // In blocks: a pack is not far from its members.
+  // In blocks: a pack's table is not far from its members.
   writer.U32(record.packed()
-                 ? static_cast<uint32_t>((record.offset - record.pack_offset) / kRecordAlignment)
+                 ? static_cast<uint32_t>((record.pack_offset - record.offset) / kRecordAlignment)
                  : 0);
   writer.U64(record.checksum);
   writer.U64(static_cast<uint64_t>(record.expires_unix_ms));
@@ -168,8 +167,8 @@ absl::StatusOr<IndexRecord> DecodeIndexRecord(std::string_view raw_key, std::str
   record.payload_bytes = reader.U64();
   record.header_bytes = reader.U32();
   const uint64_t pack_distance = reader.U32() * kRecordAlignment;
-  if (pack_distance >= record.offset && pack_distance != 0) return Damaged("misplaced pack");
-  record.pack_offset = pack_distance == 0 ? 0 : record.offset - pack_distance;
+  // An impossible sum is refused with the extent.
+  record.pack_offset = pack_distance == 0 ? 0 : record.offset + pack_distance;
   record.checksum = reader.U64();
   record.expires_unix_ms = static_cast<int64_t>(reader.U64());
   if (!reader.ok() || record.meta.rank > TensorMeta::kRankMax) return Damaged("too short");

@@ -28,8 +28,8 @@ uint64_t HashKey(IndexKey key);
 struct IndexRecord {
   uint64_t sequence = 0;      // Of the write; grows over the life of the store.
   uint64_t offset = 0;        // Of the extent: file = offset / data_file_bytes.
-  uint64_t pack_offset = 0;   // Of the header of the pack it is in; 0: it has a header of its own.
-  uint32_t header_bytes = 0;  // Of the header, its own or the pack's; a multiple of 4096.
+  uint64_t pack_offset = 0;   // Of the table of the pack it is in; 0: it has a header of its own.
+  uint32_t header_bytes = 0;  // Of that header, or of that table; a multiple of 4096.
   uint64_t payload_bytes = 0;
   uint64_t checksum = 0;  // TensorChecksum of the payload.
   TensorMeta meta;

@@ -188,7 +188,7 @@ void Directory::Unpin(Entry* entry) {
 
 void Directory::KeepPack(PackExtent* pack) {
   pack->kept = true;
-  kept_bytes_.fetch_add(pack->header.bytes, std::memory_order_relaxed);
+  kept_bytes_.fetch_add(pack->table.bytes, std::memory_order_relaxed);
 }
 
 void Directory::ReleaseL3(Entry* entry) {
@@ -198,8 +198,8 @@ void Directory::ReleaseL3(Entry* entry) {
     kept_bytes_.fetch_sub(extent.bytes, std::memory_order_relaxed);
   }
   const bool pack_kept = pack != nullptr && pack->kept;
-  const uint64_t header_bytes = parts_.l3->Release(extent, pack);
-  if (pack_kept) kept_bytes_.fetch_sub(header_bytes, std::memory_order_relaxed);
+  const uint64_t table_bytes = parts_.l3->Release(extent, pack);
+  if (pack_kept) kept_bytes_.fetch_sub(table_bytes, std::memory_order_relaxed);
 }
 
 void Directory::AddKept(const Entry& entry) {

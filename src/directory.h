@@ -114,7 +114,7 @@ class Directory {
   // far: OK on L3 and in the index, or why not.
   bool JoinSpill(const HashedKey& key, SpillWaiter* waiter, absl::Status* outcome);
 
-  // The header of a pack of tensors that are to be kept is kept with them.
+  // The table of a pack of tensors that are to be kept is kept with them.
   void KeepPack(PackExtent* pack);
 
   // ---- Leaving ----

@@ -60,7 +60,7 @@ struct Entry {
   Retention retention = Retention::kCache;
   int64_t expires_unix_ms = 0;  // 0: never.
   Extent l2_extent;
-  Extent l3_extent;            // Without the header when it is in a pack.
+  Extent l3_extent;            // Header and payload; in a pack the payload.
   PackExtent* pack = nullptr;  // Shared with the other members.
 
   // Guarded by the lock of the key's stripe.
@@ -91,7 +91,7 @@ struct Entry {
   IndexRecord Record() const {
     return {.sequence = sequence,
             .offset = l3_extent.offset,
-            .pack_offset = pack == nullptr ? 0 : pack->header.offset,
+            .pack_offset = pack == nullptr ? 0 : pack->table.offset,
             .header_bytes = header_bytes,
             .payload_bytes = bytes,
             .checksum = checksum,

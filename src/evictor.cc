@@ -15,6 +15,7 @@ using std::chrono::steady_clock;
 // Bounds what a wake-up lost between a try and the sleep costs.
 constexpr milliseconds kSleepMax{10};
 constexpr milliseconds kHousekeepingEvery{100};
+constexpr int kStuckTriesMax = 20;
 
 // One part in a hundred of L3, within 4 to 128 MiB, but never a quarter of a small one.
 uint64_t FreeBytesWanted(uint64_t l3_bytes_max) {
@@ -83,6 +84,7 @@ absl::StatusOr<Extent> Evictor::ReserveL3(uint64_t bytes, Deadline deadline) {
 
 absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes,
                                               Deadline deadline) {
+  int stuck = 0;
   while (true) {
     absl::StatusOr<Extent> extent = parts_.l3->ReserveUpTo(bytes_max, bytes);
     if (extent.ok()) {
@@ -97,7 +99,10 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
     const uint64_t leaving = parts_.directory->l3_bytes_leaving();
     if (leaving < bytes) EvictL3(bytes - leaving);
     const uint64_t kept = parts_.directory->kept_bytes();
-    const bool hopeless = kept + bytes > parts_.l3->bytes_max();
+    // All that is there is to be kept, and what is free is in pieces: that may still be a write on
+    // its way to replace another, but not for long.
+    stuck = leaving == 0 && kept >= parts_.l3->bytes_used() ? stuck + 1 : 0;
+    const bool hopeless = kept + bytes > parts_.l3->bytes_max() || stuck > kStuckTriesMax;
     if (hopeless || !Wait(deadline)) {
       return absl::ResourceExhaustedError(
           absl::StrCat("L3 is full: no room for ", bytes, " bytes, ", parts_.l3->bytes_used(),

@@ -10,13 +10,8 @@
 namespace cairn {
 namespace {
 
-// For members of 4 KiB with keys of some 100 bytes the header is a 17th at most.
-constexpr uint64_t kHeaderShare = 17;
-
-uint64_t BlockBytes(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
-
-uint64_t HeaderRoom(uint64_t run_bytes) {
-  return std::max(run_bytes / kHeaderShare / kBlockBytes * kBlockBytes, kBlockBytes);
+uint64_t BlockBytes(uint64_t bytes) {
+  return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
 }
 
 }  // namespace
@@ -34,12 +29,15 @@ Packer::~Packer() {
 
 bool Packer::Takes(uint64_t payload_bytes) { return payload_bytes <= kPackedPayloadBytesMax; }
 
+uint64_t Packer::TableBytes(uint64_t members_bytes) const {
+  return PackTableBytes(context_->fingerprint.size(), members_bytes);
+}
+
 bool Packer::Fits(const OpenPack& pack, const Entry& entry) const {
   const uint64_t members_bytes =
       pack.members_bytes + PackMemberBytes(entry.key.size(), entry.meta.rank);
   return pack.retention == entry.retention &&
-         PackHeaderBytes(context_->fingerprint.size(), members_bytes) <= pack.header_bytes_max &&
-         pack.header_bytes_max + pack.payload_bytes + BlockBytes(entry.bytes) <= pack.run.bytes;
+         pack.payload_bytes + BlockBytes(entry.bytes) + TableBytes(members_bytes) <= pack.run.bytes;
 }
 
 absl::Status Packer::Add(Tensor& tensor, Deadline deadline) {
@@ -61,17 +59,12 @@ absl::Status Packer::Add(Tensor& tensor, Deadline deadline) {
 }
 
 absl::Status Packer::Open(const Entry& entry, Deadline deadline) {
-  const uint64_t header_bytes =
-      PackHeaderBytes(context_->fingerprint.size(), PackMemberBytes(entry.key.size(), entry.meta.rank));
-  // With the largest tensor that is packed, the room for a header grows with the run.
-  const uint64_t bytes_min = header_bytes + BlockBytes(entry.bytes);
-  CAIRN_ASSIGN_OR_RETURN(
-      const Extent run,
-      evictor_->ReserveL3UpTo(std::max(run_bytes_, bytes_min), bytes_min, deadline));
+  const uint64_t bytes_min =
+      BlockBytes(entry.bytes) + TableBytes(PackMemberBytes(entry.key.size(), entry.meta.rank));
+  CAIRN_ASSIGN_OR_RETURN(const Extent run, evictor_->ReserveL3UpTo(std::max(run_bytes_, bytes_min),
+                                                                   bytes_min, deadline));
   auto pack = std::make_unique<OpenPack>();
   pack->run = run;
-  pack->header_bytes_max =
-      std::max(header_bytes, std::min(HeaderRoom(run.bytes), run.bytes - BlockBytes(entry.bytes)));
   pack->retention = entry.retention;
   pack->extent = std::make_unique<PackExtent>();
   std::unique_ptr<OpenPack> before;
@@ -88,8 +81,7 @@ absl::Status Packer::Open(const Entry& entry, Deadline deadline) {
 void Packer::Place(Tensor& tensor) {
   OpenPack& pack = *open_;
   Entry* const entry = tensor.entry.get();
-  entry->l3_extent = {pack.run.offset + pack.header_bytes_max + pack.payload_bytes,
-                      BlockBytes(entry->bytes)};
+  entry->l3_extent = {pack.run.offset + pack.payload_bytes, BlockBytes(entry->bytes)};
   entry->pack = pack.extent.get();
   pack.payload_bytes += entry->l3_extent.bytes;
   pack.members_bytes += PackMemberBytes(entry->key.size(), entry->meta.rank);
@@ -146,28 +138,24 @@ void Packer::Write(std::unique_ptr<OpenPack> pack) {
     return;
   }
   PackExtent* const extent = pack->extent.release();
-  const uint64_t header_bytes =
-      PackHeaderBytes(context_->fingerprint.size(), pack->members_bytes);
-  const uint64_t unused = pack->header_bytes_max - header_bytes;
-  extent->header = {pack->run.offset + unused, header_bytes};
+  const uint64_t table_bytes = TableBytes(pack->members_bytes);
+  extent->table = {pack->run.offset + pack->payload_bytes, table_bytes};
   extent->members = static_cast<uint32_t>(pack->tensors.size());
-
   std::vector<uint64_t> sizes;
-  sizes.reserve(pack->tensors.size() + 2);
-  if (unused > 0) sizes.push_back(unused);
-  sizes.push_back(header_bytes);
+  sizes.reserve(pack->tensors.size() + 1);
   for (const SpillTensor& tensor : pack->tensors) {
     sizes.push_back(tensor.entry->l3_extent.bytes);
-    tensor.entry->header_bytes = static_cast<uint32_t>(header_bytes);
+    tensor.entry->header_bytes = static_cast<uint32_t>(table_bytes);
   }
+  sizes.push_back(table_bytes);
   l3.Split(pack->run, sizes);
-  if (unused > 0) l3.Release({pack->run.offset, unused});
-  const uint64_t used = pack->header_bytes_max + pack->payload_bytes;
+  const uint64_t used = pack->payload_bytes + table_bytes;
   if (used < pack->run.bytes) l3.Release({pack->run.offset + used, pack->run.bytes - used});
   if (pack->retention == Retention::kKeep) context_->directory->KeepPack(extent);
 
   IoBatch batch;
-  StartPackSpill(*context_, *extent, std::move(pack->tensors), [this] { OnWritten(); }, batch);
+  StartPackSpill(
+      *context_, *extent, std::move(pack->tensors), [this] { OnWritten(); }, batch);
   l3.io().Submit(batch);
 }
 

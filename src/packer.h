@@ -11,7 +11,7 @@
 
 namespace cairn {
 
-// Gathers small tensors on their way to L3 into packs: one header, one write for many. A pack is
+// Gathers small tensors on their way to L3 into packs: one table, one write for many. A pack is
 // closed when it is full, or when no other is being written, so a tensor that comes alone is not
 // held up and a stream of them shares writes as wide as the device is slow. Thread-safe; its lock
 // ranks above the directory's stripes.
@@ -39,17 +39,16 @@ class Packer {
   void Uncork() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  // A run of L3 that tensors are being given places in. The header comes before the payloads, in
-  // the end of the room that was left for it.
+  // A run of L3 that tensors are being given places in; the table will come behind the last.
   struct OpenPack {
     Extent run;
-    uint64_t header_bytes_max = 0;
     uint64_t payload_bytes = 0;  // In whole blocks.
-    uint64_t members_bytes = 0;  // In the header.
+    uint64_t members_bytes = 0;  // In the table.
     Retention retention = Retention::kCache;
     std::unique_ptr<PackExtent> extent;
     std::vector<SpillTensor> tensors;
   };
+  uint64_t TableBytes(uint64_t members_bytes) const;
   bool Fits(const OpenPack& pack, const Entry& entry) const;
   void Place(Tensor& tensor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Open(const Entry& entry, Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);

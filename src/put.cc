@@ -173,7 +173,9 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
   const Deadline deadline = DeadlineAfter(options.timeout);
   StatsRecorder::Add(core_->stats.puts);
   absl::Status outcome;
-  if (KeptExisting(input.key, options, deadline, [] {}, &outcome)) return outcome;
+  if (KeptExisting(
+          input.key, options, deadline, [] {}, &outcome))
+    return outcome;
 
   std::unique_ptr<Entry> entry = NewEntry(input, options);
   const bool packed = Packer::Takes(entry->bytes);

@@ -33,42 +33,42 @@ struct Recovered {
   Extent extent() const { return {record.offset, record.extent_bytes()}; }
 };
 
-// Bytes of L3 that the index gives to somebody: to a tensor, or to the header of a pack.
+// Bytes of L3 that the index gives to somebody: to a tensor, or to the table of a pack.
 struct Claim {
   Extent extent;
-  uint64_t sequence = 0;         // A header has that of the last member.
-  Recovered* tensor = nullptr;   // Null: a header.
+  uint64_t sequence = 0;        // A table has that of the last member.
+  Recovered* tensor = nullptr;  // Null: a table.
   bool dropped = false;
 
   uint64_t end() const { return extent.offset + extent.bytes; }
 };
 
-// In order of offset, headers once for all members.
+// In order of offset, tables once for all members.
 std::vector<Claim> ClaimsOf(std::vector<Recovered>& found) {
   std::vector<Claim> claims;
   claims.reserve(found.size());
-  absl::flat_hash_map<std::pair<uint64_t, uint64_t>, uint64_t> headers;
+  absl::flat_hash_map<std::pair<uint64_t, uint64_t>, uint64_t> tables;
   for (Recovered& one : found) {
     if (one.dropped) continue;
     claims.push_back({one.extent(), one.record.sequence, &one});
     if (!one.record.packed()) continue;
-    uint64_t& sequence = headers[{one.record.pack_offset, one.record.header_bytes}];
+    uint64_t& sequence = tables[{one.record.pack_offset, one.record.header_bytes}];
     sequence = std::max(sequence, one.record.sequence);
   }
-  for (const auto& [header, sequence] : headers) {
-    claims.push_back({{header.first, header.second}, sequence});
+  for (const auto& [table, sequence] : tables) {
+    claims.push_back({{table.first, table.second}, sequence});
   }
   std::sort(claims.begin(), claims.end(),
             [](const Claim& a, const Claim& b) { return a.extent.offset < b.extent.offset; });
   return claims;
 }
 
-// Of two that claim the same bytes, the later write has them; a pack without its header is nobody's.
+// Of two that claim the same bytes, the later write has them; a pack without its table is nobody's.
 // Returns what is in use, in order of offset.
 std::vector<Extent> SettleClaims(std::vector<Recovered>& found) {
   std::vector<Claim> claims = ClaimsOf(found);
   Claim* last = nullptr;
-  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> lost_headers;
+  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> lost_tables;
   for (Claim& next : claims) {
     if (last == nullptr || next.extent.offset >= last->end()) {
       last = &next;
@@ -77,23 +77,23 @@ std::vector<Extent> SettleClaims(std::vector<Recovered>& found) {
     Claim& loser = next.sequence < last->sequence ? next : *last;
     if (&loser == last) last = &next;
     loser.dropped = true;
-    if (loser.tensor == nullptr) lost_headers.insert({loser.extent.offset, loser.extent.bytes});
+    if (loser.tensor == nullptr) lost_tables.insert({loser.extent.offset, loser.extent.bytes});
   }
   std::vector<Extent> in_use;
   in_use.reserve(claims.size());
-  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> held_headers;
+  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> held_tables;
   for (Claim& claim : claims) {
     if (claim.tensor == nullptr) continue;
     Recovered& one = *claim.tensor;
-    const std::pair<uint64_t, uint64_t> header = {one.record.pack_offset, one.record.header_bytes};
-    one.dropped = claim.dropped || (one.record.packed() && lost_headers.contains(header));
+    const std::pair<uint64_t, uint64_t> table = {one.record.pack_offset, one.record.header_bytes};
+    one.dropped = claim.dropped || (one.record.packed() && lost_tables.contains(table));
     claim.dropped = one.dropped;
-    if (!one.dropped && one.record.packed()) held_headers.insert(header);
+    if (!one.dropped && one.record.packed()) held_tables.insert(table);
   }
   for (const Claim& claim : claims) {
     const bool held = claim.tensor != nullptr
                           ? !claim.dropped
-                          : held_headers.contains({claim.extent.offset, claim.extent.bytes});
+                          : held_tables.contains({claim.extent.offset, claim.extent.bytes});
     if (held) in_use.push_back(claim.extent);
   }
   return in_use;
@@ -148,9 +148,10 @@ absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, 
                return false;
              }
              // A number without its fingerprint: nobody could ever ask for it.
-             one.dropped = expired || shrunk_away || !known.contains(key.fingerprint_id) ||
-                           !NvmeTier::Contains(files, one.extent()) ||
-                           !NvmeTier::Contains(files, {record.header_offset(), record.header_bytes});
+             one.dropped =
+                 expired || shrunk_away || !known.contains(key.fingerprint_id) ||
+                 !NvmeTier::Contains(files, one.extent()) ||
+                 !NvmeTier::Contains(files, {record.header_offset(), record.header_bytes});
              findings.last_sequence = std::max(findings.last_sequence, record.sequence);
              findings.ttl_used |= record.expires_unix_ms != 0;
              findings.found.push_back(std::move(one));
@@ -203,7 +204,7 @@ absl::Status StoreCore::Recover() {
     if (one.record.packed()) {
       PackExtent*& pack = packs[one.record.pack_offset];
       if (pack == nullptr) {
-        pack = new PackExtent{.header = {one.record.pack_offset, one.record.header_bytes}};
+        pack = new PackExtent{.table = {one.record.pack_offset, one.record.header_bytes}};
         if (one.record.retention == Retention::kKeep) directory->KeepPack(pack);
       }
       ++pack->members;

@@ -31,19 +31,19 @@ Block NewBlock(uint64_t bytes) {
   return Block(static_cast<std::byte*>(memory));
 }
 
-// A header and the payloads behind it, in requests to the device.
+// Payloads and what describes them, a record's header or a pack's table, in requests to the device.
 class Spill {
  public:
-  Spill(const SpillContext& context, uint64_t header_bytes, size_t members, size_t parts)
+  Spill(const SpillContext& context, uint64_t description_bytes, size_t members, size_t parts)
       : context_(context),
-        header_bytes_(header_bytes),
-        header_(NewBlock(header_bytes)),
+        description_bytes_(description_bytes),
+        description_(NewBlock(description_bytes)),
         members_count_(members),
         members_(std::make_unique<Member[]>(members)),
         parts_count_(parts),
         parts_(std::make_unique<Part[]>(parts)) {}
 
-  absl::Span<std::byte> header() { return {header_.get(), header_bytes_}; }
+  absl::Span<std::byte> description() { return {description_.get(), description_bytes_}; }
 
   void Join(size_t number, const SpillTensor& tensor) {
     Member& member = members_[number];
@@ -53,15 +53,14 @@ class Spill {
     member.flush = tensor.flush;
   }
 
-  // The first request carries the header too.
   void BeginPart(size_t number, uint64_t l3_offset) {
     Part& part = parts_[number];
     part.spill = this;
     part.kind = IoOp::Kind::kWrite;
     part.priority = IoPriority::kWrite;
     context_.l3->Locate(l3_offset, &part);
-    if (number == 0) part.pieces.push_back({header_.get(), header_bytes_});
   }
+  void AppendDescription() { AppendBlocks(parts_[0], description_.get(), description_bytes_); }
 
   // The device takes whole blocks: an odd tail is copied into one of zeros.
   void Append(size_t number, const std::byte* data, uint64_t bytes) {
@@ -155,8 +154,8 @@ class Spill {
   }
 
   const SpillContext& context_;  // The store's own.
-  const uint64_t header_bytes_;
-  const Block header_;
+  const uint64_t description_bytes_;
+  const Block description_;
   std::vector<Block> tails_;
   const size_t members_count_;
   const std::unique_ptr<Member[]> members_;
@@ -170,13 +169,14 @@ class Spill {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);  // The first failure.
 };
 
-// Cuts a payload into requests of 1 MiB.
+// Cuts a payload into requests of 1 MiB; the first carries the header too.
 void AppendInParts(Spill& spill, const Entry& entry, absl::Span<const ConstPiece> pieces) {
   size_t piece = 0;
   uint64_t piece_offset = 0;
   for (uint64_t i = 0; i < ChecksumChunkCount(entry.bytes); ++i) {
     const uint64_t start = i * kChecksumChunkBytes;
     spill.BeginPart(i, entry.l3_extent.offset + (i == 0 ? 0 : entry.header_bytes + start));
+    if (i == 0) spill.AppendDescription();
     uint64_t left = std::min(kChecksumChunkBytes, entry.bytes - start);
     while (left > 0) {
       CAIRN_CHECK(piece < pieces.size());
@@ -204,7 +204,7 @@ void StartSpill(const SpillContext& context, SpillTensor tensor, std::vector<uin
                       .key = entry.key,
                       .record = entry.Record(),
                       .chunk_sums = std::move(chunk_sums)},
-                     spill->header());
+                     spill->description());
   AppendInParts(*spill, entry, tensor.pieces);
   spill->Join(0, tensor);
   context.tracker->Begin(entry.sequence);
@@ -214,22 +214,23 @@ void StartSpill(const SpillContext& context, SpillTensor tensor, std::vector<uin
 void StartPackSpill(const SpillContext& context, const PackExtent& pack,
                     std::vector<SpillTensor> tensors, absl::AnyInvocable<void()> written,
                     IoBatch& batch) {
-  auto* spill = new Spill(context, pack.header.bytes, tensors.size(), 1);
-  PackHeader header = {.store_uuid = context.store_uuid,
-                       .fingerprint = context.fingerprint,
-                       .fingerprint_id = tensors.front().entry->fingerprint_id,
-                       .offset = pack.header.offset,
-                       .header_bytes = static_cast<uint32_t>(pack.header.bytes),
-                       .members = {}};
-  header.members.reserve(tensors.size());
-  spill->BeginPart(0, pack.header.offset);
+  auto* spill = new Spill(context, pack.table.bytes, tensors.size(), 1);
+  PackTable table = {.store_uuid = context.store_uuid,
+                     .fingerprint = context.fingerprint,
+                     .fingerprint_id = tensors.front().entry->fingerprint_id,
+                     .offset = pack.table.offset,
+                     .table_bytes = static_cast<uint32_t>(pack.table.bytes),
+                     .members = {}};
+  table.members.reserve(tensors.size());
+  spill->BeginPart(0, tensors.front().entry->l3_extent.offset);
   for (size_t i = 0; i < tensors.size(); ++i) {
     const Entry& entry = *tensors[i].entry;
-    header.members.push_back({{entry.fingerprint_id, entry.key}, entry.Record()});
+    table.members.push_back({{entry.fingerprint_id, entry.key}, entry.Record()});
     for (const ConstPiece& piece : tensors[i].pieces) spill->Append(0, piece.data, piece.size);
     spill->Join(i, tensors[i]);
   }
-  EncodePackHeader(header, spill->header());
+  spill->AppendDescription();
+  EncodePackTable(table, spill->description());
   spill->Start(std::move(written), batch);
 }
 

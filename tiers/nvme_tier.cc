@@ -87,10 +87,10 @@ absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_
 uint64_t NvmeTier::Release(Extent extent, PackExtent* pack) {
   Release(extent);
   if (pack == nullptr || pack->members.fetch_sub(1, std::memory_order_acq_rel) > 1) return 0;
-  const uint64_t header_bytes = pack->header.bytes;
-  Release(pack->header);
+  const uint64_t table_bytes = pack->table.bytes;
+  Release(pack->table);
   delete pack;
-  return header_bytes;
+  return table_bytes;
 }
 
 void NvmeTier::Split(Extent run, absl::Span<const uint64_t> sizes) {

@@ -14,9 +14,9 @@
 
 namespace cairn {
 
-// The header of a pack, which its members hold together: free when the last of them is.
+// The table of a pack, which its members hold together: free when the last of them is.
 struct PackExtent {
-  Extent header;
+  Extent table;
   std::atomic<uint32_t> members = 0;
   bool kept = false;  // Of tensors that are to be kept. Constant once there are members.
 };
@@ -37,7 +37,7 @@ class NvmeTier {
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Release(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
   // Of a tensor in a pack, if `pack` is not null, which dies with its last member: then the bytes
-  // of its header, else 0.
+  // of its table, else 0.
   uint64_t Release(Extent extent, PackExtent* pack) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes extents of a reserved run: cut at each of these sizes, in order; what is left over is
   // one more.

@@ -44,9 +44,9 @@ void RecordMap::Take(uint64_t offset, absl::Span<const std::byte> bytes,
                      .key = header->key,
                      .record = header->record});
   }
-  const absl::StatusOr<PackHeader> pack = DecodePackHeader(bytes);
+  const absl::StatusOr<PackTable> pack = DecodePackTable(bytes);
   if (!pack.ok() || pack->store_uuid != files_->uuid() || pack->offset != offset) return;
-  for (const PackHeader::Member& member : pack->members) {
+  for (const PackTable::Member& member : pack->members) {
     found.push_back({.fingerprint_id = pack->fingerprint_id,
                      .fingerprint = pack->fingerprint,
                      .key = std::string(member.key.key),

@@ -13,10 +13,9 @@ static_assert(ReadBuffer::kBytes % kChecksumChunkBytes == 0);
 
 bool SameRecord(const IndexRecord& a, const IndexRecord& b) {
   return a.sequence == b.sequence && a.offset == b.offset && a.pack_offset == b.pack_offset &&
-         a.header_bytes == b.header_bytes &&
-         a.payload_bytes == b.payload_bytes && a.checksum == b.checksum && a.meta == b.meta &&
-         a.tensor_class == b.tensor_class && a.retention == b.retention &&
-         a.expires_unix_ms == b.expires_unix_ms;
+         a.header_bytes == b.header_bytes && a.payload_bytes == b.payload_bytes &&
+         a.checksum == b.checksum && a.meta == b.meta && a.tensor_class == b.tensor_class &&
+         a.retention == b.retention && a.expires_unix_ms == b.expires_unix_ms;
 }
 
 uint64_t RoundUp(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
@@ -57,17 +56,16 @@ TensorCheck::Result TensorCheck::Check(const StoreView::Entry& entry) {
   }
 
   const absl::StatusOr<RecordHeader> header =
-      record.packed() ? ReadPackHeader(entry) : ReadHeader(entry);
+      record.packed() ? ReadPackTable(entry) : ReadHeader(entry);
   result.header = header.ok() ? "ok" : std::string(header.status().message());
   const uint64_t seed = ChecksumSeed(HashKey(entry.index_key()), record.sequence);
   std::vector<uint64_t> sums;
   const absl::Status read = SumChunks(entry, seed, sums);
   if (!read.ok()) {
     const uint64_t chunk = sums.size();
-    result.damage.push_back(
-        {.what = "payload",
-         .detail = absl::StrCat("cannot be read: ", read.message()),
-         .offset = record.payload_offset() + chunk * kChecksumChunkBytes});
+    result.damage.push_back({.what = "payload",
+                             .detail = absl::StrCat("cannot be read: ", read.message()),
+                             .offset = record.payload_offset() + chunk * kChecksumChunkBytes});
   } else if (TensorChecksum(seed, sums) != record.checksum) {
     LocateDamage(entry, seed, sums, header, result.damage);
   } else {
@@ -103,7 +101,7 @@ absl::StatusOr<RecordHeader> TensorCheck::ReadHeader(const StoreView::Entry& ent
   return header;
 }
 
-absl::StatusOr<RecordHeader> TensorCheck::ReadPackHeader(const StoreView::Entry& entry) {
+absl::StatusOr<RecordHeader> TensorCheck::ReadPackTable(const StoreView::Entry& entry) {
   const IndexRecord& record = entry.record;
   if (pack_bytes_.empty() || pack_offset_ != record.pack_offset ||
       pack_bytes_.size() != record.header_bytes) {
@@ -115,17 +113,17 @@ absl::StatusOr<RecordHeader> TensorCheck::ReadPackHeader(const StoreView::Entry&
     const absl::Status read = view_->files().ReadBlocks(record.pack_offset, bytes);
     read_bytes_(bytes.size());
     if (read.ok()) std::copy(bytes.begin(), bytes.end(), pack_bytes_.begin());
-    pack_ = read.ok() ? DecodePackHeader(pack_bytes_) : read;
+    pack_ = read.ok() ? DecodePackTable(pack_bytes_) : read;
   }
   if (!pack_.ok()) return pack_.status();
   if (pack_->store_uuid != view_->files().uuid()) {
-    return absl::DataLossError("pack header: of another store");
+    return absl::DataLossError("pack table: of another store");
   }
-  for (const PackHeader::Member& member : pack_->members) {
+  for (const PackTable::Member& member : pack_->members) {
     if (member.record.offset != record.offset) continue;
     if (member.key.key != entry.key || member.key.fingerprint_id != entry.fingerprint_id) {
       return absl::DataLossError(
-          absl::StrCat("pack header: of another tensor, ", PrintableKey(member.key.key)));
+          absl::StrCat("pack table: of another tensor, ", PrintableKey(member.key.key)));
     }
     if (!SameRecord(member.record, record)) break;
     // One chunk: its sum is that of the tensor.
@@ -136,7 +134,7 @@ absl::StatusOr<RecordHeader> TensorCheck::ReadPackHeader(const StoreView::Entry&
                         .record = member.record,
                         .chunk_sums = {}};
   }
-  return absl::DataLossError("pack header: says otherwise than the index entry");
+  return absl::DataLossError("pack table: says otherwise than the index entry");
 }
 
 absl::Status TensorCheck::SumChunks(const StoreView::Entry& entry, uint64_t seed,
@@ -145,8 +143,7 @@ absl::Status TensorCheck::SumChunks(const StoreView::Entry& entry, uint64_t seed
   for (uint64_t done = 0; done < record.payload_bytes;) {
     const uint64_t size = std::min<uint64_t>(ReadBuffer::kBytes, record.payload_bytes - done);
     const absl::Span<std::byte> bytes = buffer_.span().first(RoundUp(size));
-    const absl::Status read =
-        view_->files().ReadBlocks(record.payload_offset() + done, bytes);
+    const absl::Status read = view_->files().ReadBlocks(record.payload_offset() + done, bytes);
     read_bytes_(bytes.size());
     if (!read.ok()) return read;
     for (uint64_t chunk = 0; chunk < size; chunk += kChecksumChunkBytes) {

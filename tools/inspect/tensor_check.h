@@ -36,7 +36,7 @@ class TensorCheck {
 
  private:
   absl::StatusOr<RecordHeader> ReadHeader(const StoreView::Entry& entry);
-  absl::StatusOr<RecordHeader> ReadPackHeader(const StoreView::Entry& entry);
+  absl::StatusOr<RecordHeader> ReadPackTable(const StoreView::Entry& entry);
   absl::Status SumChunks(const StoreView::Entry& entry, uint64_t seed, std::vector<uint64_t>& sums);
   void LocateDamage(const StoreView::Entry& entry, uint64_t seed, const std::vector<uint64_t>& sums,
                     const absl::StatusOr<RecordHeader>& header, std::vector<Damage>& damage) const;
@@ -44,10 +44,10 @@ class TensorCheck {
   const StoreView* const view_;
   const std::function<void(uint64_t)> read_bytes_;
   ReadBuffer buffer_;
-  // The pack header that was read last.
+  // The pack table that was read last.
   uint64_t pack_offset_ = 0;
   std::vector<std::byte> pack_bytes_;
-  absl::StatusOr<PackHeader> pack_ = absl::NotFoundError("none read");
+  absl::StatusOr<PackTable> pack_ = absl::NotFoundError("none read");
 };
 
 // What forbids reading an entry's extent at all; empty: nothing.
