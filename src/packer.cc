@@ -80,7 +80,8 @@ absl::Status Packer::Open(const Entry& entry, Deadline deadline) {
 
 void Packer::Place(Tensor& tensor) {
   OpenPack& pack = *open_;
-  Entry* const entry = tensor.entry.get();
+  // The spill owns it until it is listed.
+  Entry* const entry = tensor.entry.release();
   entry->l3_extent = {pack.run.offset + pack.payload_bytes, BlockBytes(entry->bytes)};
   entry->pack = pack.extent.get();
   pack.payload_bytes += entry->l3_extent.bytes;
@@ -90,8 +91,6 @@ void Packer::Place(Tensor& tensor) {
                           .list = tensor.list_when_written,
                           .flush = tensor.flush});
   context_->tracker->Begin(entry->sequence);
-  // The spill owns it until it is listed.
-  tensor.entry.release();
   if (!tensor.list_when_written) context_->directory->List(std::unique_ptr<Entry>(entry));
 }
 

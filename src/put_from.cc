@@ -129,10 +129,10 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
   if (!room.ok()) return RefusePut(input.key, room);
   if (packed) return absl::OkStatus();
   // The spill owns it until it is listed.
-  tensor.entry.release();
+  Entry* const owned = tensor.entry.release();
   StartSpill(
       core_->spill_context,
-      {.entry = &entry, .pieces = std::move(tensor.pieces), .list = true, .flush = tensor.flush},
+      {.entry = owned, .pieces = std::move(tensor.pieces), .list = true, .flush = tensor.flush},
       std::move(sums), batch.ops());
   SubmitFullBatch(batch.ops());
   return absl::OkStatus();

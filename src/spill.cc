@@ -194,8 +194,8 @@ void AppendInParts(Spill& spill, const Entry& entry, absl::Span<const ConstPiece
 
 }  // namespace
 
-void StartSpill(const SpillContext& context, SpillTensor tensor, std::vector<uint64_t> chunk_sums,
-                IoBatch& batch) {
+void StartSpill(const SpillContext& context, const SpillTensor& tensor,
+                std::vector<uint64_t> chunk_sums, IoBatch& batch) {
   const Entry& entry = *tensor.entry;
   auto* spill = new Spill(context, entry.header_bytes, 1, ChecksumChunkCount(entry.bytes));
   EncodeRecordHeader({.store_uuid = context.store_uuid,

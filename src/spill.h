@@ -46,8 +46,8 @@ struct SpillTensor {
 };
 
 // One tensor with a record of its own; SpillTracker::Begin is called here.
-void StartSpill(const SpillContext& context, SpillTensor tensor, std::vector<uint64_t> chunk_sums,
-                IoBatch& batch);
+void StartSpill(const SpillContext& context, const SpillTensor& tensor,
+                std::vector<uint64_t> chunk_sums, IoBatch& batch);
 
 // Tensors in one pack, whose entries have it. The tracker knows of them already. `written` is
 // called once, on a thread of the engine, when the device is done with the write.
