@@ -38,9 +38,9 @@ Directory::~Directory() {
     MutexLock lock(stripe.mutex);
     for (auto& [ref, entry] : stripe.entries) {
       CAIRN_CHECK(entry->pins == 0);
-      if (PackExtent* pack = entry->pack; pack != nullptr && --pack->members == 0) delete pack;
-      delete entry;
+      Forget(entry);
     }
+    AbandonRemovals(stripe);
   }
 }
 
@@ -186,6 +186,11 @@ void Directory::Unpin(Entry* entry) {
   parts_.room_made();
 }
 
+void Directory::Forget(Entry* entry) {
+  if (PackExtent* pack = entry->pack; pack != nullptr && --pack->members == 0) delete pack;
+  delete entry;
+}
+
 void Directory::KeepPack(PackExtent* pack) {
   pack->kept = true;
   kept_bytes_.fetch_add(pack->table.bytes, std::memory_order_relaxed);
@@ -213,8 +218,9 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
   Entry* dead = nullptr;
   if (old != nullptr) {
     Unlist(stripe, old);
-    // The index names the old write until the new one is committed: its extent is not free before.
-    if (old->indexed || old->replaced != nullptr) {
+    // The index names the old write, or will, until the new one is committed: its extent is not
+    // free before.
+    if (old->indexed || old->spilling || old->replaced != nullptr) {
       ++old->pins;
       entry->replaced = old;
     } else if (Dead(*old)) {
@@ -242,7 +248,7 @@ void Directory::Bury(Entry* entry) {
   CAIRN_CHECK(entry->fill_waiters == nullptr && entry->spill_waiters == nullptr);
   CAIRN_CHECK(entry->replaced == nullptr && entry->l2 != CopyState::kFilling);
   if (entry->l2 == CopyState::kResident) parts_.l2->Release(entry->l2_extent);
-  if (entry->l3_extent.bytes > 0 && !entry->l3_kept_back) ReleaseL3(entry);
+  if (entry->l3_extent.bytes > 0) ReleaseL3(entry);
   delete entry;
 }
 

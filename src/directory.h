@@ -105,9 +105,10 @@ class Directory {
   void Quarantine(Entry* entry);
 
   // ---- Spill ----
-  // The bytes are on the device: hands the edit to the index writer unless the entry was replaced
-  // meanwhile (then false). `list` says that the entry is not listed yet and now is.
-  bool BeginCommit(Entry* entry, IndexChange* change, bool list);
+  // The bytes are on the device: has the index name them, or what replaced them meanwhile, or
+  // forget the key if it was removed, so that `change` ends well only when no crash can bring an
+  // older write back. `list` says that the entry is not listed yet and now is.
+  void BeginCommit(Entry* entry, IndexChange* change, bool list);
   // Ends a spill, unpins the entry and wakes who waits for it.
   void EndSpill(Entry* entry, const absl::Status& status);
   // Links the waiter if a spill of the key's entry is under way. Else false and the outcome so
@@ -119,9 +120,15 @@ class Directory {
 
   // ---- Leaving ----
   // Unlists the key's entry; the index forgets it in the background. `committed` hears when it
-  // has. False, and `committed` unused, when the key was not there.
+  // has, or that it could not: then that is tried again. False when no entry was there; `committed`
+  // is used all the same, as an earlier removal may not be confirmed yet.
   using Committed = absl::AnyInvocable<void(absl::Status)>;
   bool Remove(const HashedKey& key, Committed committed);
+  // The keys whose removal the index has not confirmed yet.
+  void ForEachLeaving(
+      absl::FunctionRef<void(uint32_t fingerprint_id, std::string_view key)> visitor) const;
+  // Tries once more what the index failed to forget in one stripe: 0, 1, ... go round.
+  void RetryRemovals(uint32_t stripe);
   // Removes what is past its time in one stripe, any number: 0, 1, ... go round. Says how many.
   uint64_t RemoveExpired(uint32_t stripe, int64_t now_unix_ms);
   // Lets the coldest copy go. 0: nothing may go now. Else the bytes that are free now (L2), or
@@ -152,14 +159,17 @@ class Directory {
   struct KeyRefHash {
     size_t operator()(const KeyRef& ref) const { return static_cast<size_t>(ref.hash); }
   };
-  // The key's bytes are the entry's own.
-  using Map = absl::flat_hash_map<KeyRef, Entry*, KeyRefHash>;
+  class Removal;
+  // The key's bytes are the value's own.
+  template <class Value>
+  using Map = absl::flat_hash_map<KeyRef, Value*, KeyRefHash>;
 
   struct alignas(64) Stripe {
     mutable Mutex mutex;
-    Map entries ABSL_GUARDED_BY(mutex);
+    Map<Entry> entries ABSL_GUARDED_BY(mutex);
+    // The last removal of a key, until the index has confirmed it.
+    Map<Removal> removals ABSL_GUARDED_BY(mutex);
   };
-  class Removal;
 
   Stripe& StripeFor(uint64_t hash) const { return stripes_[hash >> shift_]; }
   static Entry* Find(const Stripe& stripe, const HashedKey& key)
@@ -174,15 +184,26 @@ class Directory {
   Entry* ListLocked(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void Unlist(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   // Unlists, and hands what the index may still say of the key to the index writer as a removal,
-  // which pins the entry. False when the index knows nothing of it: `committed` is then unused.
-  bool RemoveLocked(Stripe& stripe, Entry* entry, Committed& committed)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  // which pins the entry. False when the index knows nothing of it.
+  bool RemoveLocked(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   // Has the index forget the entry's key, or that of what it replaced (entry null). Pinned by the
   // caller for it.
-  void EnqueueRemoval(Entry* entry, Entry* replaced, Committed committed);
-  void EndRemoval(Entry* entry, Entry* replaced, const absl::Status& status);
-  // Unpins what a write replaced, oldest last. Not forgotten by the index: the extents stay taken.
-  void ReleaseReplaced(Entry* chain, bool index_forgot);
+  void EnqueueRemoval(Stripe& stripe, Entry* entry, Entry* replaced)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  // Links `committed` to the removal of the key that is not confirmed yet, if there is one.
+  bool JoinRemoval(Stripe& stripe, const HashedKey& key, Committed& committed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  void EndRemoval(Removal* removal, const absl::Status& status);
+  // The index names the entry: a removal of its key that failed before has become void. Null or
+  // what is to be released outside the lock.
+  static Removal* TakeVoidRemoval(Stripe& stripe, const Entry& entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  static void ReleaseRemoval(Removal* removal);
+  static void AbandonRemovals(Stripe& stripe) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  // Deletes an entry without giving its extents back: the tiers end too.
+  static void Forget(Entry* entry);
+  // Unpins what a write replaced, oldest last, when the index names none of it any more.
+  void ReleaseReplaced(Entry* chain);
   void AddKept(const Entry& entry);
   // Gives the entry's place on L3 back.
   void ReleaseL3(Entry* entry);

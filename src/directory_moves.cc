@@ -1,4 +1,4 @@
-// The steps of copies that come: listing, Fill, Spill. What leaves is in directory_leaving.cc, what
+// The steps of copies that come: listing, Fill, Spill. What leaves is in directory_removal.cc and
 // only looks in directory.cc.
 
 #include <utility>
@@ -48,7 +48,7 @@ void Directory::List(std::unique_ptr<Entry> owned) {
     } else {
       parts_.l2_eviction->Track(&entry->l2_node);
       if (Entry* replaced = std::exchange(entry->replaced, nullptr)) {
-        EnqueueRemoval(nullptr, replaced, nullptr);
+        EnqueueRemoval(stripe, nullptr, replaced);
       }
     }
   }
@@ -133,8 +133,9 @@ void Directory::Quarantine(Entry* entry) {
 
 // ---- Spill ----
 
-bool Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
+void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
   Entry* dead = nullptr;
+  bool enqueued = true;
   {
     Stripe& stripe = StripeFor(entry->hash);
     MutexLock lock(stripe.mutex);
@@ -143,26 +144,35 @@ bool Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
       dead = ListLocked(stripe, entry);
       AddKept(*entry);
     }
-    if (!entry->listed) return false;
-    entry->l3 = CopyState::kResident;
-    l3_count_.fetch_add(1, std::memory_order_relaxed);
-    entry->indexed = true;
-    change->kind = IndexEdit::Kind::kPut;
-    change->fingerprint_id = entry->fingerprint_id;
-    change->key = entry->key;
-    change->record = entry->Record();
-    // Under the lock, so that the order of edits in the index is that of the directory.
-    parts_.index_writer->Enqueue(change);
+    // The newest write of the key that the index knows of, or this one if it knows of none since.
+    Entry* named = Find(stripe, HashedKey(*entry));
+    while (named != nullptr && named != entry && !named->indexed) named = named->replaced;
+    if (named != nullptr) {
+      if (named == entry) {
+        entry->l3 = CopyState::kResident;
+        if (entry->listed) l3_count_.fetch_add(1, std::memory_order_relaxed);
+        entry->indexed = true;
+      }
+      change->kind = IndexEdit::Kind::kPut;
+      change->fingerprint_id = entry->fingerprint_id;
+      change->key = entry->key;
+      change->record = named->Record();
+      // Under the lock, so that the order of edits in the index is that of the directory.
+      parts_.index_writer->Enqueue(change);
+    } else {
+      Committed removed = [change](absl::Status status) { change->OnCommitted(std::move(status)); };
+      enqueued = JoinRemoval(stripe, HashedKey(*entry), removed);
+    }
   }
   if (dead != nullptr) Bury(dead);
-  return true;
+  if (!enqueued) change->OnCommitted(absl::OkStatus());
 }
 
 void Directory::EndSpill(Entry* entry, const absl::Status& status) {
   SpillWaiter* waiters = nullptr;
   Entry* replaced = nullptr;
+  Removal* voided = nullptr;
   bool dead = false;
-  Committed nobody;
   {
     Stripe& stripe = StripeFor(entry->hash);
     MutexLock lock(stripe.mutex);
@@ -175,6 +185,7 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
     }
     if (status.ok() && entry->indexed) {
       replaced = std::exchange(entry->replaced, nullptr);
+      voided = TakeVoidRemoval(stripe, *entry);
       if (entry->listed && entry->retention == Retention::kCache) {
         parts_.l3_eviction->Track(&entry->l3_node);
       }
@@ -184,27 +195,25 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
       }
       entry->l3 = CopyState::kAbsent;
       entry->spill_failed = !status.ok();
-      if (entry->indexed) {
-        // A commit that failed may have reached the log all the same.
-        entry->l3_kept_back = true;
-      } else if (in_l2) {
-        ReleaseL3(entry);
-      }
+      // A commit that failed may have reached the log all the same: then the extent is taken until
+      // the index has confirmed something newer.
+      if (!entry->indexed && in_l2) ReleaseL3(entry);
     }
     if (entry->listed && in_l2 && (status.ok() || entry->retention == Retention::kCache)) {
       parts_.l2_eviction->Track(&entry->l2_node);
     }
     // Nowhere left: the tensor is gone. What it replaced must not come back in its stead.
     if (entry->listed && !in_l2 && entry->l3 == CopyState::kAbsent) {
-      RemoveLocked(stripe, entry, nobody);
+      RemoveLocked(stripe, entry);
     } else if (!status.ok() && entry->listed && entry->replaced != nullptr) {
-      EnqueueRemoval(nullptr, std::exchange(entry->replaced, nullptr), nullptr);
+      EnqueueRemoval(stripe, nullptr, std::exchange(entry->replaced, nullptr));
     }
     // As in EndFill.
     --entry->pins;
     dead = Dead(*entry);
   }
-  if (replaced != nullptr) ReleaseReplaced(replaced, /*index_forgot=*/true);
+  if (replaced != nullptr) ReleaseReplaced(replaced);
+  if (voided != nullptr) ReleaseRemoval(voided);
   if (dead) Bury(entry);
   WakeSpillWaiters(waiters, status);
   parts_.room_made();

@@ -72,12 +72,11 @@ struct Entry {
   bool indexed = false;       // A put of it was handed to the index writer.
   bool spill_failed = false;  // It could not be written to L3 and may leave L2 unwritten.
   bool quarantined = false;   // Its bytes on L3 did not verify.
-  bool l3_kept_back = false;  // The index may still name the extent: not free until the next Open.
   uint32_t pins = 0;          // Handles, moves in flight, removals in the index.
   uint32_t leases = 0;
   FillWaiter* fill_waiters = nullptr;
   SpillWaiter* spill_waiters = nullptr;
-  // The write this one replaced, while the index may still name it. Pinned.
+  // The write this one replaced, while the index names it or may come to. Pinned.
   Entry* replaced = nullptr;
 
   // Guarded by the lock of the tier's policy.

@@ -133,8 +133,8 @@ class Spill {
                absl::Status(status.code(),
                             absl::StrCat("tensor ", PrintableKey(member->entry->key),
                                          " could not be written to L3: ", status.message())));
-      } else if (!context_.directory->BeginCommit(member->entry, member, member->list)) {
-        Finish(*member, absl::OkStatus());
+      } else {
+        context_.directory->BeginCommit(member->entry, member, member->list);
       }
     }
     if (written) written();

@@ -127,30 +127,28 @@ absl::Status StoreImpl::Erase(TensorKey key) {
   StatsRecorder::Add(core_->stats.erases);
   RemovalCount removals;
   removals.Begin();
-  const bool there = core_->directory->Remove(
-      Hashed(key.bytes()), [&removals](const absl::Status& status) { removals.End(status); });
-  return there ? removals.Wait() : absl::OkStatus();
+  core_->directory->Remove(Hashed(key.bytes()),
+                           [&removals](const absl::Status& status) { removals.End(status); });
+  return removals.Wait();
 }
 
 uint64_t StoreImpl::RemoveAll(uint32_t fingerprint_id, std::string_view key_prefix,
                               absl::Status* status) {
   std::vector<std::string> keys;
-  core_->directory->ForEach([&](const Entry& entry, const TensorInfo&) {
-    if (entry.fingerprint_id == fingerprint_id && StartsWith(entry.key, key_prefix)) {
-      keys.push_back(entry.key);
-    }
-  });
+  const auto collect = [&](uint32_t id, std::string_view key) {
+    if (id == fingerprint_id && StartsWith(key, key_prefix)) keys.emplace_back(key);
+  };
+  core_->directory->ForEach(
+      [&](const Entry& entry, const TensorInfo&) { collect(entry.fingerprint_id, entry.key); });
+  core_->directory->ForEachLeaving(collect);
   RemovalCount removals;
   uint64_t count = 0;
   for (const std::string& key : keys) {
     removals.Begin();
-    if (core_->directory->Remove(
-            HashedKey(fingerprint_id, key),
-            [&removals](const absl::Status& removed) { removals.End(removed); })) {
-      ++count;
-    } else {
-      removals.End(absl::OkStatus());
-    }
+    const bool there = core_->directory->Remove(
+        HashedKey(fingerprint_id, key),
+        [&removals](const absl::Status& removed) { removals.End(removed); });
+    if (there) ++count;
   }
   *status = removals.Wait();
   StatsRecorder::Add(core_->stats.erases, count);

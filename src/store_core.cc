@@ -149,9 +149,12 @@ void StoreCore::Housekeep() {
     Log(degraded.empty() ? "L3 writes work again" : degraded);
     degraded_logged_ = std::move(degraded);
   }
+  directory->RetryRemovals(housekeeping_stripe_);
   if (ttl_used.load(std::memory_order_relaxed)) {
-    StatsRecorder::Add(stats.expirations, directory->RemoveExpired(expiry_stripe_++, NowUnixMs()));
+    StatsRecorder::Add(stats.expirations,
+                       directory->RemoveExpired(housekeeping_stripe_, NowUnixMs()));
   }
+  ++housekeeping_stripe_;
 }
 
 absl::Status StoreCore::FlushDevice() {

@@ -109,7 +109,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   const StoreSeams seams_;
   const std::function<int64_t()> now_unix_ms_;
   // Of the evictor's thread.
-  uint32_t expiry_stripe_ = 0;
+  uint32_t housekeeping_stripe_ = 0;
   std::string degraded_logged_;
 
   mutable Mutex log_mutex_;

@@ -30,7 +30,9 @@ enum class WritePolicy : uint8_t {
   kWriteThrough,  // When it is on L3 and in the index.
 };
 
-// When a Put is acknowledged. Each level contains the ones before it.
+// When a Put is acknowledged. Each level contains the ones before it. The last put of a key decides
+// what its key survives: one replaced by another of less durability may be lost with it, but never
+// comes back in its stead once that one is on L3.
 enum class Durability : uint8_t {
   kStoreDefault,  // As StoreOptions::write_policy says.
   kInMemory,      // In L2. Lost when the process dies before the background write.

@@ -1,0 +1,92 @@
+// The steps of copies that leave for lack of room, or on request, and are on a tier below.
+
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/check.h"
+#include "src/base/strings.h"
+#include "src/directory.h"
+
+namespace cairn {
+namespace {
+
+// A tier whose coldest copies are all in use is asked again later rather than searched to the end.
+constexpr int kEvictionTriesMax = 256;
+
+}  // namespace
+
+uint64_t Directory::EvictFromL2() {
+  for (int i = 0; i < kEvictionTriesMax; ++i) {
+    const std::optional<TierEviction::Candidate> candidate = parts_.l2_eviction->Pick();
+    if (!candidate.has_value()) return 0;
+    Stripe& stripe = StripeFor(candidate->hash);
+    Entry* dead = nullptr;
+    Extent freed;
+    {
+      MutexLock lock(stripe.mutex);
+      Entry* entry = FindCandidate(stripe, *candidate);
+      if (entry == nullptr || entry->l2 != CopyState::kResident) continue;
+      const bool only_copy = entry->l3 != CopyState::kResident;
+      if (entry->pins > 0 || (only_copy && entry->leases > 0)) {
+        parts_.l2_eviction->Track(&entry->l2_node);
+        continue;
+      }
+      freed = entry->l2_extent;
+      if (only_copy) {
+        if (!RemoveLocked(stripe, entry)) dead = entry;
+      } else {
+        parts_.l2_eviction->Forget(&entry->l2_node);
+        l2_count_.fetch_sub(1, std::memory_order_relaxed);
+        entry->l2 = CopyState::kAbsent;
+        entry->l2_extent = {};
+        // Here and not later: a pinned reader of this stripe may take the copy's place at once.
+        parts_.l2->Release(freed);
+      }
+    }
+    if (dead != nullptr) Bury(dead);
+    return freed.bytes;
+  }
+  return 0;
+}
+
+uint64_t Directory::EvictFromL3() {
+  for (int i = 0; i < kEvictionTriesMax; ++i) {
+    const std::optional<TierEviction::Candidate> candidate = parts_.l3_eviction->Pick();
+    if (!candidate.has_value()) return 0;
+    Stripe& stripe = StripeFor(candidate->hash);
+    MutexLock lock(stripe.mutex);
+    Entry* entry = FindCandidate(stripe, *candidate);
+    if (entry == nullptr || entry->l3 != CopyState::kResident) continue;
+    if (entry->pins > 0 || entry->leases > 0) {
+      parts_.l3_eviction->Track(&entry->l3_node);
+      continue;
+    }
+    const uint64_t bytes = entry->l3_extent.bytes;
+    CAIRN_CHECK(RemoveLocked(stripe, entry));
+    return bytes;
+  }
+  return 0;
+}
+
+absl::Status Directory::DropFromL2(const HashedKey& key) {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  Entry* entry = Find(stripe, key);
+  if (entry == nullptr) {
+    return absl::NotFoundError(absl::StrCat("no tensor ", PrintableKey(key.key)));
+  }
+  if (entry->l2 == CopyState::kAbsent) return absl::OkStatus();
+  if (entry->pins > 0 || entry->l3 != CopyState::kResident) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("tensor ", PrintableKey(key.key), " is pinned ", entry->pins, " times"));
+  }
+  parts_.l2_eviction->Forget(&entry->l2_node);
+  l2_count_.fetch_sub(1, std::memory_order_relaxed);
+  parts_.l2->Release(entry->l2_extent);
+  entry->l2 = CopyState::kAbsent;
+  entry->l2_extent = {};
+  return absl::OkStatus();
+}
+
+}  // namespace cairn

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "io/index.h"
+
+namespace cairn {
+
+// Fails commits when told to, as RocksDB does after one failed write to its log.
+class BrokenIndex final : public Index {
+ public:
+  BrokenIndex(std::unique_ptr<Index> inner, std::atomic<bool>* broken)
+      : inner_(std::move(inner)), broken_(broken) {}
+  absl::StatusOr<IndexRecord> Find(IndexKey key) const override { return inner_->Find(key); }
+  absl::Status Commit(absl::Span<const IndexEdit> edits, bool sync) override {
+    if (broken_->load()) return absl::UnavailableError("the index log is full");
+    return inner_->Commit(edits, sync);
+  }
+  absl::Status ForEach(const Visitor& visitor) const override { return inner_->ForEach(visitor); }
+  absl::Status DeleteRaw(std::string_view key) override { return inner_->DeleteRaw(key); }
+  absl::StatusOr<std::vector<Fingerprint>> Fingerprints() const override {
+    return inner_->Fingerprints();
+  }
+  absl::StatusOr<uint32_t> FingerprintId(std::string_view text) override {
+    return inner_->FingerprintId(text);
+  }
+  absl::Status DropFingerprint(uint32_t id) override { return inner_->DropFingerprint(id); }
+  absl::Status Sync() override { return inner_->Sync(); }
+
+ private:
+  const std::unique_ptr<Index> inner_;
+  std::atomic<bool>* const broken_;
+};
+
+}  // namespace cairn
