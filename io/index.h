@@ -90,6 +90,10 @@ class Index {
 
   virtual absl::Status Sync() = 0;
 
+  // Opens an index anew that a failed write has broken, with all that was committed before; nothing
+  // when it works. Why it could not be, and then it stays broken.
+  virtual absl::Status Reopen() = 0;
+
  protected:
   Index() = default;
 };

@@ -25,6 +25,7 @@ class MemoryIndex final : public RawIndex {
   absl::StatusOr<std::string> LastRaw(std::string_view prefix) const override
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Sync() override { return absl::OkStatus(); }
+  absl::Status Reopen() override { return absl::OkStatus(); }
 
  private:
   mutable Mutex mutex_;

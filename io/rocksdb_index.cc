@@ -1,6 +1,5 @@
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
-#include <rocksdb/file_system.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
@@ -15,68 +14,12 @@
 #include "absl/strings/str_cat.h"
 #include "io/file.h"
 #include "io/raw_index.h"
+#include "io/rocksdb_files.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 
 namespace cairn {
 namespace {
-
-// Reads pass; whatever would change the directory is refused. Opening read-only is RocksDB's
-// promise; that nothing is written, not even by a repair, is this one's.
-class ReadOnlyFileSystem final : public rocksdb::FileSystemWrapper {
- public:
-  using Status = rocksdb::IOStatus;
-  using Options = rocksdb::IOOptions;
-  using Context = rocksdb::IODebugContext;
-
-  ReadOnlyFileSystem() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
-  const char* Name() const override { return "CairnReadOnly"; }
-
-  Status NewWritableFile(const std::string&, const rocksdb::FileOptions&,
-                         std::unique_ptr<rocksdb::FSWritableFile>*, Context*) override {
-    return Refused();
-  }
-  Status ReopenWritableFile(const std::string&, const rocksdb::FileOptions&,
-                            std::unique_ptr<rocksdb::FSWritableFile>*, Context*) override {
-    return Refused();
-  }
-  Status ReuseWritableFile(const std::string&, const std::string&, const rocksdb::FileOptions&,
-                           std::unique_ptr<rocksdb::FSWritableFile>*, Context*) override {
-    return Refused();
-  }
-  Status NewRandomRWFile(const std::string&, const rocksdb::FileOptions&,
-                         std::unique_ptr<rocksdb::FSRandomRWFile>*, Context*) override {
-    return Refused();
-  }
-  Status NewLogger(const std::string&, const Options&, std::shared_ptr<rocksdb::Logger>*,
-                   Context*) override {
-    return Refused();
-  }
-  Status DeleteFile(const std::string&, const Options&, Context*) override { return Refused(); }
-  Status Truncate(const std::string&, size_t, const Options&, Context*) override {
-    return Refused();
-  }
-  Status CreateDir(const std::string&, const Options&, Context*) override { return Refused(); }
-  Status CreateDirIfMissing(const std::string&, const Options&, Context*) override {
-    return Refused();
-  }
-  Status DeleteDir(const std::string&, const Options&, Context*) override { return Refused(); }
-  Status RenameFile(const std::string&, const std::string&, const Options&, Context*) override {
-    return Refused();
-  }
-  Status LinkFile(const std::string&, const std::string&, const Options&, Context*) override {
-    return Refused();
-  }
-  // Answers for a lock that is not taken: a live owner has it, and recovery only asks for one.
-  Status LockFile(const std::string&, const Options&, rocksdb::FileLock** lock, Context*) override {
-    *lock = nullptr;
-    return Status::OK();
-  }
-  Status UnlockFile(rocksdb::FileLock*, const Options&, Context*) override { return Status::OK(); }
-
- private:
-  static Status Refused() { return Status::NotSupported("the index is open for reading only"); }
-};
 
 class SilentLogger final : public rocksdb::Logger {
  public:
@@ -131,9 +74,9 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   options.bottommost_compression = rocksdb::kNoCompression;
   options.max_background_jobs = 2;
   options.max_open_files = 128;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.max_log_file_size = std::clamp(bytes_max / 128, 64 * kKiB, 1024 * kKiB);
-  options.keep_log_file_num = 2;
+  // No LOG: what matters is in a status, and a write to it that fails on a full disk ends the
+  // process by an assertion.
+  options.info_log = std::make_shared<SilentLogger>();
   options.max_manifest_file_size = std::clamp(bytes_max / 32, 256 * kKiB, 16 * 1024 * kKiB);
   options.manifest_preallocation_size = 64 * kKiB;
   options.stats_dump_period_sec = 0;
@@ -146,23 +89,35 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   return options;
 }
 
+// An open database and what its files are reached through.
+struct Database {
+  std::shared_ptr<FailStopFileSystem> files;  // Null: read-only.
+  std::unique_ptr<rocksdb::Env> env;          // Outlives the database.
+  std::unique_ptr<rocksdb::DB> db;
+
+  // A change that RocksDB believes in is one only if its files took it.
+  rocksdb::Status Settle(const rocksdb::Status& status) const {
+    if (files == nullptr) return status;
+    rocksdb::Status failure = files->failure();
+    return failure.ok() ? status : failure;
+  }
+};
+
 class RocksDbIndex final : public RawIndex {
  public:
-  RocksDbIndex(const RocksDbIndexOptions& options, std::unique_ptr<rocksdb::Env> env,
-               std::unique_ptr<rocksdb::DB> db)
-      : path_(options.path),
-        read_only_(options.read_only),
-        env_(std::move(env)),
-        db_(std::move(db)) {}
+  RocksDbIndex(const RocksDbIndexOptions& options, std::shared_ptr<const Database> database)
+      : options_(options), path_(options.path), database_(std::move(database)) {}
 
   absl::StatusOr<std::string> ReadRaw(std::string_view key) const override {
+    CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<const Database> database, Current());
     std::string value;
-    const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), ToSlice(key), &value);
+    const rocksdb::Status status = database->db->Get(rocksdb::ReadOptions(), ToSlice(key), &value);
     if (!status.ok()) return FromRocksDb(status, path_);
     return value;
   }
 
   absl::Status WriteRaw(const std::vector<RawEdit>& edits, bool sync) override {
+    CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<const Database> database, Current());
     rocksdb::WriteBatch batch;
     for (const RawEdit& edit : edits) {
       if (edit.kind == IndexEdit::Kind::kPut) {
@@ -173,7 +128,7 @@ class RocksDbIndex final : public RawIndex {
     }
     rocksdb::WriteOptions write;
     write.sync = sync;
-    return FromWrite(db_->Write(write, &batch));
+    return FromWrite(database->Settle(database->db->Write(write, &batch)));
   }
 
   absl::Status ScanRaw(
@@ -181,7 +136,9 @@ class RocksDbIndex final : public RawIndex {
       absl::FunctionRef<bool(std::string_view, const absl::Status&)> damaged) const override;
 
   absl::StatusOr<std::string> LastRaw(std::string_view prefix) const override {
-    const std::unique_ptr<rocksdb::Iterator> entry(db_->NewIterator(rocksdb::ReadOptions()));
+    CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<const Database> database, Current());
+    const std::unique_ptr<rocksdb::Iterator> entry(
+        database->db->NewIterator(rocksdb::ReadOptions()));
     std::string after(prefix);
     ++after.back();
     entry->SeekForPrev(after);
@@ -193,24 +150,37 @@ class RocksDbIndex final : public RawIndex {
     return entry->key().ToString();
   }
 
-  absl::Status Sync() override { return FromWrite(db_->SyncWAL()); }
+  absl::Status Sync() override {
+    CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<const Database> database, Current());
+    return FromWrite(database->Settle(database->db->SyncWAL()));
+  }
+
+  absl::Status Reopen() override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   static rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 
+  absl::StatusOr<std::shared_ptr<const Database>> Current() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    if (database_ == nullptr) return closed_;
+    return database_;
+  }
+
   absl::Status FromWrite(const rocksdb::Status& status) const {
     if (status.ok()) return absl::OkStatus();
-    if (status.IsNotSupported() && read_only_) {
+    if (status.IsNotSupported() && options_.read_only) {
       return absl::FailedPreconditionError(absl::StrCat("index ", path_, " is open for reading"));
     }
     return absl::UnavailableError(absl::StrCat("index ", path_, ": ", status.ToString()));
   }
 
+  const RocksDbIndexOptions options_;
   const std::string path_;
-  const bool read_only_;
-  // Outlives the database; nullptr for RocksDB's own.
-  const std::unique_ptr<rocksdb::Env> env_;
-  const std::unique_ptr<rocksdb::DB> db_;
+
+  mutable Mutex mutex_;
+  // Null while it could not be opened again, and then why.
+  std::shared_ptr<const Database> database_ ABSL_GUARDED_BY(mutex_);
+  absl::Status closed_ ABSL_GUARDED_BY(mutex_);
 };
 
 // For inspection, what RocksDB finds damaged is read on from the last key without its checksums:
@@ -218,12 +188,13 @@ class RocksDbIndex final : public RawIndex {
 absl::Status RocksDbIndex::ScanRaw(
     std::string_view prefix, RawVisitor visitor,
     absl::FunctionRef<bool(std::string_view, const absl::Status&)> damaged) const {
+  CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<const Database> database, Current());
   std::string last(prefix);
   for (const bool verify : {true, false}) {
     rocksdb::ReadOptions read;
     read.verify_checksums = verify;
     read.fill_cache = false;
-    const std::unique_ptr<rocksdb::Iterator> entry(db_->NewIterator(read));
+    const std::unique_ptr<rocksdb::Iterator> entry(database->db->NewIterator(read));
     entry->Seek(last);
     // The entry that was visited before the damage.
     if (!verify && last.size() > prefix.size() && entry->Valid() && entry->key() == last) {
@@ -235,7 +206,7 @@ absl::Status RocksDbIndex::ScanRaw(
       if (!visitor(last, {value.data(), value.size()})) return absl::OkStatus();
     }
     const absl::Status status = FromRocksDb(entry->status(), path_);
-    if (status.ok() || !verify || !read_only_) return status;
+    if (status.ok() || !verify || !options_.read_only) return status;
     if (!damaged(last, status)) return absl::OkStatus();
   }
   return absl::OkStatus();
@@ -258,15 +229,15 @@ absl::StatusOr<bool> HasIndex(const std::string& path) {
   return false;
 }
 
-absl::StatusOr<std::unique_ptr<Index>> OpenReadOnly(const RocksDbIndexOptions& index_options) {
+absl::StatusOr<std::shared_ptr<const Database>> OpenReadOnly(
+    const RocksDbIndexOptions& index_options) {
+  auto database = std::make_shared<Database>();
   rocksdb::Options options = SizedOptions(index_options.bytes_max);
   options.create_if_missing = false;
-  options.info_log = std::make_shared<SilentLogger>();
   // Every file is held from the start: a live owner may delete it the next moment.
   options.max_open_files = -1;
-  std::unique_ptr<rocksdb::Env> env =
-      rocksdb::NewCompositeEnv(std::make_shared<ReadOnlyFileSystem>());
-  options.env = env.get();
+  database->env = rocksdb::NewCompositeEnv(NewReadOnlyFileSystem());
+  options.env = database->env.get();
 
   rocksdb::Status status;
   // The first tries are for a live owner that deletes files under our eyes; the later ones read
@@ -279,11 +250,41 @@ absl::StatusOr<std::unique_ptr<Index>> OpenReadOnly(const RocksDbIndexOptions& i
     rocksdb::DB* db = nullptr;
     status = rocksdb::DB::OpenForReadOnly(options, index_options.path, &db);
     if (status.ok()) {
-      return std::make_unique<RocksDbIndex>(index_options, std::move(env),
-                                            std::unique_ptr<rocksdb::DB>(db));
+      database->db.reset(db);
+      return database;
     }
   }
   return FromOpen(status, index_options.path);
+}
+
+absl::StatusOr<std::shared_ptr<const Database>> OpenForWriting(
+    const RocksDbIndexOptions& index_options) {
+  auto database = std::make_shared<Database>();
+  database->files = std::make_shared<FailStopFileSystem>();
+  database->env = rocksdb::NewCompositeEnv(database->files);
+  rocksdb::Options options = SizedOptions(index_options.bytes_max);
+  options.env = database->env.get();
+  rocksdb::DB* db = nullptr;
+  rocksdb::Status status = rocksdb::DB::Open(options, index_options.path, &db);
+  if (status.ok()) database->db.reset(db);
+  status = database->Settle(status);
+  if (!status.ok()) return FromOpen(status, index_options.path);
+  return database;
+}
+
+absl::Status RocksDbIndex::Reopen() {
+  MutexLock lock(mutex_);
+  if (options_.read_only) return absl::OkStatus();
+  if (database_ != nullptr) {
+    if (database_->files->failure().ok()) return absl::OkStatus();
+    // Somebody still waits for an answer of the broken one: next time.
+    if (database_.use_count() > 1) return absl::UnavailableError("the index is in use");
+    database_.reset();
+  }
+  absl::StatusOr<std::shared_ptr<const Database>> database = OpenForWriting(options_);
+  closed_ = database.status();
+  if (database.ok()) database_ = *std::move(database);
+  return closed_;
 }
 
 }  // namespace
@@ -292,18 +293,16 @@ absl::StatusOr<std::unique_ptr<Index>> OpenRocksDbIndex(const RocksDbIndexOption
   CAIRN_ASSIGN_OR_RETURN(const bool exists, HasIndex(index_options.path));
   if (index_options.read_only) {
     if (!exists) return absl::NotFoundError(absl::StrCat("no index at ", index_options.path));
-    return OpenReadOnly(index_options);
+    CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<const Database> database, OpenReadOnly(index_options));
+    return std::make_unique<RocksDbIndex>(index_options, std::move(database));
   }
   CAIRN_ASSIGN_OR_RETURN(const bool made, MakeDirectory(index_options.path));
   if (made) {
     const std::filesystem::path parent = std::filesystem::path(index_options.path).parent_path();
     CAIRN_RETURN_IF_ERROR(SyncDirectory(parent.empty() ? "." : parent.string()));
   }
-  rocksdb::DB* db = nullptr;
-  const rocksdb::Status status =
-      rocksdb::DB::Open(SizedOptions(index_options.bytes_max), index_options.path, &db);
-  if (!status.ok()) return FromOpen(status, index_options.path);
-  return std::make_unique<RocksDbIndex>(index_options, nullptr, std::unique_ptr<rocksdb::DB>(db));
+  CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<const Database> database, OpenForWriting(index_options));
+  return std::make_unique<RocksDbIndex>(index_options, std::move(database));
 }
 
 }  // namespace cairn

@@ -149,6 +149,9 @@ void StoreCore::Housekeep() {
     Log(degraded.empty() ? "L3 writes work again" : degraded);
     degraded_logged_ = std::move(degraded);
   }
+  const std::string reopened(index->Reopen().message());
+  if (!reopened.empty() && reopened != index_logged_) Log(absl::StrCat("the index: ", reopened));
+  index_logged_ = reopened;
   directory->RetryRemovals(housekeeping_stripe_);
   if (ttl_used.load(std::memory_order_relaxed)) {
     StatsRecorder::Add(stats.expirations,

@@ -109,6 +109,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   const StoreSeams seams_;
   const std::function<int64_t()> now_unix_ms_;
   // Of the evictor's thread.
+  std::string index_logged_;
   uint32_t housekeeping_stripe_ = 0;
   std::string degraded_logged_;
 

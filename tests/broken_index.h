@@ -13,8 +13,9 @@ namespace cairn {
 // Fails commits when told to, as RocksDB does after one failed write to its log.
 class BrokenIndex final : public Index {
  public:
-  BrokenIndex(std::unique_ptr<Index> inner, std::atomic<bool>* broken)
-      : inner_(std::move(inner)), broken_(broken) {}
+  // `reopens`: it is mended by being opened anew.
+  BrokenIndex(std::unique_ptr<Index> inner, std::atomic<bool>* broken, bool reopens = false)
+      : inner_(std::move(inner)), broken_(broken), reopens_(reopens) {}
   absl::StatusOr<IndexRecord> Find(IndexKey key) const override { return inner_->Find(key); }
   absl::Status Commit(absl::Span<const IndexEdit> edits, bool sync) override {
     if (broken_->load()) return absl::UnavailableError("the index log is full");
@@ -30,10 +31,15 @@ class BrokenIndex final : public Index {
   }
   absl::Status DropFingerprint(uint32_t id) override { return inner_->DropFingerprint(id); }
   absl::Status Sync() override { return inner_->Sync(); }
+  absl::Status Reopen() override {
+    if (reopens_) broken_->store(false);
+    return broken_->load() ? absl::UnavailableError("the index log is full") : inner_->Reopen();
+  }
 
  private:
   const std::unique_ptr<Index> inner_;
   std::atomic<bool>* const broken_;
+  const bool reopens_;
 };
 
 }  // namespace cairn

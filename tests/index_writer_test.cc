@@ -59,6 +59,7 @@ class TestIndex final : public Index {
   }
   absl::Status DropFingerprint(uint32_t id) override { return memory_.DropFingerprint(id); }
   absl::Status Sync() override { return memory_.Sync(); }
+  absl::Status Reopen() override { return memory_.Reopen(); }
 
   Mutex& gate() { return gate_; }
   // Until the writer stands at the gate with the first batch.

@@ -1,8 +1,10 @@
 // What the contract of all indexes does not say: files, limits, damage, other processes.
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <csignal>
 #include <memory>
 #include <random>
 #include <string>
@@ -17,6 +19,28 @@ namespace cairn {
 namespace {
 
 using ::testing::HasSubstr;
+
+// No file of this process can be longer while it lives: a write beyond fails.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(uint64_t bytes) {
+    before_ = std::signal(SIGXFSZ, SIG_IGN);
+    EXPECT_EQ(getrlimit(RLIMIT_FSIZE, &limit_), 0);
+    rlimit limit = limit_;
+    limit.rlim_cur = bytes;
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  ~FileSizeLimit() {
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &limit_), 0);
+    std::signal(SIGXFSZ, before_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit limit_ = {};
+  void (*before_)(int) = SIG_DFL;
+};
 
 class RocksDbIndexTest : public ::testing::Test {
  protected:
@@ -264,6 +288,58 @@ TEST_F(RocksDbIndexTest, UnwritableDirectoryIsUnavailable) {
   const absl::StatusOr<std::unique_ptr<Index>> index =
       OpenRocksDbIndex({.path = directory_ / "file/index"});
   EXPECT_TRUE(absl::IsUnavailable(index.status())) << index.status();
+}
+
+// Where the log breaks off, where a memtable is written, where levels are merged.
+TEST_F(RocksDbIndexTest, OpensAnewAfterAFailedWriteWithAllThatWasCommitted) {
+  int committed = 0;
+  for (const uint64_t limit : {uint64_t{100}, 10_KiB, 130_KiB}) {
+    const absl::StatusOr<std::unique_ptr<Index>> index = Open();
+    ASSERT_TRUE(index.ok()) << index.status();
+    EXPECT_TRUE((*index)->Reopen().ok()) << "of one that works";
+    {
+      const FileSizeLimit full(limit);
+      absl::Status status;
+      for (int i = 0; i < 100000 && status.ok(); ++i) {
+        status = (*index)->Commit({Put(absl::StrCat("key", committed), 1)}, i % 50 == 0);
+        if (status.ok()) ++committed;
+      }
+      EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << limit << ": " << status;
+      EXPECT_THAT(status.message(), HasSubstr("File too large"));
+      // It stays so, by name, and what is there can be read.
+      EXPECT_EQ((*index)->Commit({Put("more", 1)}, true).code(), absl::StatusCode::kUnavailable);
+      EXPECT_EQ((*index)->Sync().code(), absl::StatusCode::kUnavailable);
+    }
+    const absl::Status reopened = (*index)->Reopen();
+    ASSERT_TRUE(reopened.ok()) << limit << ": " << reopened;
+    ASSERT_TRUE((*index)->Commit({Put(absl::StrCat("after", limit), 1)}, true).ok());
+    const Content content = Read(**index);
+    EXPECT_TRUE(content.status.ok()) << content.status;
+    EXPECT_EQ(content.damaged, 0);
+    for (int i = 0; i < committed; ++i) {
+      ASSERT_TRUE((*index)->Find({1, absl::StrCat("key", i)}).ok()) << limit << ": " << i;
+    }
+    ASSERT_TRUE((*index)->Find({1, absl::StrCat("after", limit)}).ok());
+  }
+  EXPECT_GT(committed, 1000);
+}
+
+TEST_F(RocksDbIndexTest, ClosesAfterAFailedWrite) {
+  Fill(10);
+  for (const bool sync : {false, true}) {
+    absl::StatusOr<std::unique_ptr<Index>> index = Open();
+    ASSERT_TRUE(index.ok()) << index.status();
+    {
+      const FileSizeLimit full(100);
+      EXPECT_EQ((*index)->Commit({Put("lost", 1)}, sync).code(), absl::StatusCode::kUnavailable);
+      EXPECT_EQ((*index)->Reopen().code(), absl::StatusCode::kUnavailable);
+      EXPECT_EQ((*index)->Commit({Put("lost", 1)}, sync).code(), absl::StatusCode::kUnavailable);
+    }
+    index->reset();
+  }
+  const absl::StatusOr<std::unique_ptr<Index>> index = Open();
+  ASSERT_TRUE(index.ok()) << index.status();
+  EXPECT_EQ(Read(**index).keys.size(), 10u);
 }
 
 }  // namespace

@@ -204,6 +204,18 @@ TEST_F(StoreFaultTest, ABrokenIndexStopsWritesByNameAndReadsGoOn) {
   Expect("after", 10000);
 }
 
+TEST_F(StoreFaultTest, ABrokenIndexIsOpenedAnewInTheBackground) {
+  std::atomic<bool> broken = false;
+  StoreSeams seams;
+  seams.wrap_index = [&broken](std::unique_ptr<Index> inner) {
+    return std::make_unique<BrokenIndex>(std::move(inner), &broken, /*reopens=*/true);
+  };
+  Open(seams);
+  broken = true;
+  while (broken) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(Put("k", 10000, 0, {.durability = Durability::kFlushed}).ok());
+}
+
 TEST_F(StoreFaultTest, TwoWaitersOneRead) {
   Open();
   ASSERT_TRUE(Put("k", 500 * kKiB).ok());
