@@ -23,7 +23,7 @@ struct IndexWriter::Batch {
 IndexWriter::IndexWriter(Index* index, uint64_t data_file_bytes, FlushData flush_data)
     : index_(index), data_file_bytes_(data_file_bytes), flush_data_(std::move(flush_data)) {
   CAIRN_CHECK(data_file_bytes_ > 0);
-  thread_ = std::jthread([this] { Run(); });
+  thread_.Start([this] { Run(); });
 }
 
 IndexWriter::~IndexWriter() {

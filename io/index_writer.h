@@ -3,13 +3,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "io/index.h"
 #include "src/base/mutex.h"
+#include "src/base/thread.h"
 
 namespace cairn {
 
@@ -79,7 +79,7 @@ class IndexWriter {
   uint64_t flushes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
 
-  std::jthread thread_;
+  Thread thread_;
 };
 
 }  // namespace cairn

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
+#include "src/base/clock.h"
 #include "src/base/mutex.h"
 
 namespace cairn {
@@ -67,7 +68,7 @@ size_t CompletionQueue::Drain(absl::Span<Completion> done) {
 
 size_t CompletionQueue::Wait(absl::Span<Completion> done, absl::Duration timeout) {
   State& state = *state_;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = SteadyNow();
   const auto wait = std::min(absl::ToChronoNanoseconds(timeout),
                              std::chrono::nanoseconds(std::chrono::hours(24 * 365)));
   MutexLock lock(state.mutex);

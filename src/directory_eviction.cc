@@ -1,5 +1,6 @@
 // The steps of copies that leave for lack of room, or on request, and are on a tier below.
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -12,12 +13,14 @@ namespace cairn {
 namespace {
 
 // A tier whose coldest copies are all in use is asked again later rather than searched to the end.
-constexpr int kEvictionTriesMax = 256;
+constexpr uint64_t kEvictionTriesMax = 256;
 
 }  // namespace
 
 uint64_t Directory::EvictFromL2() {
-  for (int i = 0; i < kEvictionTriesMax; ++i) {
+  // Each once: those in use go to the warm end.
+  const uint64_t tries = std::min(kEvictionTriesMax, parts_.l2_eviction->size());
+  for (uint64_t i = 0; i < tries; ++i) {
     const std::optional<TierEviction::Candidate> candidate = parts_.l2_eviction->Pick();
     if (!candidate.has_value()) return 0;
     Stripe& stripe = StripeFor(candidate->hash);
@@ -51,7 +54,8 @@ uint64_t Directory::EvictFromL2() {
 }
 
 uint64_t Directory::EvictFromL3() {
-  for (int i = 0; i < kEvictionTriesMax; ++i) {
+  const uint64_t tries = std::min(kEvictionTriesMax, parts_.l3_eviction->size());
+  for (uint64_t i = 0; i < tries; ++i) {
     const std::optional<TierEviction::Candidate> candidate = parts_.l3_eviction->Pick();
     if (!candidate.has_value()) return 0;
     Stripe& stripe = StripeFor(candidate->hash);

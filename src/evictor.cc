@@ -4,13 +4,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "src/base/clock.h"
 #include "src/base/status_macros.h"
 
 namespace cairn {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 // Bounds what a wake-up lost between a try and the sleep costs.
 constexpr milliseconds kSleepMax{10};
@@ -32,7 +32,7 @@ Evictor::Evictor(Parts parts)
 Evictor::~Evictor() { Stop(); }
 
 void Evictor::Start() {
-  thread_ = std::jthread([this] { Run(); });
+  thread_.Start([this] { Run(); });
 }
 
 void Evictor::Stop() {
@@ -42,7 +42,7 @@ void Evictor::Stop() {
     wake_.NotifyAll();
     room_.NotifyAll();
   }
-  if (thread_.joinable()) thread_.join();
+  thread_.Join();
 }
 
 absl::StatusOr<Extent> Evictor::TryReserveL2(uint64_t bytes) {
@@ -149,7 +149,7 @@ void Evictor::RoomMade() {
 }
 
 bool Evictor::Wait(Deadline deadline) {
-  const Deadline now = steady_clock::now();
+  const Deadline now = SteadyNow();
   if (now >= deadline) return false;
   waiting_.fetch_add(1);
   {
@@ -166,7 +166,7 @@ void Evictor::KeepAhead() {
 }
 
 void Evictor::Run() {
-  Deadline next = steady_clock::now() + kHousekeepingEvery;
+  Deadline next = SteadyNow() + kHousekeepingEvery;
   while (true) {
     {
       MutexLock lock(mutex_);
@@ -176,9 +176,9 @@ void Evictor::Run() {
       low_ = false;
     }
     KeepAhead();
-    if (steady_clock::now() < next) continue;
+    if (SteadyNow() < next) continue;
     parts_.housekeeping();
-    next = steady_clock::now() + kHousekeepingEvery;
+    next = SteadyNow() + kHousekeepingEvery;
   }
 }
 

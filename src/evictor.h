@@ -4,10 +4,10 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <thread>
 
 #include "absl/status/statusor.h"
 #include "src/base/mutex.h"
+#include "src/base/thread.h"
 #include "src/directory.h"
 #include "src/stats_recorder.h"
 #include "tiers/nvme_tier.h"
@@ -72,7 +72,7 @@ class Evictor {
   bool low_ ABSL_GUARDED_BY(mutex_) = false;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
 
-  std::jthread thread_;
+  Thread thread_;
 };
 
 }  // namespace cairn

@@ -38,7 +38,7 @@ absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& opt
 }
 
 absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline deadline) {
-  const Deadline start = std::chrono::steady_clock::now();
+  const Deadline start = SteadyNow();
   FillWait wait(core_->directory.get());
   // Each turn after the first means that the tensor was replaced or evicted between two looks.
   while (true) {
@@ -63,7 +63,7 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
       break;
     }
     FillWait::Discard(waiter);
-    if (std::chrono::steady_clock::now() >= deadline) {
+    if (SteadyNow() >= deadline) {
       return absl::DeadlineExceededError(
           absl::StrCat("tensor ", PrintableKey(key.key), " kept being replaced"));
     }

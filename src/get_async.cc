@@ -23,7 +23,7 @@ class AsyncGet final : public FillWaiter {
         key_(key),
         hashed_(store->Hashed(key_)),
         deadline_(deadline),
-        start_(std::chrono::steady_clock::now()),
+        start_(SteadyNow()),
         end_(std::move(end)) {}
 
   const HashedKey& key() const { return hashed_; }

@@ -74,8 +74,7 @@ bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> piece
     core_->directory->Unpin(lookup.entry);
     return false;
   }
-  auto finish = [this, entry = lookup.entry, bytes = lookup.bytes,
-                 start = std::chrono::steady_clock::now(),
+  auto finish = [this, entry = lookup.entry, bytes = lookup.bytes, start = SteadyNow(),
                  done = std::move(done)](absl::Status status) mutable {
     if (status.ok()) CountGet(Level::kL3Nvme, bytes, start);
     core_->directory->Unpin(entry);

@@ -169,7 +169,7 @@ void StoreImpl::ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t>
 
 absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& options) {
   CAIRN_RETURN_IF_ERROR(ValidatePut(input, options, /*through_l2=*/true));
-  const Deadline start = std::chrono::steady_clock::now();
+  const Deadline start = SteadyNow();
   const Deadline deadline = DeadlineAfter(options.timeout);
   StatsRecorder::Add(core_->stats.puts);
   absl::Status outcome;

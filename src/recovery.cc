@@ -1,8 +1,6 @@
 // What an Open finds: the index is believed, in so far as it can be true; everything it does not
 // name is free space. Time and memory follow the index, never the data.
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <map>
 #include <string>
@@ -225,12 +223,8 @@ absl::Status StoreCore::Recover() {
 
 void StoreCore::MakeDirectory() {
   index_writer = std::make_unique<IndexWriter>(
-      index.get(), files->data_file_bytes(), [this](uint64_t offset) -> absl::Status {
-        const int fd = files->files()[offset / files->data_file_bytes()].fd;
-        if (fdatasync(fd) == 0) return absl::OkStatus();
-        return absl::UnavailableError(
-            absl::StrCat("flushing the device under ", options.path, " failed"));
-      });
+      index.get(), files->data_file_bytes(),
+      [this](uint64_t offset) { return FlushDataFile(offset / files->data_file_bytes()); });
   directory = std::make_unique<Directory>(
       options.stripe_count,
       Directory::Parts{l2.get(), l3.get(), &l2_eviction, &l3_eviction, index_writer.get(), [this] {

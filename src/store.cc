@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -70,7 +69,7 @@ StoreImpl::~StoreImpl() {
 
 absl::Status StoreImpl::Close() {
   if (closed_.exchange(true)) return absl::OkStatus();
-  while (calls_.load() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (calls_.load() > 0) SleepFor(std::chrono::milliseconds(1));
   return core_->Shutdown();
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
+#include "src/base/clock.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 
@@ -76,9 +77,11 @@ absl::Status StoreCore::OpenFiles() {
 }
 
 absl::Status StoreCore::OpenIndex() {
-  CAIRN_ASSIGN_OR_RETURN(
-      index, OpenRocksDbIndex({.path = files->index_path(),
-                               .bytes_max = StoreFiles::IndexBytesReserved(options.l3_bytes_max)}));
+  const RocksDbIndexOptions index_options = {
+      .path = files->index_path(),
+      .bytes_max = StoreFiles::IndexBytesReserved(options.l3_bytes_max)};
+  CAIRN_ASSIGN_OR_RETURN(index, seams_.open_index ? seams_.open_index(index_options)
+                                                  : OpenRocksDbIndex(index_options));
   if (seams_.wrap_index) index = seams_.wrap_index(std::move(index));
   return SettleFingerprints();
 }
@@ -123,7 +126,8 @@ absl::Status StoreCore::OpenMemory() {
   io_options.bytes_in_flight_max = options.io_bytes_in_flight_max;
   io_options.threads = options.io_threads;
   io_options.log = [this](std::string_view line) { Log(line); };
-  CAIRN_ASSIGN_OR_RETURN(io, AsyncIo::Open(io_options));
+  CAIRN_ASSIGN_OR_RETURN(io,
+                         seams_.open_io ? seams_.open_io(io_options) : AsyncIo::Open(io_options));
   if (seams_.wrap_io) io = seams_.wrap_io(std::move(io));
   const absl::Status registered = io->RegisterMemory(l2->arena().memory());
   l2_registered = registered.ok();
@@ -143,7 +147,7 @@ void StoreCore::StartThreads() {
 }
 
 void StoreCore::Housekeep() {
-  leases->Expire(std::chrono::steady_clock::now());
+  leases->Expire(SteadyNow());
   std::string degraded = Degraded();
   if (degraded != degraded_logged_) {
     Log(degraded.empty() ? "L3 writes work again" : degraded);
@@ -160,15 +164,18 @@ void StoreCore::Housekeep() {
   ++housekeeping_stripe_;
 }
 
+absl::Status StoreCore::FlushDataFile(size_t number) {
+  const int fd = files->files()[number].fd;
+  if (fd < 0) return absl::OkStatus();
+  const int error = seams_.flush_file ? seams_.flush_file(fd) : (fdatasync(fd) == 0 ? 0 : errno);
+  if (error == 0) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat(options.path, ": flushing data file ", number,
+                   " failed: ", absl::ErrnoToStatus(error, "fdatasync").message()));
+}
+
 absl::Status StoreCore::FlushDevice() {
-  for (size_t i = 0; i < files->files().size(); ++i) {
-    const int fd = files->files()[i].fd;
-    if (fd >= 0 && fdatasync(fd) != 0) {
-      return absl::UnavailableError(
-          absl::StrCat(options.path, ": flushing data file ", i,
-                       " failed: ", absl::ErrnoToStatus(errno, "fdatasync").message()));
-    }
-  }
+  for (size_t i = 0; i < files->files().size(); ++i) CAIRN_RETURN_IF_ERROR(FlushDataFile(i));
   return index->Sync();
 }
 

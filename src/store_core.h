@@ -35,6 +35,9 @@ namespace cairn {
 
 // What a test may put in the place of the outer world. Empty: the real one.
 struct StoreSeams {
+  std::function<absl::StatusOr<std::unique_ptr<AsyncIo>>(const AsyncIo::Options&)> open_io;
+  std::function<absl::StatusOr<std::unique_ptr<Index>>(const RocksDbIndexOptions&)> open_index;
+  std::function<int(int fd)> flush_file;  // As fdatasync: 0 or an errno.
   std::function<std::unique_ptr<AsyncIo>(std::unique_ptr<AsyncIo>)> wrap_io;
   std::function<std::unique_ptr<Index>(std::unique_ptr<Index>)> wrap_index;
   std::function<int64_t()> now_unix_ms;
@@ -53,6 +56,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
 
   void Log(std::string_view line) const;
   int64_t NowUnixMs() const { return now_unix_ms_(); }
+  // The device's cache under one data file.
+  absl::Status FlushDataFile(size_t number);
   // The data files' device caches, then the index.
   absl::Status FlushDevice();
 

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "cairn/store.h"
+#include "src/base/clock.h"
 #include "src/store_core.h"
 #include "src/waiters.h"
 
@@ -137,16 +138,15 @@ class StoreImpl final : public Store {
 };
 
 inline uint64_t MicrosecondsSince(Deadline start) {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                   std::chrono::steady_clock::now() - start)
-                                   .count());
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(SteadyNow() - start).count());
 }
 
 inline Deadline DeadlineAfter(absl::Duration timeout) {
   // A century stands for ever: adding more to the clock would overflow.
   const absl::Duration bounded =
       std::clamp(timeout, absl::ZeroDuration(), absl::Hours(24 * 365 * 100));
-  return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(bounded);
+  return SteadyNow() + absl::ToChronoNanoseconds(bounded);
 }
 
 }  // namespace cairn

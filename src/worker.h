@@ -2,11 +2,11 @@
 
 #include <cstddef>
 #include <deque>
-#include <thread>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "src/base/mutex.h"
+#include "src/base/thread.h"
 
 namespace cairn {
 
@@ -16,7 +16,9 @@ class Worker {
  public:
   using Task = absl::AnyInvocable<void() &&>;
 
-  explicit Worker(size_t queue_max) : queue_max_(queue_max), thread_([this] { Run(); }) {}
+  explicit Worker(size_t queue_max) : queue_max_(queue_max) {
+    thread_.Start([this] { Run(); });
+  }
   ~Worker() { Stop(); }
 
   // False, and the task is untouched, when the queue is full or stopped.
@@ -42,7 +44,7 @@ class Worker {
       stop_ = true;
       work_.NotifyAll();
     }
-    if (thread_.joinable()) thread_.join();
+    thread_.Join();
   }
 
  private:
@@ -66,7 +68,7 @@ class Worker {
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
 
-  std::jthread thread_;
+  Thread thread_;
 };
 
 }  // namespace cairn

@@ -41,6 +41,7 @@ class AlignedBuffer {
   absl::Span<std::byte> span() { return {data_, size_}; }
   absl::Span<std::byte> span(size_t offset, size_t size) { return span().subspan(offset, size); }
   std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
   size_t size() const { return size_; }
 
  private:

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "absl/base/thread_annotations.h"
+#include "src/base/schedule.h"
 
 namespace cairn {
 
@@ -16,8 +17,16 @@ namespace cairn {
 //   directory stripe < eviction policy < allocator < queue (engine, index writer, workers, leaf)
 class ABSL_LOCKABLE Mutex {
  public:
-  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mutex_.lock(); }
-  void Unlock() ABSL_UNLOCK_FUNCTION() { mutex_.unlock(); }
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    if (Schedule* schedule = Schedule::Current()) [[unlikely]]
+      return schedule->Lock(this);
+    mutex_.lock();
+  }
+  void Unlock() ABSL_UNLOCK_FUNCTION() {
+    if (Schedule* schedule = Schedule::Current()) [[unlikely]]
+      return schedule->Unlock(this);
+    mutex_.unlock();
+  }
   void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {}
 
  private:
@@ -43,19 +52,34 @@ class CondVar {
   using Deadline = std::chrono::steady_clock::time_point;
 
   void Wait(Mutex& mutex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (Schedule* schedule = Schedule::Current()) [[unlikely]] {
+      schedule->Wait(this, &mutex, Deadline::max());
+      return;
+    }
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     condition_.wait(lock);
     lock.release();
   }
   // False when the deadline has passed.
   bool WaitUntil(Mutex& mutex, Deadline deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (Schedule* schedule = Schedule::Current()) [[unlikely]] {
+      return schedule->Wait(this, &mutex, deadline);
+    }
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     const bool in_time = condition_.wait_until(lock, deadline) == std::cv_status::no_timeout;
     lock.release();
     return in_time;
   }
-  void NotifyOne() { condition_.notify_one(); }
-  void NotifyAll() { condition_.notify_all(); }
+  void NotifyOne() {
+    if (Schedule* schedule = Schedule::Current()) [[unlikely]]
+      return schedule->Notify(this, false);
+    condition_.notify_one();
+  }
+  void NotifyAll() {
+    if (Schedule* schedule = Schedule::Current()) [[unlikely]]
+      return schedule->Notify(this, true);
+    condition_.notify_all();
+  }
 
  private:
   std::condition_variable condition_;
