@@ -143,6 +143,7 @@ absl::StatusOr<RecordHeader> DecodeRecordHeader(absl::Span<const std::byte> sour
   bool zeros = reader.Zeros(2);
   for (uint8_t i = 0; i < TensorMeta::kRankMax; ++i) {
     record.meta.dims[i] = static_cast<int64_t>(reader.U64());
+    if (i >= record.meta.rank) zeros = zeros && record.meta.dims[i] == 0;
   }
   header.fingerprint = std::string(reader.Bytes(fingerprint_bytes));
   header.key = std::string(reader.Bytes(key_bytes));

@@ -54,7 +54,11 @@ absl::StatusOr<FieldReader> OpenBlock(std::string_view what, std::string_view ma
     return absl::DataLossError(
         absl::StrCat(ToAbsl(what), " is damaged: the checksum does not match"));
   }
-  reader = FieldReader(body.substr(magic.size() + 8));
+  reader = FieldReader(body.substr(magic.size() + 4));
+  if (!reader.Zeros(4)) {
+    return absl::DataLossError(
+        absl::StrCat(ToAbsl(what), " is damaged: reserved bytes are not zero"));
+  }
   const std::string_view uuid_bytes = reader.Bytes(uuid.size());
   std::copy(uuid_bytes.begin(), uuid_bytes.end(), uuid.begin());
   return reader;

@@ -132,17 +132,22 @@ absl::StatusOr<Trace> ReadTrace(const std::string& path, uint64_t requests_max) 
   errno = 0;
   std::ifstream file(path);
   if (!file.is_open()) return CannotRead(path, errno);
+  return ParseTrace(file, path, requests_max);
+}
+
+absl::StatusOr<Trace> ParseTrace(std::istream& lines, const std::string& name,
+                                 uint64_t requests_max) {
   Trace trace;
   std::string line;
   uint64_t line_number = 0;
-  while ((requests_max == 0 || trace.requests.size() < requests_max) && std::getline(file, line)) {
+  while ((requests_max == 0 || trace.requests.size() < requests_max) && std::getline(lines, line)) {
     ++line_number;
     if (absl::StripAsciiWhitespace(line).empty()) continue;
     const absl::Status added = AddLine(line, trace);
-    if (!added.ok()) return Malformed(absl::StrCat(path, ":", line_number, ": ", added.message()));
+    if (!added.ok()) return Malformed(absl::StrCat(name, ":", line_number, ": ", added.message()));
   }
-  if (file.bad()) return CannotRead(path, errno);
-  if (trace.requests.empty()) return Malformed(absl::StrCat(path, ": no requests in this file"));
+  if (lines.bad()) return CannotRead(name, errno);
+  if (trace.requests.empty()) return Malformed(absl::StrCat(name, ": no requests in this file"));
   return trace;
 }
 

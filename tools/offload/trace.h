@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <istream>
 #include <string>
 #include <vector>
 
@@ -41,5 +42,8 @@ struct Trace {
 // kInvalidArgument "FILE:LINE: what" for a line that is no request of this format, or when there
 // is no request at all; kNotFound and the like, naming the file, when it cannot be read.
 absl::StatusOr<Trace> ReadTrace(const std::string& path, uint64_t requests_max);
+// The same from a stream; messages call it `name`.
+absl::StatusOr<Trace> ParseTrace(std::istream& lines, const std::string& name,
+                                 uint64_t requests_max);
 
 }  // namespace cairn::offload
