@@ -84,7 +84,7 @@ const std::vector<Layer>& Layers() {
       {"tools/", {"cairn/", "src/base/", "io/", "tools/"}},
       // Micro-benchmarks measure the parts of every layer.
       {"bench/micro/", {"cairn/", "src/", "io/", "tiers/", "bench/"}},
-      {"bench/", {"cairn/", "src/base/", "io/", "bench/"}},
+      {"bench/", {"cairn/", "src/base/", "io/", "tiers/", "tools/", "bench/"}},
       {"tests/", {"cairn/", "src/", "io/", "tiers/", "tools/", "bench/", "tests/"}},
   };
   return layers;

@@ -1,0 +1,222 @@
+#include "bench/tier/command_line.h"
+
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "bench/tier/job_file.h"
+#include "bench/tier/job_options.h"
+#include "src/base/status_macros.h"
+#include "src/base/strings.h"
+
+namespace cairn::bench {
+namespace {
+
+constexpr uint64_t kPairsDefault = 5;
+constexpr uint64_t kPairsMax = 100;
+
+// An option of the whole run, which no job file may have.
+struct RunOption {
+  const char* name;
+  const char* value;  // What it takes; nullptr: nothing.
+  const char* help;
+  bool value_optional;
+  absl::Status (*set)(std::string_view value, Invocation& invocation);
+};
+
+absl::Status SetFormat(std::string_view value, Invocation& invocation) {
+  if (value == "normal") {
+    invocation.format = OutputFormat::kNormal;
+  } else if (value == "json") {
+    invocation.format = OutputFormat::kJson;
+  } else if (value == "json+") {
+    invocation.format = OutputFormat::kJsonPlus;
+  } else {
+    return absl::InvalidArgumentError("one of normal, json, json+");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetPairs(std::string_view value, Invocation& invocation) {
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t pairs, value.empty()
+                                                   ? absl::StatusOr<uint64_t>(kPairsDefault)
+                                                   : ParseCount(value, 1, kPairsMax));
+  invocation.compare_pairs = static_cast<uint32_t>(pairs);
+  return absl::OkStatus();
+}
+
+const std::vector<RunOption>& RunOptions() {
+  static const auto& options = *new std::vector<RunOption>{
+      {"output", "FILE", "instead of standard output", false,
+       [](std::string_view value, Invocation& invocation) {
+         invocation.output = std::string(value);
+         return value.empty() ? absl::InvalidArgumentError("a file") : absl::OkStatus();
+       }},
+      {"output-format", "normal|json|json+", "fio's text or fio's JSON (normal)", false, SetFormat},
+      {"status-interval", "TIME", "a line on standard error that often", false,
+       [](std::string_view value, Invocation& invocation) -> absl::Status {
+         CAIRN_ASSIGN_OR_RETURN(invocation.status_interval_s, ParseSeconds(value));
+         return absl::OkStatus();
+       }},
+      {"compare-fio", "PAIRS", "alternate with fio on the same files (5)", true, SetPairs},
+      {"parse-only", nullptr, "check the jobs and exit", true,
+       [](std::string_view, Invocation& invocation) {
+         invocation.parse_only = true;
+         return absl::OkStatus();
+       }},
+      {"help", nullptr, "this", true,
+       [](std::string_view, Invocation& invocation) {
+         invocation.help = true;
+         return absl::OkStatus();
+       }},
+  };
+  return options;
+}
+
+const RunOption* FindRunOption(std::string_view name) {
+  for (const RunOption& option : RunOptions()) {
+    if (name == option.name) return &option;
+  }
+  return nullptr;
+}
+
+absl::Status Unknown(std::string_view name) {
+  std::vector<std::string> names = {"name"};
+  for (const JobOption& known : JobOptions()) names.emplace_back(known.name);
+  for (const RunOption& known : RunOptions()) names.emplace_back(known.name);
+  const std::string nearest = NearestName(name, names);
+  return absl::InvalidArgumentError(
+      absl::StrCat("unknown option --", ToAbsl(name),
+                   nearest.empty() ? " (--help lists the options)"
+                                   : absl::StrCat("; did you mean --", nearest, "?")));
+}
+
+class CommandLineParser {
+ public:
+  CommandLineParser(absl::Span<const std::string> words, const FileReader& read_file)
+      : words_(words), read_file_(read_file) {}
+
+  absl::StatusOr<Invocation> Parse() {
+    while (next_ < words_.size()) {
+      const std::string_view word = words_[next_++];
+      if (!word.starts_with("--")) {
+        CAIRN_RETURN_IF_ERROR(File(std::string(word)));
+        continue;
+      }
+      const size_t equals = word.find('=');
+      const std::string_view name = word.substr(2, equals == word.npos ? equals : equals - 2);
+      std::optional<std::string_view> value;
+      if (equals != word.npos) value = word.substr(equals + 1);
+      CAIRN_RETURN_IF_ERROR(Option(name, value));
+      if (invocation_.help) return Invocation{.help = true};
+    }
+    EndJob();
+    if (invocation_.jobs.empty()) {
+      return absl::InvalidArgumentError("no job: give --name=... or a job file");
+    }
+    for (const Job& job : invocation_.jobs) CAIRN_RETURN_IF_ERROR(Validate(job));
+    return std::move(invocation_);
+  }
+
+ private:
+  absl::Status File(const std::string& path) {
+    EndJob();
+    CAIRN_ASSIGN_OR_RETURN(const std::string text, read_file_(path));
+    CAIRN_ASSIGN_OR_RETURN(std::vector<Job> jobs, ParseJobFile(text, path, global_));
+    for (Job& job : jobs) invocation_.jobs.push_back(std::move(job));
+    return absl::OkStatus();
+  }
+
+  // The value behind "=", or else the next word.
+  absl::StatusOr<std::string_view> ValueOf(std::string_view name,
+                                           std::optional<std::string_view> value) {
+    if (value.has_value()) return *value;
+    if (next_ < words_.size() && !words_[next_].starts_with("--")) return words_[next_++];
+    return absl::InvalidArgumentError(absl::StrCat("--", ToAbsl(name), " takes a value"));
+  }
+
+  absl::Status Option(std::string_view name, std::optional<std::string_view> value) {
+    if (name == "name") {
+      CAIRN_ASSIGN_OR_RETURN(const std::string_view job_name, ValueOf(name, value));
+      EndJob();
+      if (job_name.empty()) return absl::InvalidArgumentError("--name= takes a name");
+      if (job_name == "global") return absl::OkStatus();
+      job_ = global_;
+      job_->name = std::string(job_name);
+      return absl::OkStatus();
+    }
+    if (const RunOption* option = FindRunOption(name)) return SetRun(*option, value);
+    const JobOption* const option = FindJobOption(name);
+    if (option == nullptr) return Unknown(name);
+    std::string_view text = "1";
+    if (value.has_value() || !option->value_optional) {
+      CAIRN_ASSIGN_OR_RETURN(text, ValueOf(name, value));
+    }
+    const absl::Status status = SetOption(name, text, job_.has_value() ? *job_ : global_);
+    if (status.ok()) return status;
+    return absl::InvalidArgumentError(absl::StrCat("--", status.message()));
+  }
+
+  absl::Status SetRun(const RunOption& option, std::optional<std::string_view> value) {
+    if (option.value == nullptr && value.has_value()) {
+      return absl::InvalidArgumentError(absl::StrCat("--", option.name, " takes no value"));
+    }
+    std::string_view text;
+    if (value.has_value() || !option.value_optional) {
+      CAIRN_ASSIGN_OR_RETURN(text, ValueOf(option.name, value));
+    }
+    const absl::Status status = option.set(text, invocation_);
+    if (status.ok()) return status;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", option.name, "=", ToAbsl(text), ": expected ", status.message()));
+  }
+
+  void EndJob() {
+    if (job_.has_value()) invocation_.jobs.push_back(*std::move(job_));
+    job_.reset();
+  }
+
+  const absl::Span<const std::string> words_;
+  const FileReader& read_file_;
+  size_t next_ = 0;
+  Job global_;
+  std::optional<Job> job_;
+  Invocation invocation_;
+};
+
+}  // namespace
+
+absl::StatusOr<Invocation> ParseCommandLine(absl::Span<const std::string> words,
+                                            const FileReader& read_file) {
+  return CommandLineParser(words, read_file).Parse();
+}
+
+std::string HelpText() {
+  std::string text =
+      "tier-bench [OPTION...] --name=JOB [OPTION...] [--name=JOB ...] | tier-bench FILE.job\n"
+      "\n"
+      "Measures the tiers of a Cairn store in fio's words. Sizes: k, m, g are powers of 1024.\n"
+      "Options before the first --name are for all jobs; jobs run together unless stonewall.\n"
+      "Exit status: 0 fine, 1 an I/O error or a verify failure, 2 a mistake in the input.\n"
+      "\nOf a job, here and in job files:\n";
+  const auto add = [&text](const char* name, const char* value, const char* help) {
+    const std::string option =
+        value == nullptr ? std::string(name) : absl::StrCat(name, "=", value);
+    absl::StrAppendFormat(&text, "  --%-34s %s\n", option, help);
+  };
+  add("name", "JOB", "begins a job");
+  for (const JobOption& option : JobOptions()) add(option.name, option.value, option.help);
+  text += "\nOf the run:\n";
+  for (const RunOption& option : RunOptions()) add(option.name, option.value, option.help);
+  text +=
+      "\n"
+      "DIRECTORY is either a store, of which tier=nvme reads the data files and writes none, or a\n"
+      "folder where tier-bench makes stores of its own (tier-bench.nvme, tier-bench.store), which\n"
+      "it overwrites, recreates and leaves there for the next run.\n"
+      "usr, sys and ctx are of the whole process while the job was measured. clat ends when the\n"
+      "job's thread has seen the completion, as in fio.\n";
+  return text;
+}
+
+}  // namespace cairn::bench

@@ -1,0 +1,169 @@
+#include "bench/tier/fio_comparison.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "bench/tier/fio_command.h"
+#include "bench/tier/huge_pages.h"
+#include "bench/tier/nvme_target.h"
+#include "bench/tier/own_store.h"
+#include "bench/tier/store_target.h"
+#include "src/base/status_macros.h"
+
+namespace cairn::bench {
+namespace {
+
+constexpr double kRuntimeDefault_s = 2;
+
+// The group's jobs as they are run in a pair.
+std::vector<Job> PairJobs(absl::Span<const Job> jobs, double runtime_s) {
+  std::vector<Job> pair_jobs(jobs.begin(), jobs.end());
+  for (Job& job : pair_jobs) {
+    job.time_based = true;
+    job.runtime_s = runtime_s;
+  }
+  return pair_jobs;
+}
+
+double RuntimeOf(absl::Span<const Job> jobs) {
+  double runtime_s = 0;
+  for (const Job& job : jobs) runtime_s = std::max(runtime_s, job.runtime_s);
+  return runtime_s > 0 ? runtime_s : kRuntimeDefault_s;
+}
+
+uint64_t HugePagesFor(absl::Span<const Job> jobs) {
+  uint64_t pages = 0;
+  for (const Job& job : jobs) {
+    const uint64_t bytes = job.depth * job.slot_bytes();
+    // fio adds a page to align, and each thread has its own mapping.
+    pages += job.clones * (bytes / HugePages::kPageBytes + 2);
+  }
+  return pages;
+}
+
+// Where fio does the job: reads where we read, writes on files that hold nobody's tensors.
+absl::StatusOr<DataFiles> FilesFor(const Job& job) {
+  if (job.tier == Tier::kStore && !job.writes()) {
+    return AllDataFiles(StorePath(job.directory), job.slot_bytes());
+  }
+  return NvmeDataFiles(job);
+}
+
+// What must be there before fio can run: the stores on whose files it works.
+absl::Status PrepareFiles(absl::Span<const Job> jobs, uint32_t group, const RunOptions& options) {
+  std::map<std::string, std::vector<const Job*>> scratch;  // By directory.
+  std::vector<Job> readers;
+  for (const Job& job : jobs) {
+    if (IsStore(job.directory)) continue;
+    if (job.tier == Tier::kNvme || job.writes()) scratch[job.directory].push_back(&job);
+    if (job.tier == Tier::kStore) readers.push_back(job);
+  }
+  for (const auto& [directory, sharers] : scratch) {
+    CAIRN_RETURN_IF_ERROR(PrepareNvmeStore(sharers));
+  }
+  if (readers.empty()) return absl::OkStatus();
+  // Opening a target of the store fills it.
+  for (Job& job : readers) {
+    job.time_based = false;
+    job.runtime_s = 0.001;
+    job.ramp_s = 0;
+  }
+  return RunGroup(readers, group, options).status();
+}
+
+// One report per job, in the order of the jobs.
+std::vector<JobReport> ByJob(absl::Span<const Job> jobs, const std::vector<JobReport>& reports) {
+  std::vector<JobReport> by_job;
+  for (const Job& job : jobs) {
+    bool first = true;
+    for (const JobReport& report : reports) {
+      if (report.job.name != job.name) continue;
+      if (first) {
+        by_job.push_back(report);
+      } else {
+        by_job.back().Merge(report);
+      }
+      first = false;
+    }
+  }
+  return by_job;
+}
+
+}  // namespace
+
+absl::Status CheckComparable(absl::Span<const Job> jobs) {
+  std::map<std::string, int> names;
+  for (const Job& job : jobs) {
+    const std::string what = absl::StrCat("--compare-fio: job ", job.name, ": ");
+    if (++names[job.name] > 1) {
+      return absl::InvalidArgumentError(absl::StrCat(what, "two jobs have this name"));
+    }
+    if (job.tier == Tier::kPinned) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(what, "tier=pinned is memory; its limit is memcpy, which is reported"));
+    }
+    if (job.engine == Engine::kNull) {
+      return absl::InvalidArgumentError(absl::StrCat(what, "engine=null moves no bytes"));
+    }
+  }
+  return RunCommand({"fio", "--version"}).status();
+}
+
+absl::StatusOr<std::vector<JobReport>> CompareWithFio(absl::Span<const Job> jobs, uint32_t group,
+                                                      uint32_t pairs, const RunOptions& options) {
+  const double runtime_s = RuntimeOf(jobs);
+  std::vector<Job> pair_jobs = PairJobs(jobs, runtime_s);
+  // One report per thread, and merged here by job: fio's rates are by job too.
+  for (Job& job : pair_jobs) job.group_reporting = false;
+  CAIRN_RETURN_IF_ERROR(PrepareFiles(pair_jobs, group, options));
+  std::vector<FioJob> fio_jobs;
+  for (const Job& job : pair_jobs) {
+    CAIRN_ASSIGN_OR_RETURN(DataFiles files, FilesFor(job));
+    fio_jobs.push_back({.job = &job, .files = std::move(files)});
+  }
+  RunOptions run_options = options;
+  std::map<std::string, std::vector<FioPair>> seen;
+  std::vector<JobReport> last;
+  for (uint32_t i = 0; i < pairs && !options.stop(); ++i) {
+    // Only while fio runs: our own memory is to be what it is without.
+    std::unique_ptr<HugePages> huge_pages = HugePages::Reserve(HugePagesFor(jobs));
+    if (huge_pages == nullptr && i == 0) {
+      options.say(
+          "note: no huge pages could be reserved for fio (that takes root): both sides run "
+          "with small pages, which is slower than the device");
+    }
+    run_options.target.small_pages = huge_pages == nullptr;
+    absl::StatusOr<std::string> output =
+        RunCommand(FioCommand(fio_jobs, runtime_s, huge_pages != nullptr));
+    huge_pages.reset();
+    if (!output.ok()) {
+      if (options.stop()) break;  // It got the signal too.
+      return output.status();
+    }
+    CAIRN_ASSIGN_OR_RETURN(const FioRatesByName rates, FioRates(*output));
+    CAIRN_ASSIGN_OR_RETURN(const std::vector<JobReport> reports,
+                           RunGroup(pair_jobs, group, run_options));
+    if (options.stop() && !last.empty()) break;  // This one was cut short.
+    last = ByJob(pair_jobs, reports);
+    for (const JobReport& report : last) {
+      const auto rate = rates.find(report.job.name);
+      const FioPair pair = {.fio_bytes_per_s = rate == rates.end() ? 0 : rate->second,
+                            .bytes_per_s = report.bytes_per_s()};
+      seen[report.job.name].push_back(pair);
+      options.say(
+          absl::StrFormat("%s: pair %d of %d: fio %.0f MiB/s, tier-bench %.0f MiB/s, ratio "
+                          "%.3f",
+                          report.job.name, i + 1, pairs, pair.fio_bytes_per_s / 0x1p20,
+                          pair.bytes_per_s / 0x1p20, pair.ratio()));
+    }
+  }
+  for (JobReport& report : last) report.pairs = seen[report.job.name];
+  return last;
+}
+
+}  // namespace cairn::bench

@@ -1,0 +1,47 @@
+#include "bench/tier/huge_pages.h"
+
+#include <fstream>
+#include <string>
+
+namespace cairn::bench {
+namespace {
+
+constexpr const char* kReservePath = "/proc/sys/vm/nr_hugepages";
+
+uint64_t Reserved() {
+  std::ifstream file(kReservePath);
+  uint64_t pages = 0;
+  file >> pages;
+  return pages;
+}
+
+uint64_t Free() {
+  std::ifstream file("/proc/meminfo");
+  std::string word;
+  while (file >> word) {
+    uint64_t pages = 0;
+    if (word == "HugePages_Free:" && file >> pages) return pages;
+  }
+  return 0;
+}
+
+bool SetReserved(uint64_t pages) {
+  std::ofstream file(kReservePath);
+  file << pages << '\n' << std::flush;
+  return file.good();
+}
+
+}  // namespace
+
+std::unique_ptr<HugePages> HugePages::Reserve(uint64_t pages) {
+  const uint64_t before = Reserved();
+  if (SetReserved(before + pages) && Free() >= pages) {
+    return std::unique_ptr<HugePages>(new HugePages(before));
+  }
+  if (Reserved() != before) SetReserved(before);
+  return nullptr;
+}
+
+HugePages::~HugePages() { SetReserved(pages_before_); }
+
+}  // namespace cairn::bench

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+namespace cairn::bench {
+
+// More huge pages for a program that takes them from the system's reserve, for as long as this
+// lives; then the reserve is what it was.
+class HugePages {
+ public:
+  static constexpr uint64_t kPageBytes = uint64_t{2} << 20;
+
+  // Null when the system does not give them (not root, no free memory): then nothing has changed.
+  static std::unique_ptr<HugePages> Reserve(uint64_t pages);
+  ~HugePages();
+  HugePages(const HugePages&) = delete;
+  HugePages& operator=(const HugePages&) = delete;
+
+ private:
+  explicit HugePages(uint64_t pages_before) : pages_before_(pages_before) {}
+
+  const uint64_t pages_before_;
+};
+
+}  // namespace cairn::bench

@@ -1,0 +1,106 @@
+#include "bench/tier/measurement.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+
+namespace cairn::bench {
+namespace {
+
+double Seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
+double Ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+}  // namespace
+
+CpuUsage CpuUsage::Now() {
+  rusage used = {};
+  getrusage(RUSAGE_SELF, &used);
+  return {.user_s = Seconds(used.ru_utime),
+          .system_s = Seconds(used.ru_stime),
+          .context_switches = static_cast<uint64_t>(used.ru_nvcsw + used.ru_nivcsw),
+          .major_faults = static_cast<uint64_t>(used.ru_majflt),
+          .minor_faults = static_cast<uint64_t>(used.ru_minflt)};
+}
+
+CpuUsage CpuUsage::Since(const CpuUsage& before) const {
+  return {.user_s = user_s - before.user_s,
+          .system_s = system_s - before.system_s,
+          .context_switches = context_switches - before.context_switches,
+          .major_faults = major_faults - before.major_faults,
+          .minor_faults = minor_faults - before.minor_faults};
+}
+
+void Direction::Add(const Direction& other) {
+  ios += other.ios;
+  bytes += other.bytes;
+  slat.Add(other.slat);
+  clat.Add(other.clat);
+  lat.Add(other.lat);
+  // Jobs that run together are sampled at the same times: their rates add up.
+  const size_t count = std::max(bytes_per_s_samples.size(), other.bytes_per_s_samples.size());
+  bytes_per_s_samples.resize(count);
+  ios_per_s_samples.resize(count);
+  for (size_t i = 0; i < other.bytes_per_s_samples.size(); ++i) {
+    bytes_per_s_samples[i] += other.bytes_per_s_samples[i];
+    ios_per_s_samples[i] += other.ios_per_s_samples[i];
+  }
+}
+
+void JobReport::Merge(const JobReport& other) {
+  read.Add(other.read);
+  write.Add(other.write);
+  sync.Add(other.sync);
+  for (size_t i = 0; i < depth_levels.size(); ++i) depth_levels[i] += other.depth_levels[i];
+  bytes_verified += other.bytes_verified;
+  verify_failures += other.verify_failures;
+  // Both are of the process, or of the target, over much the same time: the longer look has all.
+  if (other.runtime_s > runtime_s) {
+    runtime_s = other.runtime_s;
+    cpu = other.cpu;
+    counters = other.counters;
+  }
+  threads += other.threads;
+  if (error != 0) return;
+  error = other.error;
+  error_text = other.error_text;
+}
+
+double JobReport::bytes_per_s() const {
+  return Ratio(static_cast<double>(read.bytes + write.bytes), runtime_s);
+}
+
+double JobReport::cpu_seconds_per_gb() const {
+  return Ratio(cpu.user_s + cpu.system_s, static_cast<double>(read.bytes + write.bytes) / 1e9);
+}
+
+double JobReport::percent_of_core_per_gibps() const {
+  return 100 *
+         Ratio(cpu.user_s + cpu.system_s, static_cast<double>(read.bytes + write.bytes) / 0x1p30);
+}
+
+double JobReport::device_bytes_per_user_byte() const {
+  return Ratio(static_cast<double>(counters.device_bytes_written),
+               static_cast<double>(write.bytes));
+}
+
+double JobReport::percent_of_memcpy() const {
+  return 100 * Ratio(bytes_per_s(), facts.memcpy_bytes_per_s);
+}
+
+double JobReport::percent_of_fio() const {
+  std::vector<double> ratios;
+  for (const FioPair& pair : pairs) ratios.push_back(pair.ratio());
+  return 100 * Median(std::move(ratios));
+}
+
+double Median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+}  // namespace cairn::bench

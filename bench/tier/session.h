@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "bench/tier/job.h"
+#include "tiers/arena.h"
+
+namespace cairn::bench {
+
+// One transfer that a job asks for.
+struct Request {
+  enum class Kind : uint8_t { kRead, kWrite, kSync };
+  Kind kind = Kind::kRead;
+  bool flushed = false;  // A put that is to survive the loss of power.
+  size_t slot = 0;       // Which memory; one request at a time has it.
+  uint64_t unit = 0;
+  uint64_t bytes = 0;
+};
+
+struct Ended {
+  size_t slot = 0;
+  absl::Status status;
+};
+
+// The memory of one thread's requests: equal slots of huge pages where the system has them.
+class SlotMemory {
+ public:
+  // `small_pages`: keep to pages of 4 KiB.
+  static absl::StatusOr<SlotMemory> Create(size_t slots, uint64_t slot_bytes, bool small_pages);
+
+  std::byte* slot(size_t index) const { return arena_->base() + index * stride_; }
+  absl::Span<std::byte> slot(size_t index, uint64_t bytes) const { return {slot(index), bytes}; }
+  absl::Span<std::byte> all() const { return arena_->memory(); }
+  std::string pages() const;
+
+ private:
+  SlotMemory(std::unique_ptr<Arena> arena, uint64_t stride, bool small_pages)
+      : arena_(std::move(arena)), stride_(stride), small_pages_(small_pages) {}
+
+  std::unique_ptr<Arena> arena_;
+  uint64_t stride_;
+  bool small_pages_;
+};
+
+// One thread's way to a target. Thread-compatible.
+class Session {
+ public:
+  explicit Session(SlotMemory memory) : memory_(std::move(memory)) {}
+  virtual ~Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Starts the requests; each ends once in Reap.
+  virtual void Begin(absl::Span<const Request> requests) = 0;
+  // Sleeps until a request has ended; those that have are appended. Some must be outstanding.
+  virtual void Reap(std::vector<Ended>& ended) = 0;
+
+  // Whether Begin returns when the requests have ended: they are then begun one at a time.
+  virtual bool synchronous() const { return false; }
+
+  // What the request's bytes must be, and where they first are not.
+  virtual void Fill(const Request& request) = 0;
+  virtual std::optional<uint64_t> FirstDifference(const Request& request) const = 0;
+
+  const SlotMemory& memory() const { return memory_; }
+
+ protected:
+  const SlotMemory memory_;
+};
+
+// What a target counted since it was opened.
+struct TargetCounters {
+  uint64_t l2_hits = 0;
+  uint64_t l3_hits = 0;
+  uint64_t checksum_failures = 0;
+  uint64_t device_bytes_written = 0;
+};
+
+// How a target works, for reports.
+struct TargetFacts {
+  std::string engine;
+  std::string pages;
+  bool direct = false;
+  bool registered = false;
+  uint64_t bytes_in_flight_max = 0;
+  // memcpy of the same blocks by as many threads, where memory is the limit; else 0.
+  double memcpy_bytes_per_s = 0;
+};
+
+// What the jobs of one group measure together. Thread-safe.
+class Target {
+ public:
+  virtual ~Target() = default;
+
+  // How many blocks the job has.
+  virtual uint64_t UnitCount(const Job& job) const = 0;
+  virtual absl::StatusOr<std::unique_ptr<Session>> NewSession(const Job& job) = 0;
+  virtual TargetCounters Counters() const = 0;
+  virtual TargetFacts Facts() const = 0;
+};
+
+struct TargetOptions {
+  bool small_pages = false;  // For a fair comparison with a fio that has no huge ones.
+};
+
+// Of the jobs' tier, engine and directory, which they share. Makes and fills what is missing.
+absl::StatusOr<std::unique_ptr<Target>> OpenTarget(absl::Span<const Job* const> jobs,
+                                                   const TargetOptions& options);
+
+}  // namespace cairn::bench

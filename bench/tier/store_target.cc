@@ -1,0 +1,268 @@
+#include "bench/tier/store_target.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "bench/tier/own_store.h"
+#include "bench/tier/store_session.h"
+#include "cairn/store.h"
+#include "src/base/status_macros.h"
+#include "tools/offload/interrupt.h"
+
+namespace cairn::bench {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kL2BytesDefault = 64 * kMiB;
+constexpr uint64_t kRecordOverheadBytes = 8192;
+constexpr uint32_t kFillDepth = 8;
+constexpr uint64_t kMemcpyBytesMax = 256 * kMiB;
+
+uint64_t UnitsOf(const Job& job) { return job.size / job.slot_bytes(); }
+
+// Bytes of the tensors of all key spaces of the jobs, as they are on disk.
+uint64_t TensorBytes(absl::Span<const Job* const> jobs) {
+  std::set<std::string> seen;
+  uint64_t bytes = 0;
+  for (const Job* job : jobs) {
+    if (!seen.insert(KeyPrefix(*job)).second) continue;
+    uint64_t size_max = 0;
+    for (const Job* other : jobs) {
+      if (KeyPrefix(*other) == KeyPrefix(*job)) size_max = std::max(size_max, other->size);
+    }
+    bytes += size_max / job->slot_bytes() * (job->slot_bytes() + kRecordOverheadBytes);
+  }
+  return bytes;
+}
+
+uint64_t BytesInFlight(absl::Span<const Job* const> jobs) {
+  uint64_t bytes = 0;
+  for (const Job* job : jobs) bytes += uint64_t{job->clones} * job->depth * job->slot_bytes();
+  return bytes;
+}
+
+uint64_t L3BytesFor(absl::Span<const Job* const> jobs) {
+  // A put that replaces a tensor needs the room of both.
+  const uint64_t data = TensorBytes(jobs) * 9 / 8 + 2 * BytesInFlight(jobs) + 64 * kMiB;
+  return data + data / 32;
+}
+
+StoreOptions StoreOptionsOf(absl::Span<const Job* const> jobs, uint64_t l3_bytes) {
+  const Job& first = *jobs.front();
+  StoreOptions options;
+  options.path = StorePath(first.directory);
+  options.device = DeviceKind::kHost;
+  options.l3_bytes_max = l3_bytes;
+  if (first.tier == Tier::kPinned) {
+    options.l2_bytes_max = TensorBytes(jobs) * 5 / 4 + 64 * kMiB;
+    // Puts are to find room, not to wait for L3.
+    options.l2_dirty_share_max = 1;
+  } else {
+    options.l2_bytes_max = 0;
+    for (const Job* job : jobs)
+      options.l2_bytes_max = std::max(options.l2_bytes_max, job->l2_bytes);
+    if (options.l2_bytes_max == 0) {
+      options.l2_bytes_max = std::max(kL2BytesDefault, 4 * BytesInFlight(jobs));
+    }
+  }
+  options.io_bytes_in_flight_max =
+      std::max(options.io_bytes_in_flight_max, 2 * BytesInFlight(jobs));
+  options.io_engine = first.engine == Engine::kUring   ? IoEngineKind::kUring
+                      : first.engine == Engine::kPosix ? IoEngineKind::kPosix
+                                                       : IoEngineKind::kAuto;
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<StoreSession>> NewStoreSession(Store& store, const Job& job,
+                                                              bool small_pages) {
+  CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
+                         SlotMemory::Create(job.depth, job.slot_bytes(), small_pages));
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<CompletionQueue> queue,
+                         CompletionQueue::Create(job.depth));
+  return std::make_unique<StoreSession>(std::move(memory), store, std::move(queue), job);
+}
+
+// Erases what other jobs have left: it would only be in the way.
+absl::Status EraseOthers(Store& store, absl::Span<const Job* const> jobs) {
+  std::string after;
+  for (bool more = true; more;) {
+    CAIRN_ASSIGN_OR_RETURN(const ScanPage page, store.Scan("", after, size_t{1} << 20));
+    for (const ScanEntry& entry : page.entries) {
+      const bool ours = std::any_of(jobs.begin(), jobs.end(), [&entry](const Job* job) {
+        return absl::StartsWith(entry.key, KeyPrefix(*job));
+      });
+      if (!ours) CAIRN_RETURN_IF_ERROR(store.Erase(entry.key));
+    }
+    more = page.more;
+    if (more) after = page.entries.back().key;
+  }
+  return absl::OkStatus();
+}
+
+// Puts what is not there, straight to L3.
+absl::Status PutMissing(Store& store, Job job) {
+  job.depth = kFillDepth;
+  job.durability = Durability::kOnDevice;
+  CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSession> session,
+                         NewStoreSession(store, job, false));
+  std::vector<size_t> free_slots;
+  for (size_t slot = 0; slot < job.depth; ++slot) free_slots.push_back(slot);
+  std::vector<Ended> ended;
+  for (uint64_t unit = 0; unit < UnitsOf(job) || free_slots.size() < job.depth;) {
+    if (unit < UnitsOf(job) && !free_slots.empty()) {
+      if (offload::Interrupted()) return absl::CancelledError("interrupted while it was filled");
+      const absl::StatusOr<TensorInfo> info = store.Describe(KeyOf(job, unit));
+      const uint64_t bytes = job.BytesOf(unit);
+      if (!info.ok() || info->bytes != bytes || info->quarantined) {
+        const Request request = {
+            .kind = Request::Kind::kWrite, .slot = free_slots.back(), .unit = unit, .bytes = bytes};
+        free_slots.pop_back();
+        session->Fill(request);
+        session->Begin({&request, 1});
+      }
+      ++unit;
+      continue;
+    }
+    ended.clear();
+    session->Reap(ended);
+    for (const Ended& end : ended) {
+      CAIRN_RETURN_IF_ERROR(end.status);
+      free_slots.push_back(end.slot);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadIntoL2(Store& store, const Job& job) {
+  for (uint64_t unit = 0; unit < UnitsOf(job); ++unit) {
+    if (offload::Interrupted()) return absl::CancelledError("interrupted while it was loaded");
+    CAIRN_RETURN_IF_ERROR(store.Get(KeyOf(job, unit), {}).status());
+  }
+  return absl::OkStatus();
+}
+
+// Bytes per second that `threads` threads copy in blocks from cold memory to their own.
+double MeasureMemcpy(uint64_t block_bytes, uint64_t size, uint32_t threads) {
+  using Clock = std::chrono::steady_clock;
+  const uint64_t blocks = std::max<uint64_t>(1, std::min(size, kMemcpyBytesMax) / block_bytes);
+  std::vector<std::byte> source(blocks * block_bytes, std::byte{1});
+  const Clock::time_point begin = Clock::now();
+  const Clock::time_point end = begin + std::chrono::milliseconds(200);
+  std::vector<uint64_t> copied(threads);
+  std::vector<std::thread> copiers;
+  for (uint32_t i = 0; i < threads; ++i) {
+    copiers.emplace_back([&, i] {
+      std::vector<std::byte> target(block_bytes);
+      uint64_t bytes = 0;
+      for (uint64_t block = 0; Clock::now() < end; block = (block + 1) % blocks) {
+        std::memcpy(target.data(), source.data() + block * block_bytes, block_bytes);
+        bytes += block_bytes;
+      }
+      copied[i] = bytes;
+    });
+  }
+  for (std::thread& copier : copiers) copier.join();
+  uint64_t total = 0;
+  for (const uint64_t bytes : copied) total += bytes;
+  return static_cast<double>(total) / std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+class StoreTarget : public Target {
+ public:
+  StoreTarget(std::unique_ptr<Store> store, const TargetOptions& options,
+              uint64_t bytes_in_flight_max)
+      : store_(std::move(store)), options_(options) {
+    const StatsSnapshot stats = store_->Stats();
+    facts_.engine = stats.io_engine;
+    facts_.direct = stats.io_direct;
+    facts_.bytes_in_flight_max = bytes_in_flight_max;
+  }
+
+  uint64_t UnitCount(const Job& job) const override { return UnitsOf(job); }
+
+  absl::StatusOr<std::unique_ptr<Session>> NewSession(const Job& job) override {
+    std::unique_ptr<KeySession> session;
+    if (job.tier == Tier::kPinned) {
+      if (facts_.memcpy_bytes_per_s == 0) {
+        facts_.memcpy_bytes_per_s = MeasureMemcpy(job.slot_bytes(), job.size, job.clones);
+      }
+      CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
+                             SlotMemory::Create(job.depth, job.slot_bytes(), options_.small_pages));
+      session = std::make_unique<PinnedSession>(std::move(memory), *store_, job);
+    } else {
+      CAIRN_ASSIGN_OR_RETURN(session, NewStoreSession(*store_, job, options_.small_pages));
+    }
+    facts_.pages = session->memory().pages();
+    facts_.registered = session->registered();
+    return session;
+  }
+
+  TargetCounters Counters() const override {
+    const StatsSnapshot stats = store_->Stats();
+    return {.l2_hits = stats.l2.hits,
+            .l3_hits = stats.l3.hits,
+            .checksum_failures = stats.checksum_failures,
+            .device_bytes_written = stats.device_bytes_written};
+  }
+  TargetFacts Facts() const override { return facts_; }
+
+ private:
+  const std::unique_ptr<Store> store_;
+  const TargetOptions options_;
+  TargetFacts facts_;
+};
+
+}  // namespace
+
+std::string StorePath(const std::string& directory) {
+  return absl::StrCat(directory, "/tier-bench.store");
+}
+
+std::string KeyPrefix(const Job& job) {
+  std::string prefix = job.verify ? "content/" : "any/";
+  if (job.split.empty()) {
+    absl::StrAppend(&prefix, job.block_bytes);
+  } else {
+    for (const SizeShare& share : job.split)
+      absl::StrAppend(&prefix, share.bytes, "-", share.percent, "-");
+  }
+  return prefix.substr(0, 200) + "/";
+}
+
+std::string KeyOf(const Job& job, uint64_t unit) {
+  return absl::StrFormat("%s%010d", KeyPrefix(job), unit);
+}
+
+absl::StatusOr<std::unique_ptr<Target>> OpenStoreTarget(absl::Span<const Job* const> jobs,
+                                                        const TargetOptions& options) {
+  const std::string& directory = jobs.front()->directory;
+  if (IsStore(directory)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(directory, " is a store: tier=", TierName(jobs.front()->tier),
+                     " makes one of its own; give it another directory"));
+  }
+  CAIRN_ASSIGN_OR_RETURN(const OwnStoreMark mark,
+                         PrepareOwnStore(StorePath(directory), L3BytesFor(jobs)));
+  const StoreOptions store_options = StoreOptionsOf(jobs, mark.l3_bytes);
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(store_options));
+  CAIRN_RETURN_IF_ERROR(EraseOthers(*store, jobs));
+  for (const Job* job : jobs) {
+    if (!job->reads()) continue;
+    CAIRN_RETURN_IF_ERROR(PutMissing(*store, *job));
+  }
+  CAIRN_RETURN_IF_ERROR(store->Flush());
+  for (const Job* job : jobs) {
+    if (job->reads() && job->tier == Tier::kPinned) CAIRN_RETURN_IF_ERROR(LoadIntoL2(*store, *job));
+  }
+  return std::make_unique<StoreTarget>(std::move(store), options,
+                                       store_options.io_bytes_in_flight_max);
+}
+
+}  // namespace cairn::bench
