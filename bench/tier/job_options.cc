@@ -78,7 +78,8 @@ absl::Status SetVerify(std::string_view text, Job& job) {
       "checksums are verified in any case");
 }
 
-std::vector<JobOption> MakeJobOptions() {
+// fio's own.
+std::vector<JobOption> FioOptions() {
   return {
       {"rw", "WORD", "read, write, randread, randwrite, rw, randrw", false,
        [](std::string_view text, Job& job) {
@@ -128,6 +129,18 @@ std::vector<JobOption> MakeJobOptions() {
        [](std::string_view text, Job& job) {
          return SetCount(text, 0, UINT32_MAX, job.sync_every);
        }},
+      {"group_reporting", "0|1", "one report for all jobs of a group", true,
+       [](std::string_view text, Job& job) { return SetFlag(text, job.group_reporting); }},
+      {"stonewall", "0|1", "wait for the jobs before it to end", true,
+       [](std::string_view text, Job& job) { return SetFlag(text, job.stonewall); }},
+      {"randseed", "N", "another order (1)", false,
+       [](std::string_view text, Job& job) { return SetCount(text, 0, UINT64_MAX, job.seed); }},
+  };
+}
+
+// What fio has no word for.
+std::vector<JobOption> OwnOptions() {
+  return {
       {"durable", "memory|device|flushed", "when a put is acknowledged (device)", false,
        [](std::string_view text, Job& job) {
          static constexpr std::array<Word<Durability>, 3> kWords = {
@@ -158,12 +171,6 @@ std::vector<JobOption> MakeJobOptions() {
          if (job.l2_bytes >= StoreOptions::kL2BytesMin) return absl::OkStatus();
          return absl::InvalidArgumentError("at least 4m");
        }},
-      {"group_reporting", "0|1", "one report for all jobs of a group", true,
-       [](std::string_view text, Job& job) { return SetFlag(text, job.group_reporting); }},
-      {"stonewall", "0|1", "wait for the jobs before it to end", true,
-       [](std::string_view text, Job& job) { return SetFlag(text, job.stonewall); }},
-      {"randseed", "N", "another order (1)", false,
-       [](std::string_view text, Job& job) { return SetCount(text, 0, UINT64_MAX, job.seed); }},
   };
 }
 
@@ -251,7 +258,11 @@ absl::StatusOr<uint64_t> ParseCount(std::string_view text, uint64_t min, uint64_
 }
 
 const std::vector<JobOption>& JobOptions() {
-  static const auto& options = *new std::vector<JobOption>(MakeJobOptions());
+  static const auto& options = *new std::vector<JobOption>([] {
+    std::vector<JobOption> all = FioOptions();
+    for (const JobOption& option : OwnOptions()) all.push_back(option);
+    return all;
+  }());
   return options;
 }
 

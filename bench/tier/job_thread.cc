@@ -76,7 +76,7 @@ bool JobThread::Done(Time now) const {
   if (report_.error != 0 || stop_()) return true;
   if (!measuring_) return false;
   if (job_.runtime_s > 0 && now - measured_from_ >= Duration(job_.runtime_s)) return true;
-  return !job_.time_based && bytes_issued_ >= job_.bytes_wanted();
+  return !job_.time_based && bytes_issued_ >= job_.bytes_wanted() && !sync_due_;
 }
 
 void JobThread::BeginMeasuring(Time now) {
