@@ -346,14 +346,21 @@ TEST(TierBenchFio, SaysTheSameInFiosWords) {
                            Contains("--iomem=mmap"), Not(Contains("--readonly"))));
 }
 
-TEST(TierBenchFio, ReadsItsRates) {
-  const auto rates = FioRates(
-      "note: first\n{\"jobs\": [{\"jobname\": \"a\", \"read\": {\"bw_bytes\": 100}, \"write\": "
-      "{\"bw_bytes\": 20}}, {\"jobname\": \"a\", \"read\": {\"bw_bytes\": 3}}]}");
-  ASSERT_TRUE(rates.ok()) << rates.status();
-  EXPECT_EQ(rates->at("a"), 123);
-  EXPECT_EQ(FioRates("fio: no such thing").status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(FioRates("{\"jobs\": 3}").status().code(), absl::StatusCode::kDataLoss);
+TEST(TierBenchFio, ReadsItsFigures) {
+  const auto by_name = FioFigures(R"(note: first
+{"jobs": [
+  {"jobname": "a", "usr_cpu": 10, "sys_cpu": 15.5, "write": {"bw_bytes": 20, "iops": 2},
+   "read": {"bw_bytes": 100, "clat_ns": {"percentile": {"50.000000": 7, "99.900000": 9}}}},
+  {"jobname": "a", "usr_cpu": 1,
+   "read": {"bw_bytes": 3, "clat_ns": {"percentile": {"50.000000": 8}}}}]})");
+  ASSERT_TRUE(by_name.ok()) << by_name.status();
+  const RunFigures& figures = by_name->at("a");
+  EXPECT_EQ(figures.bytes_per_s(), 123);
+  EXPECT_EQ(figures.write.ios_per_s, 2);
+  EXPECT_THAT(figures.read.clat_ns, ElementsAre(8, 0, 9));
+  EXPECT_DOUBLE_EQ(figures.cores, 0.265);
+  EXPECT_EQ(FioFigures("fio: no such thing").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(FioFigures("{\"jobs\": 3}").status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(TierBenchFio, SaysWhenThereIsNone) {
@@ -364,6 +371,9 @@ TEST(TierBenchFio, SaysWhenThereIsNone) {
                         "installed?)"));
   EXPECT_THAT(std::string(RunCommand({"sh", "-c", "echo why; exit 3"}).status().message()),
               HasSubstr("sh failed: why"));
+  // fio prints its JSON even so.
+  EXPECT_EQ(RunCommand({"sh", "-c", "echo why; echo '{}'; exit 3"}).status().message(),
+            "sh failed: why");
 }
 
 }  // namespace

@@ -20,6 +20,8 @@ namespace cairn::bench {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
 using Words = std::vector<std::string>;
@@ -185,7 +187,9 @@ TEST_F(TierBenchTest, TextIsFios) {
   EXPECT_THAT(end.out, AllOf(HasSubstr("\n  IO depths    : 1="),
                              HasSubstr("issued rwts: total=8,0,0,0 short=0,0,0,0"),
                              HasSubstr("\nRun status group 0 (all jobs):\n   READ: bw="),
-                             HasSubstr("io=8192KiB (8389kB)")));
+                             HasSubstr("io=8192KiB (8389kB)"),
+                             HasSubstr("\nSummary: clat percentiles in usec"),
+                             ContainsRegex("\n  j +read +1m +4 +[0-9.]+ +[0-9]+ ")));
 }
 
 TEST_F(TierBenchTest, JsonHasFiosNames) {
@@ -287,18 +291,43 @@ TEST_F(TierBenchTest, ComparesWithFio) {
       EXPECT_GT(job["fio_pairs"][0]["fio_bw_bytes"], 0);
       EXPECT_GT(job["fio_pairs"][1]["bw_bytes"], 0);
       EXPECT_GT(job["percent_of_fio"], 0);
+      const char* const direction = std::string(access) == "--rw=randread" ? "read" : "write";
+      for (const char* side : {"fio", "tier-bench"}) {
+        const Json& medians = job["pair_medians"][side];
+        EXPECT_GT(medians[direction]["clat_ns"]["percentile"]["99.000000"], 0) << side;
+        EXPECT_GT(medians["percent_of_core_per_gibps"], 0) << side;
+      }
     }
   }
   EXPECT_THAT(Run(Job({"--tier=pinned", "--bs=1m", "--compare-fio"})).err,
               HasSubstr("tier=pinned is memory"));
 }
 
+// What is counted of the whole process and the whole store is no report's alone.
+TEST_F(TierBenchTest, JobsThatRunTogetherShareTheirCosts) {
+  const ProcessEnd end =
+      Run(Job({"--tier=store", "--rw=write", "--bs=256k", "--numjobs=2", "--output-format=json"}));
+  ASSERT_EQ(end.exit_code, 0) << end.err;
+  const Json jobs = Json::parse(end.out, nullptr, false)["jobs"];
+  ASSERT_EQ(jobs.size(), 2);
+  for (const Json& job : jobs) {
+    EXPECT_EQ(job["write"]["io_bytes"], 8_MiB);
+    const double ratio = job["tensor_store"]["device_bytes_written_per_user_byte"];
+    EXPECT_LT(ratio, 1.5);  // Not 2: the other half was written by the other.
+  }
+}
+
 TEST(TierBenchMeasurement, MedianOfRatios) {
   JobReport report;
   for (const double ours : {90.0, 95.0, 200.0}) {
-    report.pairs.push_back({.fio_bytes_per_s = 100, .bytes_per_s = ours});
+    FioPair pair;
+    pair.fio.read.bytes_per_s = 100;
+    pair.ours.read = {.bytes_per_s = ours, .clat_ns = {1, ours, 3}};
+    report.pairs.push_back(pair);
   }
   EXPECT_DOUBLE_EQ(report.percent_of_fio(), 95);
+  EXPECT_THAT(report.OurMedians().read.clat_ns, ElementsAre(1, 95, 3));
+  EXPECT_DOUBLE_EQ(report.FioMedians().bytes_per_s(), 100);
   EXPECT_DOUBLE_EQ(Median({1, 4, 2, 3}), 2.5);
   EXPECT_DOUBLE_EQ(Median({}), 0);
 }

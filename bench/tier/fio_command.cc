@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -21,6 +22,8 @@ extern char** environ;
 
 namespace cairn::bench {
 namespace {
+
+using Json = nlohmann::json;
 
 const char* AccessName(Access access) {
   switch (access) {
@@ -70,10 +73,25 @@ void AddJob(const FioJob& fio_job, double runtime_s, std::vector<std::string>& c
   add("ramp_time=", absl::StrFormat("%.0fms", job.ramp_s * 1000));
 }
 
-std::string LastWords(const std::string& text) {
+// What a program said, short: fio's errors come before its JSON.
+std::string Excerpt(const std::string& text) {
   constexpr size_t kBytesMax = 400;
-  const size_t begin = text.size() > kBytesMax ? text.size() - kBytesMax : 0;
-  return std::string(absl::StripAsciiWhitespace(text.substr(begin)));
+  const size_t json = text.find("\n{");
+  const std::string said = text.substr(0, json);
+  const size_t begin = said.size() > kBytesMax ? said.size() - kBytesMax : 0;
+  return std::string(absl::StripAsciiWhitespace(said.substr(begin)));
+}
+
+void AddFioDirection(const Json& job, const char* name, RunFigures::Direction& figures) {
+  if (!job.contains(name)) return;
+  const Json& direction = job[name];
+  figures.bytes_per_s += direction.value("bw_bytes", 0.0);
+  figures.ios_per_s += direction.value("iops", 0.0);
+  for (size_t i = 0; i < figures.clat_ns.size(); ++i) {
+    const Json::json_pointer at(
+        absl::StrFormat("/clat_ns/percentile/%.6f", RunFigures::kPercentiles[i]));
+    figures.clat_ns[i] = std::max(figures.clat_ns[i], direction.value(at, 0.0));
+  }
 }
 
 // Everything that comes out of the descriptor until it ends.
@@ -107,24 +125,23 @@ std::vector<std::string> FioCommand(absl::Span<const FioJob> jobs, double runtim
   return command;
 }
 
-absl::StatusOr<FioRatesByName> FioRates(const std::string& output) {
+absl::StatusOr<FiguresByName> FioFigures(const std::string& output) {
   // Notes may come before it.
   const size_t begin = output.find('{');
-  const nlohmann::json json =
-      begin == std::string::npos
-          ? nlohmann::json()
-          : nlohmann::json::parse(output.substr(begin), nullptr, /*allow_exceptions=*/false);
+  const Json json = begin == std::string::npos
+                        ? Json()
+                        : Json::parse(output.substr(begin), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("jobs") || !json["jobs"].is_array()) {
-    return absl::DataLossError(absl::StrCat("fio's output is not its JSON: ", LastWords(output)));
+    return absl::DataLossError(absl::StrCat("fio's output is not its JSON: ", Excerpt(output)));
   }
-  FioRatesByName rates;
-  for (const nlohmann::json& job : json["jobs"]) {
-    const std::string name = job.value("jobname", "");
-    for (const char* direction : {"read", "write"}) {
-      if (job.contains(direction)) rates[name] += job[direction].value("bw_bytes", 0.0);
-    }
+  FiguresByName by_name;
+  for (const Json& job : json["jobs"]) {
+    RunFigures& figures = by_name[job.value("jobname", "")];
+    AddFioDirection(job, "read", figures.read);
+    AddFioDirection(job, "write", figures.write);
+    figures.cores += (job.value("usr_cpu", 0.0) + job.value("sys_cpu", 0.0)) / 100;
   }
-  return rates;
+  return by_name;
 }
 
 absl::StatusOr<std::string> RunCommand(const std::vector<std::string>& command) {
@@ -153,7 +170,7 @@ absl::StatusOr<std::string> RunCommand(const std::vector<std::string>& command) 
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return output;
-  return absl::UnavailableError(absl::StrCat(command.front(), " failed: ", LastWords(output)));
+  return absl::UnavailableError(absl::StrCat(command.front(), " failed: ", Excerpt(output)));
 }
 
 }  // namespace cairn::bench

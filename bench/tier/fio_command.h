@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "bench/tier/job.h"
 #include "bench/tier/nvme_target.h"
+#include "bench/tier/run_figures.h"
 
 namespace cairn::bench {
 
@@ -23,11 +24,12 @@ struct FioJob {
 std::vector<std::string> FioCommand(absl::Span<const FioJob> jobs, double runtime_s,
                                     bool huge_pages);
 
-// Bytes per second of each job, from what fio printed. kDataLoss: not its JSON.
-using FioRatesByName = std::map<std::string, double>;
-absl::StatusOr<FioRatesByName> FioRates(const std::string& output);
+// Of each job, from what fio printed. The threads of a job count together, with the percentiles of
+// the slowest. kDataLoss: not its JSON.
+using FiguresByName = std::map<std::string, RunFigures>;
+absl::StatusOr<FiguresByName> FioFigures(const std::string& output);
 
-// Runs the command and gives what it printed. kUnavailable, with its last words, when it cannot be
+// Runs the command and gives what it printed. kUnavailable, with what it said, when it cannot be
 // started or ends badly.
 absl::StatusOr<std::string> RunCommand(const std::vector<std::string>& command);
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "bench/tier/fio_command.h"
@@ -19,6 +20,11 @@ namespace cairn::bench {
 namespace {
 
 constexpr double kRuntimeDefault_s = 2;
+constexpr int kAttempts = 5;
+constexpr const char* kNoMemory = "Cannot allocate memory";  // In fio's words.
+constexpr const char* kSmallPagesNote =
+    "note: no huge pages could be reserved for fio (that takes root): both sides run with small "
+    "pages, which is slower than the device";
 
 // The group's jobs as they are run in a pair.
 std::vector<Job> PairJobs(absl::Span<const Job> jobs, double runtime_s) {
@@ -94,6 +100,27 @@ std::vector<JobReport> ByJob(absl::Span<const Job> jobs, const std::vector<JobRe
   return by_job;
 }
 
+struct FioRun {
+  FiguresByName figures;
+  bool huge_pages = false;
+};
+
+absl::StatusOr<FioRun> RunFio(absl::Span<const FioJob> jobs, double runtime_s, uint64_t pages) {
+  absl::StatusOr<std::string> output;
+  FioRun run;
+  // Whoever maps memory meanwhile may get the pages that were meant for fio: then once more.
+  for (int attempts = 0; attempts < kAttempts; ++attempts) {
+    // Only while fio runs: our own memory is to be what it is without.
+    const std::unique_ptr<HugePages> huge_pages = HugePages::Reserve(pages);
+    run.huge_pages = huge_pages != nullptr;
+    output = RunCommand(FioCommand(jobs, runtime_s, run.huge_pages));
+    if (output.ok() || !absl::StrContains(output.status().message(), kNoMemory)) break;
+  }
+  CAIRN_RETURN_IF_ERROR(output.status());
+  CAIRN_ASSIGN_OR_RETURN(run.figures, FioFigures(*output));
+  return run;
+}
+
 }  // namespace
 
 absl::Status CheckComparable(absl::Span<const Job> jobs) {
@@ -129,37 +156,27 @@ absl::StatusOr<std::vector<JobReport>> CompareWithFio(absl::Span<const Job> jobs
   RunOptions run_options = options;
   std::map<std::string, std::vector<FioPair>> seen;
   std::vector<JobReport> last;
-  for (uint32_t i = 0; i < pairs && !options.stop(); ++i) {
-    // Only while fio runs: our own memory is to be what it is without.
-    std::unique_ptr<HugePages> huge_pages = HugePages::Reserve(HugePagesFor(jobs));
-    if (huge_pages == nullptr && i == 0) {
-      options.say(
-          "note: no huge pages could be reserved for fio (that takes root): both sides run "
-          "with small pages, which is slower than the device");
-    }
-    run_options.target.small_pages = huge_pages == nullptr;
-    absl::StatusOr<std::string> output =
-        RunCommand(FioCommand(fio_jobs, runtime_s, huge_pages != nullptr));
-    huge_pages.reset();
-    if (!output.ok()) {
+  bool failed = false;
+  for (uint32_t i = 0; i < pairs && !failed && !options.stop(); ++i) {
+    absl::StatusOr<FioRun> fio = RunFio(fio_jobs, runtime_s, HugePagesFor(jobs));
+    if (!fio.ok()) {
       if (options.stop()) break;  // It got the signal too.
-      return output.status();
+      return fio.status();
     }
-    CAIRN_ASSIGN_OR_RETURN(const FioRatesByName rates, FioRates(*output));
+    if (i == 0 && !fio->huge_pages) options.say(kSmallPagesNote);
+    run_options.target.small_pages = !fio->huge_pages;
     CAIRN_ASSIGN_OR_RETURN(const std::vector<JobReport> reports,
                            RunGroup(pair_jobs, group, run_options));
     if (options.stop() && !last.empty()) break;  // This one was cut short.
     last = ByJob(pair_jobs, reports);
     for (const JobReport& report : last) {
-      const auto rate = rates.find(report.job.name);
-      const FioPair pair = {.fio_bytes_per_s = rate == rates.end() ? 0 : rate->second,
-                            .bytes_per_s = report.bytes_per_s()};
+      failed = failed || report.error != 0;
+      const FioPair pair = {.fio = fio->figures[report.job.name], .ours = report.Figures()};
       seen[report.job.name].push_back(pair);
       options.say(
-          absl::StrFormat("%s: pair %d of %d: fio %.0f MiB/s, tier-bench %.0f MiB/s, ratio "
-                          "%.3f",
-                          report.job.name, i + 1, pairs, pair.fio_bytes_per_s / 0x1p20,
-                          pair.bytes_per_s / 0x1p20, pair.ratio()));
+          absl::StrFormat("%s: pair %d of %d: fio %.0f MiB/s, tier-bench %.0f MiB/s, ratio %.3f",
+                          report.job.name, i + 1, pairs, pair.fio.bytes_per_s() / 0x1p20,
+                          pair.ours.bytes_per_s() / 0x1p20, pair.ratio()));
     }
   }
   for (JobReport& report : last) report.pairs = seen[report.job.name];

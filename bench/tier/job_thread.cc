@@ -45,6 +45,7 @@ JobThread::JobThread(const Job& job, uint32_t clone, uint32_t group, Target& tar
   std::iota(free_slots_.rbegin(), free_slots_.rend(), size_t{0});
   if (job.verify) written_.resize(target.UnitCount(job));
   report_.job = job;
+  report_.memcpy_bytes_per_s = session_->memcpy_bytes_per_s();
   report_.group = group;
 }
 

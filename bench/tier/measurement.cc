@@ -63,9 +63,38 @@ void JobReport::Merge(const JobReport& other) {
     counters = other.counters;
   }
   threads += other.threads;
+  memcpy_bytes_per_s += other.memcpy_bytes_per_s;
   if (error != 0) return;
   error = other.error;
   error_text = other.error_text;
+}
+
+RunFigures JobReport::Figures() const {
+  const auto direction_figures = [this](const Direction& direction) {
+    RunFigures::Direction figures = {
+        .bytes_per_s = Ratio(static_cast<double>(direction.bytes), runtime_s),
+        .ios_per_s = Ratio(static_cast<double>(direction.ios), runtime_s)};
+    for (size_t i = 0; i < figures.clat_ns.size(); ++i) {
+      figures.clat_ns[i] =
+          static_cast<double>(direction.clat.PercentileNs(RunFigures::kPercentiles[i]));
+    }
+    return figures;
+  };
+  return {.read = direction_figures(read),
+          .write = direction_figures(write),
+          .cores = cpu_seconds_per_gb() * bytes_per_s() / 1e9};
+}
+
+RunFigures JobReport::FioMedians() const {
+  std::vector<RunFigures> runs;
+  for (const FioPair& pair : pairs) runs.push_back(pair.fio);
+  return MedianFigures(runs);
+}
+
+RunFigures JobReport::OurMedians() const {
+  std::vector<RunFigures> runs;
+  for (const FioPair& pair : pairs) runs.push_back(pair.ours);
+  return MedianFigures(runs);
 }
 
 double JobReport::bytes_per_s() const {
@@ -73,34 +102,26 @@ double JobReport::bytes_per_s() const {
 }
 
 double JobReport::cpu_seconds_per_gb() const {
-  return Ratio(cpu.user_s + cpu.system_s, static_cast<double>(read.bytes + write.bytes) / 1e9);
+  return Ratio(cpu.user_s + cpu.system_s, static_cast<double>(cpu_bytes) / 1e9);
 }
 
 double JobReport::percent_of_core_per_gibps() const {
-  return 100 *
-         Ratio(cpu.user_s + cpu.system_s, static_cast<double>(read.bytes + write.bytes) / 0x1p30);
+  return 100 * Ratio(cpu.user_s + cpu.system_s, static_cast<double>(cpu_bytes) / 0x1p30);
 }
 
 double JobReport::device_bytes_per_user_byte() const {
   return Ratio(static_cast<double>(counters.device_bytes_written),
-               static_cast<double>(write.bytes));
+               static_cast<double>(target_bytes_written));
 }
 
 double JobReport::percent_of_memcpy() const {
-  return 100 * Ratio(bytes_per_s(), facts.memcpy_bytes_per_s);
+  return 100 * Ratio(bytes_per_s(), memcpy_bytes_per_s);
 }
 
 double JobReport::percent_of_fio() const {
   std::vector<double> ratios;
   for (const FioPair& pair : pairs) ratios.push_back(pair.ratio());
-  return 100 * Median(std::move(ratios));
-}
-
-double Median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+  return 100 * Median(ratios);
 }
 
 }  // namespace cairn::bench

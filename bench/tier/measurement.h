@@ -8,6 +8,7 @@
 
 #include "bench/tier/job.h"
 #include "bench/tier/latency.h"
+#include "bench/tier/run_figures.h"
 #include "bench/tier/session.h"
 
 namespace cairn::bench {
@@ -39,9 +40,11 @@ struct Direction {
 
 // One pair of runs of --compare-fio.
 struct FioPair {
-  double fio_bytes_per_s = 0;
-  double bytes_per_s = 0;
-  double ratio() const { return fio_bytes_per_s > 0 ? bytes_per_s / fio_bytes_per_s : 0; }
+  RunFigures fio;
+  RunFigures ours;
+  double ratio() const {
+    return fio.bytes_per_s() > 0 ? ours.bytes_per_s() / fio.bytes_per_s() : 0;
+  }
 };
 
 // What is known of a job, or of several that report as one, when it has ended.
@@ -53,9 +56,12 @@ struct JobReport {
   Direction read;
   Direction write;
   Latency sync;
-  CpuUsage cpu;  // Of the whole process, so of all that ran meanwhile.
-  TargetCounters counters;
+  CpuUsage cpu;                       // Of the whole process,
+  uint64_t cpu_bytes = 0;             // and what all jobs that ran meanwhile moved with it.
+  TargetCounters counters;            // Of the target,
+  uint64_t target_bytes_written = 0;  // and what all jobs wrote to it.
   TargetFacts facts;
+  double memcpy_bytes_per_s = 0;  // By as many threads, where memory is the limit; else 0.
   // Submissions that found up to 1, 2, 4, 8, 16, 32 requests outstanding, or more.
   std::array<uint64_t, 7> depth_levels = {};
   uint64_t bytes_verified = 0;
@@ -66,6 +72,10 @@ struct JobReport {
 
   void Merge(const JobReport& other);
 
+  RunFigures Figures() const;
+  // The medians of the pairs.
+  RunFigures FioMedians() const;
+  RunFigures OurMedians() const;
   double bytes_per_s() const;  // Both directions.
   double cpu_seconds_per_gb() const;
   double percent_of_core_per_gibps() const;
@@ -73,7 +83,5 @@ struct JobReport {
   double percent_of_memcpy() const;
   double percent_of_fio() const;  // Of the median of the ratios; 0 without pairs.
 };
-
-double Median(std::vector<double> values);  // 0 of nothing.
 
 }  // namespace cairn::bench

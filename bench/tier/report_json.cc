@@ -109,11 +109,25 @@ Json TensorStoreJson(const JobReport& report) {
   json["verify_failures"] = report.verify_failures;
   json["device_bytes_written"] = report.counters.device_bytes_written;
   json["device_bytes_written_per_user_byte"] = report.device_bytes_per_user_byte();
-  if (facts.memcpy_bytes_per_s > 0) {
-    json["memcpy_bw_bytes"] = std::llround(facts.memcpy_bytes_per_s);
+  if (report.memcpy_bytes_per_s > 0) {
+    json["memcpy_bw_bytes"] = std::llround(report.memcpy_bytes_per_s);
     json["percent_of_memcpy"] = report.percent_of_memcpy();
   }
   return json;
+}
+
+Json FiguresJson(const RunFigures& figures) {
+  const auto direction_json = [](const RunFigures::Direction& direction) {
+    Json json = {{"bw_bytes", std::llround(direction.bytes_per_s)}, {"iops", direction.ios_per_s}};
+    for (size_t i = 0; i < direction.clat_ns.size(); ++i) {
+      json["clat_ns"]["percentile"][absl::StrFormat("%.6f", RunFigures::kPercentiles[i])] =
+          std::llround(direction.clat_ns[i]);
+    }
+    return json;
+  };
+  return {{"read", direction_json(figures.read)},
+          {"write", direction_json(figures.write)},
+          {"percent_of_core_per_gibps", figures.percent_of_core_per_gibps()}};
 }
 
 Json JobJson(const JobReport& report, bool bins) {
@@ -146,9 +160,11 @@ Json JobJson(const JobReport& report, bool bins) {
   json["tensor_store"] = TensorStoreJson(report);
   if (report.pairs.empty()) return json;
   json["percent_of_fio"] = report.percent_of_fio();
+  json["pair_medians"] = {{"fio", FiguresJson(report.FioMedians())},
+                          {"tier-bench", FiguresJson(report.OurMedians())}};
   for (const FioPair& pair : report.pairs) {
-    json["fio_pairs"].push_back({{"fio_bw_bytes", std::llround(pair.fio_bytes_per_s)},
-                                 {"bw_bytes", std::llround(pair.bytes_per_s)},
+    json["fio_pairs"].push_back({{"fio_bw_bytes", std::llround(pair.fio.bytes_per_s())},
+                                 {"bw_bytes", std::llround(pair.ours.bytes_per_s())},
                                  {"ratio", pair.ratio()}});
   }
   return json;

@@ -154,14 +154,14 @@ void AddTensorStore(const JobReport& report, std::string& text) {
     absl::StrAppendFormat(&text, "     verified  : %d bytes, failures=%d\n", report.bytes_verified,
                           report.verify_failures);
   }
-  if (facts.memcpy_bytes_per_s > 0) {
+  if (report.memcpy_bytes_per_s > 0) {
     absl::StrAppendFormat(&text, "     memcpy    : %s, of which this is %.1f%%\n",
-                          Both(facts.memcpy_bytes_per_s, "/s"), report.percent_of_memcpy());
+                          Both(report.memcpy_bytes_per_s, "/s"), report.percent_of_memcpy());
   }
   for (size_t i = 0; i < report.pairs.size(); ++i) {
     absl::StrAppendFormat(&text, "     pair %-5d: fio %s, tier-bench %s, ratio %.3f\n", i + 1,
-                          Both(report.pairs[i].fio_bytes_per_s, "/s"),
-                          Both(report.pairs[i].bytes_per_s, "/s"), report.pairs[i].ratio());
+                          Both(report.pairs[i].fio.bytes_per_s(), "/s"),
+                          Both(report.pairs[i].ours.bytes_per_s(), "/s"), report.pairs[i].ratio());
   }
   if (!report.pairs.empty()) {
     absl::StrAppendFormat(&text, "     of fio    : %.1f%% (median of %d ratios)\n",
@@ -237,7 +237,7 @@ std::string ReportText(absl::Span<const JobReport> reports) {
     AddGroupLine(" READ", members, &JobReport::read, text);
     AddGroupLine("WRITE", members, &JobReport::write, text);
   }
-  return text;
+  return text + SummaryTable(reports);
 }
 
 }  // namespace cairn::bench

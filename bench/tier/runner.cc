@@ -45,15 +45,19 @@ class Finish {
   size_t left_ ABSL_GUARDED_BY(mutex_);
 };
 
+// Jobs with the same share a target.
+using TargetKey = std::tuple<Tier, Engine, std::string>;
+TargetKey TargetKeyOf(const Job& job) { return {job.tier, job.engine, job.directory}; }
+
 // One run of one group: first what is shared, then the threads, so that they go in reverse.
 struct Group {
-  std::map<std::tuple<Tier, Engine, std::string>, std::unique_ptr<Target>> targets;
+  std::map<TargetKey, std::unique_ptr<Target>> targets;
   std::vector<std::unique_ptr<JobThread>> threads;
 };
 
 absl::Status OpenTargets(absl::Span<const Job> jobs, const RunOptions& options, Group& group) {
-  std::map<std::tuple<Tier, Engine, std::string>, std::vector<const Job*>> sharing;
-  for (const Job& job : jobs) sharing[{job.tier, job.engine, job.directory}].push_back(&job);
+  std::map<TargetKey, std::vector<const Job*>> sharing;
+  for (const Job& job : jobs) sharing[TargetKeyOf(job)].push_back(&job);
   for (const auto& [key, sharers] : sharing) {
     CAIRN_ASSIGN_OR_RETURN(group.targets[key], OpenTarget(sharers, options.target));
   }
@@ -63,7 +67,7 @@ absl::Status OpenTargets(absl::Span<const Job> jobs, const RunOptions& options, 
 absl::Status MakeThreads(absl::Span<const Job> jobs, uint32_t number, const RunOptions& options,
                          Group& group) {
   for (const Job& job : jobs) {
-    Target& target = *group.targets.at({job.tier, job.engine, job.directory});
+    Target& target = *group.targets.at(TargetKeyOf(job));
     for (uint32_t clone = 0; clone < job.clones; ++clone) {
       CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, target.NewSession(job));
       if (clone == 0 && session->synchronous() && job.depth > 1) {
@@ -142,6 +146,20 @@ std::vector<JobReport> Reports(const Group& group) {
   return reports;
 }
 
+// What was measured of all jobs together is divided by what they moved together.
+void AddTotals(std::vector<JobReport>& reports) {
+  uint64_t bytes = 0;
+  std::map<TargetKey, uint64_t> written;
+  for (const JobReport& report : reports) {
+    bytes += report.read.bytes + report.write.bytes;
+    written[TargetKeyOf(report.job)] += report.write.bytes;
+  }
+  for (JobReport& report : reports) {
+    report.cpu_bytes = bytes;
+    report.target_bytes_written = written[TargetKeyOf(report.job)];
+  }
+}
+
 void SayWhatIsSlower(const std::vector<JobReport>& reports, const RunOptions& options) {
   for (const JobReport& report : reports) {
     const std::string job = absl::StrCat("note: job ", report.job.name, ": ");
@@ -184,6 +202,7 @@ absl::StatusOr<std::vector<JobReport>> RunGroup(absl::Span<const Job> jobs, uint
   CAIRN_RETURN_IF_ERROR(MakeThreads(jobs, group_number, options, group));
   CAIRN_RETURN_IF_ERROR(RunThreads(group, options));
   std::vector<JobReport> reports = Reports(group);
+  AddTotals(reports);
   SayWhatIsSlower(reports, options);
   return reports;
 }

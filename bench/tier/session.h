@@ -67,6 +67,10 @@ class Session {
   // Whether Begin returns when the requests have ended: they are then begun one at a time.
   virtual bool synchronous() const { return false; }
 
+  // This thread's share of what memcpy of the same blocks by all threads of the job moves, where
+  // memory is the limit; else 0.
+  virtual double memcpy_bytes_per_s() const { return 0; }
+
   // What the request's bytes must be, and where they first are not.
   virtual void Fill(const Request& request) = 0;
   virtual std::optional<uint64_t> FirstDifference(const Request& request) const = 0;
@@ -92,8 +96,6 @@ struct TargetFacts {
   bool direct = false;
   bool registered = false;
   uint64_t bytes_in_flight_max = 0;
-  // memcpy of the same blocks by as many threads, where memory is the limit; else 0.
-  double memcpy_bytes_per_s = 0;
 };
 
 // What the jobs of one group measure together. Thread-safe.

@@ -120,8 +120,9 @@ void StoreSession::Reap(std::vector<Ended>& ended) {
   }
 }
 
-PinnedSession::PinnedSession(SlotMemory memory, Store& store, const Job& job)
-    : KeySession(std::move(memory), store, job) {}
+PinnedSession::PinnedSession(SlotMemory memory, Store& store, const Job& job,
+                             double memcpy_bytes_per_s)
+    : KeySession(std::move(memory), store, job), memcpy_bytes_per_s_(memcpy_bytes_per_s) {}
 
 void PinnedSession::Begin(absl::Span<const Request> requests) {
   for (const Request& request : requests) {

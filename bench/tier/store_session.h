@@ -64,13 +64,15 @@ class StoreSession : public KeySession {
 // tier=pinned: GetInto and Put of tensors in L2, one after the other.
 class PinnedSession : public KeySession {
  public:
-  PinnedSession(SlotMemory memory, Store& store, const Job& job);
+  PinnedSession(SlotMemory memory, Store& store, const Job& job, double memcpy_bytes_per_s);
 
   void Begin(absl::Span<const Request> requests) override;
   void Reap(std::vector<Ended>& ended) override;
   bool synchronous() const override { return true; }
+  double memcpy_bytes_per_s() const override { return memcpy_bytes_per_s_; }
 
  private:
+  const double memcpy_bytes_per_s_;
   std::vector<Ended> ended_;
 };
 

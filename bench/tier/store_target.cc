@@ -1,21 +1,18 @@
 #include "bench/tier/store_target.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstring>
+#include <map>
 #include <set>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "bench/tier/memcpy_rate.h"
 #include "bench/tier/own_store.h"
 #include "bench/tier/store_session.h"
 #include "cairn/store.h"
-#include "io/start_thread.h"
 #include "src/base/status_macros.h"
-#include "tiers/arena.h"
 #include "tools/offload/interrupt.h"
 
 namespace cairn::bench {
@@ -25,8 +22,6 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kL2BytesDefault = 64 * kMiB;
 constexpr uint64_t kRecordOverheadBytes = 8192;
 constexpr uint32_t kFillDepth = 8;
-constexpr uint64_t kMemcpyBytesMax = 256 * kMiB;
-constexpr std::chrono::milliseconds kMemcpyTime(500);
 
 uint64_t UnitsOf(const Job& job) { return job.size / job.slot_bytes(); }
 
@@ -151,38 +146,6 @@ absl::Status LoadIntoL2(Store& store, const Job& job) {
   return absl::OkStatus();
 }
 
-// Bytes per second that `threads` threads copy in blocks, from and to memory with such pages as
-// the store and its callers have.
-absl::StatusOr<double> MeasureMemcpy(uint64_t block_bytes, uint64_t size, uint32_t threads) {
-  using Clock = std::chrono::steady_clock;
-  const uint64_t blocks = std::max<uint64_t>(1, std::min(size, kMemcpyBytesMax) / block_bytes);
-  CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Arena> source, Arena::Create(blocks * block_bytes));
-  CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Arena> targets,
-                         Arena::Create(threads * block_bytes));
-  // Every page is touched before the clock runs.
-  std::memset(source->base(), 1, source->bytes());
-  std::memset(targets->base(), 1, targets->bytes());
-  std::vector<uint64_t> copied(threads);
-  std::vector<std::jthread> copiers(threads);
-  const Clock::time_point begin = Clock::now();
-  const Clock::time_point end = begin + kMemcpyTime;
-  absl::Status status;
-  for (uint32_t i = 0; i < threads && status.ok(); ++i) {
-    status = StartThread(copiers[i], "tier-bench copy", [&, i] {
-      std::byte* const target = targets->base() + i * block_bytes;
-      for (uint64_t block = 0; Clock::now() < end; block = (block + 1) % blocks) {
-        std::memcpy(target, source->base() + block * block_bytes, block_bytes);
-        copied[i] += block_bytes;
-      }
-    });
-  }
-  copiers.clear();  // Joins.
-  CAIRN_RETURN_IF_ERROR(status);
-  uint64_t total = 0;
-  for (const uint64_t bytes : copied) total += bytes;
-  return static_cast<double>(total) / std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 class StoreTarget : public Target {
  public:
   StoreTarget(std::unique_ptr<Store> store, const TargetOptions& options,
@@ -199,13 +162,7 @@ class StoreTarget : public Target {
   absl::StatusOr<std::unique_ptr<Session>> NewSession(const Job& job) override {
     std::unique_ptr<KeySession> session;
     if (job.tier == Tier::kPinned) {
-      if (facts_.memcpy_bytes_per_s == 0) {
-        CAIRN_ASSIGN_OR_RETURN(facts_.memcpy_bytes_per_s,
-                               MeasureMemcpy(job.slot_bytes(), job.size, job.clones));
-      }
-      CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
-                             SlotMemory::Create(job.depth, job.slot_bytes(), options_.small_pages));
-      session = std::make_unique<PinnedSession>(std::move(memory), *store_, job);
+      CAIRN_ASSIGN_OR_RETURN(session, NewPinnedSession(job));
     } else {
       CAIRN_ASSIGN_OR_RETURN(session, NewStoreSession(*store_, job, options_.small_pages));
     }
@@ -224,9 +181,22 @@ class StoreTarget : public Target {
   TargetFacts Facts() const override { return facts_; }
 
  private:
+  absl::StatusOr<std::unique_ptr<PinnedSession>> NewPinnedSession(const Job& job) {
+    double& memcpy_bytes_per_s = memcpy_bytes_per_s_[&job];
+    if (memcpy_bytes_per_s == 0) {
+      CAIRN_ASSIGN_OR_RETURN(memcpy_bytes_per_s,
+                             MeasureMemcpy(job.slot_bytes(), job.size, job.clones));
+    }
+    CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
+                           SlotMemory::Create(job.depth, job.slot_bytes(), options_.small_pages));
+    return std::make_unique<PinnedSession>(std::move(memory), *store_, job,
+                                           memcpy_bytes_per_s / job.clones);
+  }
+
   const std::unique_ptr<Store> store_;
   const TargetOptions options_;
   TargetFacts facts_;
+  std::map<const Job*, double> memcpy_bytes_per_s_;  // Measured once for all clones of a job.
 };
 
 }  // namespace
