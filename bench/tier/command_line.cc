@@ -59,7 +59,7 @@ const std::vector<RunOption>& RunOptions() {
          CAIRN_ASSIGN_OR_RETURN(invocation.status_interval_s, ParseSeconds(value));
          return absl::OkStatus();
        }},
-      {"compare-fio", "PAIRS", "alternate with fio on the same files (5)", true, SetPairs},
+      {"compare-fio", "PAIRS", "alternate with fio (5 pairs of runs)", true, SetPairs},
       {"parse-only", nullptr, "check the jobs and exit", true,
        [](std::string_view, Invocation& invocation) {
          invocation.parse_only = true;
@@ -185,6 +185,51 @@ class CommandLineParser {
   Invocation invocation_;
 };
 
+constexpr const char* kUsage = R"(tier-bench [OPTION...] --name=JOB [OPTION...] [--name=JOB ...]
+tier-bench [OPTION...] FILE.job...
+
+Measures the tiers of a Cairn store in fio's words, and beside fio:
+  tier-bench --directory=/nvme/bench --tier=store --rw=randread --bs=1m --size=2g --iodepth=4 \
+             --runtime=5 --time_based --name=get --compare-fio
+Sizes: k, m, g are powers of 1024. Times: seconds, or us, ms, s, m, h.
+Options before the first --name are for all jobs; those up to the next with stonewall
+run together.
+Exit status: 0 fine, 1 an I/O error or a verify failure, 2 a mistake in the input.
+)";
+
+constexpr const char* kMeanings = R"(
+Tiers:
+  nvme    requests to the store's I/O engine, on data files: no key, no checksum
+  store   PutFrom and GetInto by key, between the job's memory and L3: index, checksums, all of it
+          (durable=memory: Put); a read that L2 served is counted and said
+  pinned  Put and GetInto by key, between the job's memory and L2, one at a time in each thread
+  gpu     L1 is not there yet
+engine=null moves nothing: what it measures is tier-bench itself.
+
+DIRECTORY is either a store, of which tier=nvme reads the data files and writes none, or a folder
+where tier-bench makes stores of its own (tier-bench.nvme, tier-bench.store), which it overwrites,
+recreates and leaves there for the next run. Each takes the size of the jobs and about a fifth more
+(tensors of 4k: a few times as much), at least 64 MiB, and is written once over its whole length
+before anything is measured.
+
+--compare-fio runs fio, then the jobs, and so on, each for the jobs' runtime (2 s without one). fio
+gets io_uring, O_DIRECT, registered buffers and files, and the files that the jobs read; for jobs of
+tier=store that write it works on tier-bench.nvme. Its buffers are of huge pages, which root
+reserves for it while it runs; where they cannot be had both sides run with small ones, which is
+said.
+
+The output is fio's. What fio has no word for is below each job as "tensor store", in JSON as
+jobs[].tensor_store and jobs[].percent_of_fio, fio_pairs, pair_medians. At its end is a table:
+  clat    from submission until the job's thread has seen the completion, as in fio; for a put,
+          until it is as durable as was asked. With fio: the medians of the pairs
+  cpu     of the whole process, the engine's threads too, per GiB that all jobs moved together; of
+          fio what it says itself, which leaves out work the kernel does for it in other threads
+  of the limit
+          tier-bench's rate by fio's: the median of the pairs' ratios. For tier=pinned by the rate
+          of memcpy of such blocks by as many threads, measured for half a second just before
+usr, sys and ctx are of the whole process while the job was measured.
+)";
+
 }  // namespace
 
 absl::StatusOr<Invocation> ParseCommandLine(absl::Span<const std::string> words,
@@ -193,30 +238,22 @@ absl::StatusOr<Invocation> ParseCommandLine(absl::Span<const std::string> words,
 }
 
 std::string HelpText() {
-  std::string text =
-      "tier-bench [OPTION...] --name=JOB [OPTION...] [--name=JOB ...] | tier-bench FILE.job\n"
-      "\n"
-      "Measures the tiers of a Cairn store in fio's words. Sizes: k, m, g are powers of 1024.\n"
-      "Options before the first --name are for all jobs; jobs run together unless stonewall.\n"
-      "Exit status: 0 fine, 1 an I/O error or a verify failure, 2 a mistake in the input.\n"
-      "\nOf a job, here and in job files:\n";
-  const auto add = [&text](const char* name, const char* value, const char* help) {
-    const std::string option =
-        value == nullptr ? std::string(name) : absl::StrCat(name, "=", value);
-    absl::StrAppendFormat(&text, "  --%-34s %s\n", option, help);
+  std::string text = kUsage;
+  text += "\nOf a job, here and in job files:\n";
+  const auto add = [&text](const auto& option) {
+    std::string words = option.name;
+    if (option.value != nullptr && option.value_optional) {
+      absl::StrAppend(&words, "[=", option.value, "]");
+    } else if (option.value != nullptr) {
+      absl::StrAppend(&words, "=", option.value);
+    }
+    absl::StrAppendFormat(&text, "  --%-32s %s\n", words, option.help);
   };
-  add("name", "JOB", "begins a job");
-  for (const JobOption& option : JobOptions()) add(option.name, option.value, option.help);
+  add(JobOption{.name = "name", .value = "JOB", .help = "begins a job"});
+  for (const JobOption& option : JobOptions()) add(option);
   text += "\nOf the run:\n";
-  for (const RunOption& option : RunOptions()) add(option.name, option.value, option.help);
-  text +=
-      "\n"
-      "DIRECTORY is either a store, of which tier=nvme reads the data files and writes none, or a\n"
-      "folder where tier-bench makes stores of its own (tier-bench.nvme, tier-bench.store), which\n"
-      "it overwrites, recreates and leaves there for the next run.\n"
-      "usr, sys and ctx are of the whole process while the job was measured. clat ends when the\n"
-      "job's thread has seen the completion, as in fio.\n";
-  return text;
+  for (const RunOption& option : RunOptions()) add(option);
+  return text + kMeanings;
 }
 
 }  // namespace cairn::bench

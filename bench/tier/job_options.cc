@@ -95,37 +95,37 @@ std::vector<JobOption> FioOptions() {
        }},
       {"rwmixread", "PERCENT", "reads of a mixed job (50)", false,
        [](std::string_view text, Job& job) { return SetCount(text, 0, 100, job.read_percent); }},
-      {"bs", "SIZE", "of a request, or of a tensor (4k)", false, SetBlockBytes},
-      {"bssplit", "SIZE/PERCENT:...", "several sizes; a block keeps the one it gets", false,
+      {"bs", "SIZE", "of a request; tier=store, pinned: of a tensor (4k)", false, SetBlockBytes},
+      {"bssplit", "SIZE/PERCENT:...", "several sizes; each block has one and keeps it", false,
        [](std::string_view text, Job& job) -> absl::Status {
          CAIRN_ASSIGN_OR_RETURN(job.split, ParseSplit(text));
          return absl::OkStatus();
        }},
-      {"size", "SIZE", "bytes that are worked on", false,
+      {"size", "SIZE", "of all blocks that are worked on", false,
        [](std::string_view text, Job& job) { return SetBytes(text, job.size); }},
-      {"io_size", "SIZE", "bytes to move (as size)", false,
+      {"io_size", "SIZE", "bytes to move (size)", false,
        [](std::string_view text, Job& job) { return SetBytes(text, job.io_size); }},
-      {"iodepth", "N", "requests of size bs outstanding (1)", false,
+      {"iodepth", "N", "requests outstanding, by each thread (1)", false,
        [](std::string_view text, Job& job) { return SetCount(text, 1, kDepthMax, job.depth); }},
       {"numjobs", "N", "threads that each do the job (1)", false,
        [](std::string_view text, Job& job) { return SetCount(text, 1, kClonesMax, job.clones); }},
-      {"runtime", "TIME", "ends the job then", false,
+      {"runtime", "TIME", "ends the job then, whatever is left of it", false,
        [](std::string_view text, Job& job) { return SetSeconds(text, job.runtime_s); }},
       {"time_based", "0|1", "goes on until runtime, over and over", true,
        [](std::string_view text, Job& job) { return SetFlag(text, job.time_based); }},
       {"ramp_time", "TIME", "runs before anything counts", false,
        [](std::string_view text, Job& job) { return SetSeconds(text, job.ramp_s); }},
-      {"directory", "PATH", "a store to read (tier=nvme), or where tier-bench makes its own", false,
+      {"directory", "PATH", "see below", false,
        [](std::string_view text, Job& job) {
          job.directory = std::string(text);
          return text.empty() ? absl::InvalidArgumentError("a path") : absl::OkStatus();
        }},
       {"verify", "pattern|none", "compare every byte that was read", true, SetVerify},
-      {"fsync", "N", "as fdatasync: data files never change their length", false,
+      {"fsync", "N", "the same as fdatasync", false,
        [](std::string_view text, Job& job) {
          return SetCount(text, 0, UINT32_MAX, job.sync_every);
        }},
-      {"fdatasync", "N", "flush the device every N writes; store: a flushed put", false,
+      {"fdatasync", "N", "flush the device every N writes; tier=store: a flushed put", false,
        [](std::string_view text, Job& job) {
          return SetCount(text, 0, UINT32_MAX, job.sync_every);
        }},
@@ -133,7 +133,7 @@ std::vector<JobOption> FioOptions() {
        [](std::string_view text, Job& job) { return SetFlag(text, job.group_reporting); }},
       {"stonewall", "0|1", "wait for the jobs before it to end", true,
        [](std::string_view text, Job& job) { return SetFlag(text, job.stonewall); }},
-      {"randseed", "N", "another order (1)", false,
+      {"randseed", "N", "another random order (1)", false,
        [](std::string_view text, Job& job) { return SetCount(text, 0, UINT64_MAX, job.seed); }},
   };
 }
@@ -141,7 +141,7 @@ std::vector<JobOption> FioOptions() {
 // What fio has no word for.
 std::vector<JobOption> OwnOptions() {
   return {
-      {"durable", "memory|device|flushed", "when a put is acknowledged (device)", false,
+      {"durable", "memory|device|flushed", "tier=store: when a put is acknowledged (device)", false,
        [](std::string_view text, Job& job) {
          static constexpr std::array<Word<Durability>, 3> kWords = {
              {{"memory", Durability::kInMemory},
@@ -165,7 +165,7 @@ std::vector<JobOption> OwnOptions() {
                                                                  {"null", Engine::kNull}}};
          return SetWord(text, kWords, job.engine);
        }},
-      {"l2", "SIZE", "of the store's L2 (tier=store; 64m)", false,
+      {"l2", "SIZE", "tier=store: of its L2 (64m; at least 4 times what is outstanding)", false,
        [](std::string_view text, Job& job) -> absl::Status {
          CAIRN_RETURN_IF_ERROR(SetBytes(text, job.l2_bytes));
          if (job.l2_bytes >= StoreOptions::kL2BytesMin) return absl::OkStatus();

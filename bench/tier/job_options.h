@@ -29,8 +29,8 @@ struct JobOption {
   const char* name;
   const char* value;  // What it takes, for help.
   const char* help;
-  bool value_optional;  // The bare name means "1".
-  absl::Status (*set)(std::string_view value, Job& job);
+  bool value_optional = false;  // The bare name means "1".
+  absl::Status (*set)(std::string_view value, Job& job) = nullptr;
 };
 const std::vector<JobOption>& JobOptions();
 const JobOption* FindJobOption(std::string_view name);
