@@ -23,8 +23,9 @@ constexpr double kRuntimeDefault_s = 2;
 constexpr int kAttempts = 5;
 constexpr const char* kNoMemory = "Cannot allocate memory";  // In fio's words.
 constexpr const char* kSmallPagesNote =
-    "note: no huge pages could be reserved for fio (that takes root): both sides run with small "
-    "pages, which is slower than the device";
+    "note: no huge pages could be reserved for fio (that takes root and free memory): both sides "
+    "run "
+    "this pair with small pages, which is slower than the device";
 
 // The group's jobs as they are run in a pair.
 std::vector<Job> PairJobs(absl::Span<const Job> jobs, double runtime_s) {
@@ -111,7 +112,7 @@ absl::StatusOr<FioRun> RunFio(absl::Span<const FioJob> jobs, double runtime_s, u
   // Whoever maps memory meanwhile may get the pages that were meant for fio: then once more.
   for (int attempts = 0; attempts < kAttempts; ++attempts) {
     // Only while fio runs: our own memory is to be what it is without.
-    const std::unique_ptr<HugePages> huge_pages = HugePages::Reserve(pages);
+    const std::unique_ptr<HugePages> huge_pages = HugePages::Reserve(pages << attempts);
     run.huge_pages = huge_pages != nullptr;
     output = RunCommand(FioCommand(jobs, runtime_s, run.huge_pages));
     if (output.ok() || !absl::StrContains(output.status().message(), kNoMemory)) break;
@@ -163,7 +164,7 @@ absl::StatusOr<std::vector<JobReport>> CompareWithFio(absl::Span<const Job> jobs
       if (options.stop()) break;  // It got the signal too.
       return fio.status();
     }
-    if (i == 0 && !fio->huge_pages) options.say(kSmallPagesNote);
+    if (!fio->huge_pages) options.say(kSmallPagesNote);
     run_options.target.small_pages = !fio->huge_pages;
     CAIRN_ASSIGN_OR_RETURN(const std::vector<JobReport> reports,
                            RunGroup(pair_jobs, group, run_options));
@@ -171,7 +172,9 @@ absl::StatusOr<std::vector<JobReport>> CompareWithFio(absl::Span<const Job> jobs
     last = ByJob(pair_jobs, reports);
     for (const JobReport& report : last) {
       failed = failed || report.error != 0;
-      const FioPair pair = {.fio = fio->figures[report.job.name], .ours = report.Figures()};
+      const FioPair pair = {.fio = fio->figures[report.job.name],
+                            .ours = report.Figures(),
+                            .huge_pages = fio->huge_pages};
       seen[report.job.name].push_back(pair);
       options.say(
           absl::StrFormat("%s: pair %d of %d: fio %.0f MiB/s, tier-bench %.0f MiB/s, ratio %.3f",

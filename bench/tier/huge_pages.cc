@@ -6,6 +6,8 @@
 namespace cairn::bench {
 namespace {
 
+// Each asks for twice as many as the one before.
+constexpr int kAttempts = 4;
 constexpr const char* kReservePath = "/proc/sys/vm/nr_hugepages";
 
 uint64_t Reserved() {
@@ -35,8 +37,9 @@ bool SetReserved(uint64_t pages) {
 
 std::unique_ptr<HugePages> HugePages::Reserve(uint64_t pages) {
   const uint64_t before = Reserved();
-  if (SetReserved(before + pages) && Free() >= pages) {
-    return std::unique_ptr<HugePages>(new HugePages(before));
+  for (int attempts = 0; attempts < kAttempts; ++attempts) {
+    if (!SetReserved(before + (pages << attempts))) break;
+    if (Free() >= pages) return std::unique_ptr<HugePages>(new HugePages(before));
   }
   if (Reserved() != before) SetReserved(before);
   return nullptr;

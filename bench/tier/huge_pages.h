@@ -11,7 +11,9 @@ class HugePages {
  public:
   static constexpr uint64_t kPageBytes = uint64_t{2} << 20;
 
-  // Null when the system does not give them (not root, no free memory): then nothing has changed.
+  // At least so many that are free. More are asked for when others, who take such pages as they
+  // find, were faster. Null when the system does not give them (not root, no free memory): then
+  // nothing has changed.
   static std::unique_ptr<HugePages> Reserve(uint64_t pages);
   ~HugePages();
   HugePages(const HugePages&) = delete;

@@ -42,6 +42,7 @@ struct Direction {
 struct FioPair {
   RunFigures fio;
   RunFigures ours;
+  bool huge_pages = false;  // Both sides had them, or neither.
   double ratio() const {
     return fio.bytes_per_s() > 0 ? ours.bytes_per_s() / fio.bytes_per_s() : 0;
   }

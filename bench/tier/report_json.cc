@@ -165,7 +165,8 @@ Json JobJson(const JobReport& report, bool bins) {
   for (const FioPair& pair : report.pairs) {
     json["fio_pairs"].push_back({{"fio_bw_bytes", std::llround(pair.fio.bytes_per_s())},
                                  {"bw_bytes", std::llround(pair.ours.bytes_per_s())},
-                                 {"ratio", pair.ratio()}});
+                                 {"ratio", pair.ratio()},
+                                 {"huge_pages", pair.huge_pages}});
   }
   return json;
 }

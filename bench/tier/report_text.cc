@@ -159,9 +159,10 @@ void AddTensorStore(const JobReport& report, std::string& text) {
                           Both(report.memcpy_bytes_per_s, "/s"), report.percent_of_memcpy());
   }
   for (size_t i = 0; i < report.pairs.size(); ++i) {
-    absl::StrAppendFormat(&text, "     pair %-5d: fio %s, tier-bench %s, ratio %.3f\n", i + 1,
-                          Both(report.pairs[i].fio.bytes_per_s(), "/s"),
-                          Both(report.pairs[i].ours.bytes_per_s(), "/s"), report.pairs[i].ratio());
+    const FioPair& pair = report.pairs[i];
+    absl::StrAppendFormat(&text, "     pair %-5d: fio %s, tier-bench %s, ratio %.3f%s\n", i + 1,
+                          Both(pair.fio.bytes_per_s(), "/s"), Both(pair.ours.bytes_per_s(), "/s"),
+                          pair.ratio(), pair.huge_pages ? "" : " (small pages)");
   }
   if (!report.pairs.empty()) {
     absl::StrAppendFormat(&text, "     of fio    : %.1f%% (median of %d ratios)\n",
