@@ -131,6 +131,7 @@ TEST_F(TierBenchTest, StoreReadsComeFromL3) {
   EXPECT_EQ(job["tensor_store"]["l2_hits"], 0);
   EXPECT_EQ(job["tensor_store"]["verified_bytes"], 8_MiB);
   EXPECT_EQ(job["tensor_store"]["checksum_failures"], 0);
+  EXPECT_EQ(job["tensor_store"].contains("caveat"), job["tensor_store"]["direct"] == false);
 }
 
 TEST_F(TierBenchTest, StoreReadsOfADamagedDiskFail) {
@@ -301,6 +302,14 @@ TEST_F(TierBenchTest, ComparesWithFio) {
   }
   EXPECT_THAT(Run(Job({"--tier=pinned", "--bs=1m", "--compare-fio"})).err,
               HasSubstr("tier=pinned is memory"));
+}
+
+TEST_F(TierBenchTest, SaysWhenL2ServedReadsOfL3) {
+  const Words mixed = {"--tier=store", "--rw=randrw", "--bs=1m", "--durable=memory",
+                       "--io_size=64m"};
+  const std::string caveat = Report(mixed)["tensor_store"].value("caveat", "");
+  EXPECT_THAT(caveat, HasSubstr("reads were served by L2, not by L3"));
+  EXPECT_THAT(Run(Job(mixed)).out, HasSubstr("\n    ! "));
 }
 
 // What is counted of the whole process and the whole store is no report's alone.

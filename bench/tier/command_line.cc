@@ -227,6 +227,7 @@ jobs[].tensor_store and jobs[].percent_of_fio, fio_pairs, pair_medians. At its e
   of the limit
           tier-bench's rate by fio's: the median of the pairs' ratios. For tier=pinned by the rate
           of memcpy of such blocks by as many threads, measured for half a second just before
+A line with ! says why figures are not those of their tier alone: the page cache, L2 before L3.
 usr, sys and ctx are of the whole process while the job was measured.
 )";
 

@@ -1,7 +1,11 @@
 #include "bench/tier/huge_pages.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <fstream>
 #include <string>
+#include <utility>
 
 namespace cairn::bench {
 namespace {
@@ -36,10 +40,14 @@ bool SetReserved(uint64_t pages) {
 }  // namespace
 
 std::unique_ptr<HugePages> HugePages::Reserve(uint64_t pages) {
+  FileDescriptor lock(open(kReservePath, O_RDONLY | O_CLOEXEC));
+  if (lock.get() < 0 || flock(lock.get(), LOCK_EX) != 0) return nullptr;
   const uint64_t before = Reserved();
   for (int attempts = 0; attempts < kAttempts; ++attempts) {
     if (!SetReserved(before + (pages << attempts))) break;
-    if (Free() >= pages) return std::unique_ptr<HugePages>(new HugePages(before));
+    if (Free() >= pages) {
+      return std::unique_ptr<HugePages>(new HugePages(std::move(lock), before));
+    }
   }
   if (Reserved() != before) SetReserved(before);
   return nullptr;

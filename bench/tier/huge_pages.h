@@ -2,6 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
+
+#include "io/file.h"
 
 namespace cairn::bench {
 
@@ -20,8 +23,10 @@ class HugePages {
   HugePages& operator=(const HugePages&) = delete;
 
  private:
-  explicit HugePages(uint64_t pages_before) : pages_before_(pages_before) {}
+  HugePages(FileDescriptor lock, uint64_t pages_before)
+      : lock_(std::move(lock)), pages_before_(pages_before) {}
 
+  const FileDescriptor lock_;  // One at a time: each puts back what it found.
   const uint64_t pages_before_;
 };
 

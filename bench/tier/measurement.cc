@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
 namespace cairn::bench {
 namespace {
 
@@ -95,6 +97,19 @@ RunFigures JobReport::OurMedians() const {
   std::vector<RunFigures> runs;
   for (const FioPair& pair : pairs) runs.push_back(pair.ours);
   return MedianFigures(runs);
+}
+
+std::string JobReport::Caveat() const {
+  if (job.tier == Tier::kPinned) {
+    if (counters.l3_hits == 0) return "";
+    return absl::StrCat(counters.l3_hits, " reads came from L3, not from L2");
+  }
+  if (job.tier == Tier::kStore && job.reads() && counters.l2_hits > 0) {
+    return absl::StrCat(counters.l2_hits, " of ", counters.l2_hits + counters.l3_hits,
+                        " reads were served by L2, not by L3");
+  }
+  if (job.engine == Engine::kNull || facts.direct) return "";
+  return "the page cache is in it: the file system refuses O_DIRECT";
 }
 
 double JobReport::bytes_per_s() const {

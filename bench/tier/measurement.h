@@ -77,6 +77,8 @@ struct JobReport {
   // The medians of the pairs.
   RunFigures FioMedians() const;
   RunFigures OurMedians() const;
+  // Why the figures are not those of the job's tier alone; empty when they are.
+  std::string Caveat() const;
   double bytes_per_s() const;  // Both directions.
   double cpu_seconds_per_gb() const;
   double percent_of_core_per_gibps() const;

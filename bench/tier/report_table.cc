@@ -56,6 +56,9 @@ class Table {
       if (compared) AddLine("  fio", write, nullptr, write ? fio.write : fio.read, fio_cpu, -1);
       percent = cpu = fio_cpu = -1;
     }
+    if (const std::string caveat = report.Caveat(); !caveat.empty()) {
+      absl::StrAppend(&text_, "    ! ", caveat, "\n");
+    }
     if (report.memcpy_bytes_per_s > 0) {
       absl::StrAppendFormat(&text_, "  %-*s %-5s %6s %5s %9.1f\n", name_width_, "  memcpy", "", "",
                             "", report.memcpy_bytes_per_s / 0x1p20);

@@ -164,23 +164,12 @@ void SayWhatIsSlower(const std::vector<JobReport>& reports, const RunOptions& op
   for (const JobReport& report : reports) {
     const std::string job = absl::StrCat("note: job ", report.job.name, ": ");
     const TargetFacts& facts = report.facts;
-    if (report.job.engine != Engine::kNull && !facts.direct) {
-      options.say(absl::StrCat(job,
-                               "the file system refuses O_DIRECT: figures have the page cache "
-                               "in them"));
-    }
+    const std::string caveat = report.Caveat();
+    if (!caveat.empty()) options.say(absl::StrCat(job, caveat));
     if (facts.pages == ArenaPagesName(ArenaPages::kSmall)) {
       options.say(absl::StrCat(job, "memory has small pages"));
     }
     if (!facts.registered) options.say(absl::StrCat(job, "the kernel did not register the memory"));
-    const TargetCounters& counters = report.counters;
-    if (report.job.tier == Tier::kStore && report.job.reads() && counters.l2_hits > 0) {
-      options.say(absl::StrCat(job, counters.l2_hits, " of ", counters.l2_hits + counters.l3_hits,
-                               " reads were served by L2, not by L3"));
-    }
-    if (report.job.tier == Tier::kPinned && counters.l3_hits > 0) {
-      options.say(absl::StrCat(job, counters.l3_hits, " reads came from L3, not from L2"));
-    }
   }
 }
 
