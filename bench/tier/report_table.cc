@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -92,7 +92,7 @@ std::string ComparisonLine(absl::Span<const JobReport> reports) {
     percents.push_back(report.percent_of_fio());
     if (lowest == nullptr || percents.back() < lowest->percent_of_fio()) lowest = &report;
   }
-  if (percents.size() < 2) return "";
+  if (lowest == nullptr || percents.size() < 2) return "";
   return absl::StrFormat("Of fio: median of the %d jobs %.1f%%, lowest %.1f%% (%s)\n",
                          percents.size(), Median(percents), lowest->percent_of_fio(),
                          lowest->job.name);
