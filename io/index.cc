@@ -101,6 +101,11 @@ absl::Status ValidateExtent(size_t key_bytes, const IndexRecord& record) {
 
 }  // namespace
 
+std::string RebuildInstruction(const std::string& store_path) {
+  return absl::StrCat(" (to find its tensors again, run: store-inspect rebuild-index ", store_path,
+                      ")");
+}
+
 uint64_t HashKey(IndexKey key) {
   return ChunkChecksum(key.fingerprint_id, key.key.data(), key.key.size());
 }

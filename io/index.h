@@ -85,6 +85,9 @@ class Index {
   virtual absl::StatusOr<std::vector<Fingerprint>> Fingerprints() const = 0;
   // The number of the fingerprint; given and synced now if it has none.
   virtual absl::StatusOr<uint32_t> FingerprintId(std::string_view text) = 0;
+  // Writes a fingerprint with the number it had, for a rebuilt index: the next number given is
+  // above it. kAlreadyExists when the number has another text, or the text another number.
+  virtual absl::Status RestoreFingerprint(const Fingerprint& fingerprint) = 0;
   // Forgets a fingerprint, synced. Its tensors must be gone.
   virtual absl::Status DropFingerprint(uint32_t id) = 0;
 
@@ -102,12 +105,17 @@ struct RocksDbIndexOptions {
   std::string path;
   // What the index and its logs may occupy on disk: sizes memtable, log and levels.
   uint64_t bytes_max = uint64_t{64} << 20;
+  bool create = true;      // Where there is none. Otherwise kNotFound, and nothing is written.
   bool read_only = false;  // Writes nothing at all, not even a log; sees a live store's last flush
                            // and its log.
+  bool salvage = true;     // read_only: what is left of a damaged one, too.
 };
 // kFailedPrecondition: locked by another process; kDataLoss: damaged, with what to do about it;
 // kNotFound: read_only and nothing there.
 absl::StatusOr<std::unique_ptr<Index>> OpenRocksDbIndex(const RocksDbIndexOptions& options);
+
+// What to do about the index of a store that is lost: for the end of an error message.
+std::string RebuildInstruction(const std::string& store_path);
 
 // In memory, ordered, for tests.
 std::unique_ptr<Index> NewMemoryIndex();

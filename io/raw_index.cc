@@ -107,13 +107,35 @@ absl::StatusOr<uint32_t> RawIndex::FingerprintId(std::string_view text) {
   if (id == std::numeric_limits<uint32_t>::max()) {
     return absl::ResourceExhaustedError("all fingerprint numbers of this index are used up");
   }
-  std::vector<RawEdit> edits(2);
-  edits[0].key = EncodeFingerprintKey(id);
-  edits[0].value = EncodeFingerprint(edits[0].key, text);
-  edits[1].key = std::string(kNextFingerprintKey);
-  edits[1].value = EncodeNextFingerprint(id + 1);
-  CAIRN_RETURN_IF_ERROR(WriteRaw(edits, /*sync=*/true));
+  CAIRN_RETURN_IF_ERROR(WriteFingerprint({.id = id, .text = std::string(text)}, id + 1));
   return id;
+}
+
+absl::Status RawIndex::WriteFingerprint(const Fingerprint& fingerprint, uint32_t next) {
+  std::vector<RawEdit> edits(2);
+  edits[0].key = EncodeFingerprintKey(fingerprint.id);
+  edits[0].value = EncodeFingerprint(edits[0].key, fingerprint.text);
+  edits[1].key = std::string(kNextFingerprintKey);
+  edits[1].value = EncodeNextFingerprint(next);
+  return WriteRaw(edits, /*sync=*/true);
+}
+
+absl::Status RawIndex::RestoreFingerprint(const Fingerprint& fingerprint) {
+  if (fingerprint.id == 0 || fingerprint.id == std::numeric_limits<uint32_t>::max() ||
+      fingerprint.text.size() > 255) {
+    return absl::InvalidArgumentError(absl::StrCat("no fingerprint has the number ", fingerprint.id,
+                                                   " and ", fingerprint.text.size(),
+                                                   " bytes of text"));
+  }
+  MutexLock lock(fingerprint_mutex_);
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Fingerprint> fingerprints, Fingerprints());
+  for (const Fingerprint& other : fingerprints) {
+    if ((other.id == fingerprint.id) == (other.text == fingerprint.text)) continue;
+    return absl::AlreadyExistsError(
+        absl::StrCat("fingerprint ", other.id, " is \"", PrintableKey(other.text), "\" already"));
+  }
+  CAIRN_ASSIGN_OR_RETURN(const uint32_t next, NextFingerprintId());
+  return WriteFingerprint(fingerprint, std::max(next, fingerprint.id + 1));
 }
 
 absl::Status RawIndex::DropFingerprint(uint32_t id) {

@@ -46,9 +46,13 @@ class RawIndex : public Index {
   absl::StatusOr<std::vector<Fingerprint>> Fingerprints() const final;
   absl::StatusOr<uint32_t> FingerprintId(std::string_view text) final
       ABSL_LOCKS_EXCLUDED(fingerprint_mutex_);
+  absl::Status RestoreFingerprint(const Fingerprint& fingerprint) final
+      ABSL_LOCKS_EXCLUDED(fingerprint_mutex_);
   absl::Status DropFingerprint(uint32_t id) final ABSL_LOCKS_EXCLUDED(fingerprint_mutex_);
 
  private:
+  absl::Status WriteFingerprint(const Fingerprint& fingerprint, uint32_t next)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(fingerprint_mutex_);
   absl::StatusOr<uint32_t> NextFingerprintId() const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(fingerprint_mutex_);
 

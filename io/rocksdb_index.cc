@@ -27,11 +27,17 @@ class SilentLogger final : public rocksdb::Logger {
   void Logv(const char*, va_list) override {}
 };
 
+absl::Status Damaged(const std::string& path, std::string_view what) {
+  const std::string store_path = std::filesystem::path(path).parent_path().string();
+  return absl::DataLossError(
+      absl::StrCat("index ", path, " is damaged: ", ToAbsl(what), RebuildInstruction(store_path)));
+}
+
 absl::Status FromRocksDb(const rocksdb::Status& status, const std::string& path) {
   if (status.ok()) return absl::OkStatus();
   const std::string message = absl::StrCat("index ", path, ": ", status.ToString());
   if (status.IsNotFound()) return absl::NotFoundError(message);
-  if (status.IsCorruption()) return absl::DataLossError(message);
+  if (status.IsCorruption()) return Damaged(path, status.ToString());
   if (status.IsNotSupported()) return absl::FailedPreconditionError(message);
   return absl::UnavailableError(message);
 }
@@ -47,9 +53,7 @@ absl::Status FromOpen(const rocksdb::Status& status, const std::string& path) {
     return absl::ResourceExhaustedError(absl::StrCat("index ", path, ": ", text));
   }
   if (status.IsCorruption() || status.IsPathNotFound() || status.IsInvalidArgument()) {
-    return absl::DataLossError(absl::StrCat(
-        "index ", path, " is damaged: ", text,
-        " (what can be read of it: store-inspect keys; to start empty, move that directory away)"));
+    return Damaged(path, text);
   }
   return FromRocksDb(status, path);
 }
@@ -206,7 +210,7 @@ absl::Status RocksDbIndex::ScanRaw(
       if (!visitor(last, {value.data(), value.size()})) return absl::OkStatus();
     }
     const absl::Status status = FromRocksDb(entry->status(), path_);
-    if (status.ok() || !verify || !options_.read_only) return status;
+    if (status.ok() || !verify || !options_.read_only || !options_.salvage) return status;
     if (!damaged(last, status)) return absl::OkStatus();
   }
   return absl::OkStatus();
@@ -221,9 +225,7 @@ absl::StatusOr<bool> HasIndex(const std::string& path) {
        file.increment(error)) {
     const std::string extension = file->path().extension().string();
     if (extension == ".sst" || extension == ".log") {
-      return absl::DataLossError(absl::StrCat(
-          "index ", path, " is damaged: its file CURRENT is missing (to start empty, move that ",
-          "directory away)"));
+      return Damaged(path, "its file CURRENT is missing");
     }
   }
   return false;
@@ -242,7 +244,7 @@ absl::StatusOr<std::shared_ptr<const Database>> OpenReadOnly(
   rocksdb::Status status;
   // The first tries are for a live owner that deletes files under our eyes; the later ones read
   // what is left of a damaged index, each asking for less.
-  for (int attempt = 0; attempt < 6; ++attempt) {
+  for (int attempt = 0; attempt < (index_options.salvage ? 6 : 4); ++attempt) {
     options.paranoid_checks = attempt < 4;
     options.wal_recovery_mode = attempt < 4 ? rocksdb::WALRecoveryMode::kPointInTimeRecovery
                                             : rocksdb::WALRecoveryMode::kSkipAnyCorruptedRecords;
@@ -291,8 +293,10 @@ absl::Status RocksDbIndex::Reopen() {
 
 absl::StatusOr<std::unique_ptr<Index>> OpenRocksDbIndex(const RocksDbIndexOptions& index_options) {
   CAIRN_ASSIGN_OR_RETURN(const bool exists, HasIndex(index_options.path));
+  if (!exists && (index_options.read_only || !index_options.create)) {
+    return absl::NotFoundError(absl::StrCat("no index at ", index_options.path));
+  }
   if (index_options.read_only) {
-    if (!exists) return absl::NotFoundError(absl::StrCat("no index at ", index_options.path));
     CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<const Database> database, OpenReadOnly(index_options));
     return std::make_unique<RocksDbIndex>(index_options, std::move(database));
   }

@@ -360,6 +360,21 @@ absl::Status StoreFiles::ShrinkTo(uint64_t bytes_max) {
   return RemoveSurplusFiles(static_cast<uint32_t>(count));
 }
 
+uint64_t StoreFiles::NextWritten(uint64_t offset) const {
+  const uint64_t number = offset / data_file_bytes_;
+  const uint64_t begin = number * data_file_bytes_;
+  const uint64_t end = begin + files_[number].bytes;
+  const off_t found = lseek(files_[number].fd, static_cast<off_t>(offset - begin), SEEK_DATA);
+  if (found < 0) return errno == ENXIO ? end : offset;
+  return std::min(end, begin + static_cast<uint64_t>(found) / kBlockBytes * kBlockBytes);
+}
+
+bool StoreFiles::HasNeverWritten(uint64_t offset, uint64_t bytes) const {
+  const off_t begin = static_cast<off_t>(offset % data_file_bytes_);
+  const off_t hole = lseek(files_[offset / data_file_bytes_].fd, begin, SEEK_HOLE);
+  return hole >= 0 && static_cast<uint64_t>(hole - begin) < bytes;
+}
+
 absl::Status StoreFiles::ReadBlocks(uint64_t offset, absl::Span<std::byte> target) const {
   const uint64_t number = data_file_bytes_ == 0 ? 0 : offset / data_file_bytes_;
   const uint64_t in_file = data_file_bytes_ == 0 ? 0 : offset % data_file_bytes_;

@@ -79,6 +79,12 @@ class StoreFiles {
   // One past the last byte of the last file, as an L3 offset.
   uint64_t offset_end() const;
 
+  // The first place at or behind `offset`, in its file, where something may have been written since
+  // the file was made; the end of the file when there is none. A hint of the file system.
+  uint64_t NextWritten(uint64_t offset) const;
+  // Whether the file system knows of a block in these bytes of one file that was never written.
+  bool HasNeverWritten(uint64_t offset, uint64_t bytes) const;
+
   // Reads from L3, for inspection and tests: whole blocks, within one file, into 4096-aligned
   // memory. kDataLoss.
   absl::Status ReadBlocks(uint64_t offset, absl::Span<std::byte> target) const;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "io/store_index.h"
 #include "src/base/check.h"
 #include "src/base/clock.h"
 #include "src/base/status_macros.h"
@@ -77,11 +78,10 @@ absl::Status StoreCore::OpenFiles() {
 }
 
 absl::Status StoreCore::OpenIndex() {
-  const RocksDbIndexOptions index_options = {
-      .path = files->index_path(),
-      .bytes_max = StoreFiles::IndexBytesReserved(options.l3_bytes_max)};
-  CAIRN_ASSIGN_OR_RETURN(index, seams_.open_index ? seams_.open_index(index_options)
-                                                  : OpenRocksDbIndex(index_options));
+  const uint64_t bytes_max = StoreFiles::IndexBytesReserved(options.l3_bytes_max);
+  CAIRN_ASSIGN_OR_RETURN(index, seams_.open_index ? seams_.open_index({.path = files->index_path(),
+                                                                       .bytes_max = bytes_max})
+                                                  : OpenStoreIndex(*files, bytes_max));
   if (seams_.wrap_index) index = seams_.wrap_index(std::move(index));
   return SettleFingerprints();
 }

@@ -29,6 +29,9 @@ class BrokenIndex final : public Index {
   absl::StatusOr<uint32_t> FingerprintId(std::string_view text) override {
     return inner_->FingerprintId(text);
   }
+  absl::Status RestoreFingerprint(const Fingerprint& fingerprint) override {
+    return inner_->RestoreFingerprint(fingerprint);
+  }
   absl::Status DropFingerprint(uint32_t id) override { return inner_->DropFingerprint(id); }
   absl::Status Sync() override { return inner_->Sync(); }
   absl::Status Reopen() override {

@@ -168,9 +168,28 @@ TYPED_TEST_P(IndexContract, NeverGivesANumberTwice) {
   EXPECT_EQ(*this->index_->FingerprintId("d"), 11u);
 }
 
+TYPED_TEST_P(IndexContract, RestoresFingerprintsUnderTheirNumbers) {
+  ASSERT_TRUE(this->index_->RestoreFingerprint({.id = 7, .text = "a"}).ok());
+  ASSERT_TRUE(this->index_->RestoreFingerprint({.id = 3, .text = ""}).ok());
+  EXPECT_EQ(*this->index_->FingerprintId("a"), 7u);
+  EXPECT_EQ(*this->index_->FingerprintId(""), 3u);
+  EXPECT_EQ(*this->index_->FingerprintId("new"), 8u);
+  // Once more is no harm; anything else under a number or a text that is taken is.
+  EXPECT_TRUE(this->index_->RestoreFingerprint({.id = 7, .text = "a"}).ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(this->index_->RestoreFingerprint({.id = 7, .text = "b"})));
+  EXPECT_TRUE(absl::IsAlreadyExists(this->index_->RestoreFingerprint({.id = 9, .text = "a"})));
+  EXPECT_TRUE(absl::IsInvalidArgument(this->index_->RestoreFingerprint({.id = 0, .text = "c"})));
+  EXPECT_EQ(this->index_->Fingerprints()->size(), 3u);
+  // A number that was restored and dropped is not given again either.
+  ASSERT_TRUE(this->index_->RestoreFingerprint({.id = 20, .text = "gone"}).ok());
+  ASSERT_TRUE(this->index_->DropFingerprint(20).ok());
+  EXPECT_EQ(*this->index_->FingerprintId("gone"), 21u);
+}
+
 REGISTER_TYPED_TEST_SUITE_P(IndexContract, FindsWhatWasCommitted, CommitsInOrder,
                             VisitsInOrderOfFingerprintAndKey, EndsEarlyWhenTheVisitorSaysSo,
                             VisitorMayChangeTheIndex, HandsOverDamagedEntriesAndRemovesThem,
-                            NumbersFingerprintsOnce, NeverGivesANumberTwice);
+                            NumbersFingerprintsOnce, NeverGivesANumberTwice,
+                            RestoresFingerprintsUnderTheirNumbers);
 
 }  // namespace cairn

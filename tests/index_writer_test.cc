@@ -57,6 +57,9 @@ class TestIndex final : public Index {
   absl::StatusOr<uint32_t> FingerprintId(std::string_view text) override {
     return memory_.FingerprintId(text);
   }
+  absl::Status RestoreFingerprint(const Fingerprint& fingerprint) override {
+    return memory_.RestoreFingerprint(fingerprint);
+  }
   absl::Status DropFingerprint(uint32_t id) override { return memory_.DropFingerprint(id); }
   absl::Status Sync() override { return memory_.Sync(); }
   absl::Status Reopen() override { return memory_.Reopen(); }
