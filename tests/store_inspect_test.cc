@@ -1,121 +1,19 @@
 // Runs store-inspect on stores made with the io layer, whole, damaged and in use.
 
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <array>
 #include <cstdio>
-#include <cstring>
-#include <memory>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "io/checksum.h"
-#include "nlohmann/json.hpp"
-#include "tests/store_files_fixture.h"
+#include "tests/store_inspect_fixture.h"
 
 namespace cairn {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-using Json = nlohmann::json;
-
-struct RunResult {
-  int exit_code = -1;
-  std::string output;  // Standard output.
-  std::string errors;  // Standard error.
-};
-
-std::string Quoted(const std::string& argument) { return "'" + argument + "'"; }
-
-class StoreInspectTest : public StoreFilesTest {
- protected:
-  void SetUp() override {
-    Files files = Open();
-    ASSERT_TRUE(files.ok()) << files.status();
-    files_ = *std::move(files);
-    OpenIndex();
-  }
-
-  void OpenIndex() {
-    absl::StatusOr<std::unique_ptr<Index>> index =
-        OpenRocksDbIndex({.path = path_ + "/index", .bytes_max = 8_MiB});
-    ASSERT_TRUE(index.ok()) << index.status();
-    index_ = *std::move(index);
-  }
-
-  // As the store would have left it.
-  void Close() {
-    index_.reset();
-    files_.reset();
-  }
-
-  // Writes header and payload at the offset, and the index entry if asked.
-  IndexRecord Put(const std::string& key, uint64_t offset, uint64_t bytes, uint64_t sequence,
-                  bool index = true, const std::string& fingerprint = "model") {
-    RecordHeader header;
-    header.store_uuid = files_->uuid();
-    header.fingerprint = fingerprint;
-    header.fingerprint_id = *index_->FingerprintId(fingerprint);
-    header.key = key;
-    header.record = SampleRecord(fingerprint, key, TensorMeta::Bytes(bytes), offset, sequence);
-    const IndexKey index_key = {header.fingerprint_id, header.key};
-    const uint64_t seed = ChecksumSeed(HashKey(index_key), sequence);
-    std::string payload(bytes, '\0');
-    for (size_t i = 0; i < bytes; ++i) payload[i] = static_cast<char>(i * 31 + sequence);
-    for (uint64_t at = 0; at < bytes; at += kChecksumChunkBytes) {
-      header.chunk_sums.push_back(
-          ChunkChecksum(seed, payload.data() + at, std::min(kChecksumChunkBytes, bytes - at)));
-    }
-    header.record.checksum = TensorChecksum(seed, header.chunk_sums);
-    std::vector<std::byte> encoded(header.record.header_bytes);
-    EncodeRecordHeader(header, absl::MakeSpan(encoded));
-    Write(offset, {reinterpret_cast<const char*>(encoded.data()), encoded.size()});
-    Write(offset + encoded.size(), payload);
-    if (index) {
-      EXPECT_TRUE(index_->Commit({{.key = index_key, .record = header.record}}, true).ok());
-    }
-    return header.record;
-  }
-
-  void Write(uint64_t offset, std::string_view bytes) {
-    std::fstream file(DataPathOf(offset), std::ios::binary | std::ios::in | std::ios::out);
-    file.seekp(static_cast<std::streamoff>(offset % files_->data_file_bytes()));
-    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    EXPECT_TRUE(file.good());
-  }
-  std::string DataPathOf(uint64_t offset) const {
-    return Data(static_cast<uint32_t>(offset / files_->data_file_bytes()));
-  }
-  void Flip(uint64_t offset) { FlipByte(DataPathOf(offset), offset % files_->data_file_bytes()); }
-
-  RunResult Run(const std::string& arguments) const {
-    const std::string errors = directory_ / "errors";
-    FILE* const pipe =
-        popen((CAIRN_STORE_INSPECT " " + arguments + " 2>" + Quoted(errors)).c_str(), "r");
-    RunResult result;
-    std::array<char, 4096> bytes;
-    for (size_t size; (size = fread(bytes.data(), 1, bytes.size(), pipe)) > 0;) {
-      result.output.append(bytes.data(), size);
-    }
-    const int status = pclose(pipe);
-    if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
-    result.errors = ReadFile(errors);
-    return result;
-  }
-  Json VerifyJson(int exit_code) const {
-    const RunResult result = Run("verify --json " + path_);
-    EXPECT_EQ(result.exit_code, exit_code) << result.output << result.errors;
-    EXPECT_EQ(result.errors, "");
-    return Json::parse(result.output, nullptr, false);
-  }
-
-  std::unique_ptr<StoreFiles> files_;
-  std::unique_ptr<Index> index_;
-};
 
 TEST_F(StoreInspectTest, SoundStoreInUseIsLeftAsItIs) {
   Put("a", 4096, 3_MiB + 5, 1);
@@ -194,14 +92,6 @@ TEST_F(StoreInspectTest, LaterWriteIsSupersededAndNotDamage) {
   EXPECT_EQ(report["superseded"], 4);
   EXPECT_THAT(report["damaged"], SizeIs(0));
   EXPECT_THAT(Run("verify " + path_).output, HasSubstr("4 superseded by later writes"));
-}
-
-TEST_F(StoreInspectTest, EarlierWriteInThePlaceIsDamage) {
-  Put("key", 4096, 100, 5);
-  Put("stale", 4096, 100, 3, /*index=*/false);
-  const Json report = VerifyJson(1);
-  EXPECT_EQ(report["damaged"][0]["key"], "key");
-  EXPECT_EQ(report["superseded"], 0);
 }
 
 TEST_F(StoreInspectTest, NamesOverlappingExtents) {

@@ -1,5 +1,5 @@
 // store-inspect: looks into the directory of a store, in use or not, whole or damaged, and changes
-// nothing. Its --help says what it can tell.
+// nothing, unless it is told to rebuild the index. Its --help says what it can tell.
 
 #include <string>
 
@@ -13,6 +13,7 @@ namespace cairn::inspect {
 namespace {
 
 absl::StatusOr<int> Inspect(const Options& options, Output& output) {
+  if (options.command == Command::kRebuildIndex) return RebuildIndex(options, output);
   const absl::StatusOr<StoreView> view = StoreView::Open(options.path);
   if (!view.ok()) return view.status();
   switch (options.command) {
@@ -24,6 +25,8 @@ absl::StatusOr<int> Inspect(const Options& options, Output& output) {
       return ShowTensor(*view, options, output);
     case Command::kVerify:
       return Verify(*view, options, output);
+    case Command::kRebuildIndex:
+      break;  // Above: it opens the store for itself.
   }
   return kUnreadable;
 }

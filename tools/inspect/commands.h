@@ -13,5 +13,7 @@ absl::StatusOr<int> Summarize(const StoreView& view, const Options& options, Out
 absl::StatusOr<int> ListKeys(const StoreView& view, const Options& options, Output& output);
 absl::StatusOr<int> ShowTensor(const StoreView& view, const Options& options, Output& output);
 absl::StatusOr<int> Verify(const StoreView& view, const Options& options, Output& output);
+// The one that writes, and needs the store for itself.
+absl::StatusOr<int> RebuildIndex(const Options& options, Output& output);
 
 }  // namespace cairn::inspect

@@ -11,10 +11,31 @@ namespace cairn::inspect {
 namespace {
 
 constexpr const char* kDescription =
-    "Looks into the directory of a Cairn store, in use or not, whole or damaged, and changes "
-    "nothing.\n"
+    "Looks into the directory of a Cairn store, in use or not, whole or damaged. All commands but "
+    "rebuild-index change nothing.\n"
     "Exit status: 0 sound, 1 damage found, 2 cannot read.\n"
     "Keys are printed with bytes that are not printable as \\xNN, and may be typed so.";
+
+constexpr const char* kVerifyFooter =
+    "What a power cut leaves is counted apart and is no damage: entries whose place has gone to a\n"
+    "later write (superseded), and writes that the index had and the disk did not have yet (never\n"
+    "written). The last are told by what was there before: nothing, zeros, or bytes of an earlier\n"
+    "write that still verify. So a device that loses what it has acknowledged, and a file filled\n"
+    "with zeros by mistake, look the same; their tensors are listed by key. Where neither old nor\n"
+    "new bytes verify, it is called damage.";
+
+constexpr const char* kRebuildFooter =
+    "Needs the store closed. Reads all data files, takes of every key the latest write, verifies\n"
+    "its bytes, writes a new index beside the old one and exchanges the two in one step; nothing "
+    "is\n"
+    "written to the data files. Refuses where the index is sound, without --replace.\n"
+    "The files do not tell what was erased, evicted, purged or replaced: as long as its bytes "
+    "were\n"
+    "not used again it comes back, and a key whose latest write is overwritten comes back with an\n"
+    "older one. Hosts whose keys name their content lose nothing by that; others should erase "
+    "anew\n"
+    "or make a new store.\n"
+    "Exit status: 0 rebuilt, 1 rebuilt without what is damaged (listed), 2 not rebuilt.";
 
 struct Arguments {
   Options options;
@@ -38,8 +59,17 @@ void Declare(CLI::App& app, Arguments& arguments) {
   };
   DeclareDirectory(*add("summary", Command::kSummary, "What is in the store, in figures"),
                    arguments);
-  DeclareDirectory(*add("verify", Command::kVerify, "Reads every tensor and compares its checksum"),
-                   arguments);
+  CLI::App* const verify =
+      add("verify", Command::kVerify, "Reads every tensor and compares its checksum");
+  DeclareDirectory(*verify, arguments);
+  verify->footer(kVerifyFooter);
+
+  CLI::App* const rebuild =
+      add("rebuild-index", Command::kRebuildIndex,
+          "Makes a lost or damaged index anew from the records in the data files");
+  DeclareDirectory(*rebuild, arguments);
+  rebuild->add_flag("--replace", arguments.options.replace, "Also where the index is sound");
+  rebuild->footer(kRebuildFooter);
 
   CLI::App* const keys = add("keys", Command::kKeys, "The keys of all tensors, one a line");
   DeclareDirectory(*keys, arguments);

@@ -6,7 +6,7 @@
 
 namespace cairn::inspect {
 
-enum class Command : uint8_t { kSummary, kKeys, kShow, kVerify };
+enum class Command : uint8_t { kSummary, kKeys, kShow, kVerify, kRebuildIndex };
 
 // What the command line asks for.
 struct Options {
@@ -16,6 +16,7 @@ struct Options {
   std::string prefix;  // keys: as it was typed.
   std::optional<std::string> fingerprint;
   bool json = false;
+  bool replace = false;  // rebuild-index: also an index that is sound.
 };
 
 struct ParseResult {

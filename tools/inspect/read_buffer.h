@@ -10,7 +10,7 @@ namespace cairn::inspect {
 // Memory for large direct reads.
 class ReadBuffer {
  public:
-  static constexpr size_t kBytes = size_t{8} << 20;
+  static constexpr size_t kBytes = size_t{4} << 20;
   static constexpr std::align_val_t kAlignment{4096};
 
   ReadBuffer() : data_(static_cast<std::byte*>(::operator new(kBytes, kAlignment))) {}

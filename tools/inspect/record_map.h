@@ -7,6 +7,7 @@
 
 #include "io/index.h"
 #include "io/store_files.h"
+#include "tools/inspect/read_ahead.h"
 #include "tools/inspect/read_buffer.h"
 
 namespace cairn::inspect {
@@ -23,22 +24,30 @@ class RecordMap {
 
     uint64_t end() const { return record.offset + record.extent_bytes(); }
   };
+  struct FileRecords {
+    std::vector<Found> found;  // In order of the headers' offsets.
+    // Where a header begins that does not verify: damaged, or in part used again since.
+    std::vector<Run> damaged_headers;
+    uint64_t unreadable_bytes = 0;
+  };
 
   explicit RecordMap(const StoreFiles* files) : files_(files) {}
 
-  // Of one file, in order of offset.
-  const std::vector<Found>& InFile(size_t file);
+  const StoreFiles& files() const { return *files_; }
+  const FileRecords& InFile(size_t file);
 
   // The tensor of a later write that lies, in whole or in part, in these bytes; nullptr: none.
   const Found* Later(uint64_t offset, uint64_t end, uint64_t sequence);
 
  private:
-  void Scan(size_t file, std::vector<Found>& found);
-  // What the bytes of a header say, if one starts there; `offset` is where they are on L3.
-  void Take(uint64_t offset, absl::Span<const std::byte> bytes, std::vector<Found>& found) const;
+  void Scan(size_t file, FileRecords& records);
+  // Looks for a header at each block of these bytes; `offset` is where they are on L3.
+  void TakeAll(uint64_t offset, absl::Span<const std::byte> bytes, FileRecords& records);
+  // False when a header begins here that does not verify.
+  bool Take(uint64_t offset, absl::Span<const std::byte> bytes, FileRecords& records) const;
 
   const StoreFiles* const files_;
-  std::map<size_t, std::vector<Found>> files_scanned_;
+  std::map<size_t, FileRecords> files_scanned_;
   ReadBuffer buffer_;
 };
 

@@ -68,7 +68,7 @@ void PrintText(const nlohmann::ordered_json& tensor, Output& output) {
 absl::StatusOr<int> ShowTensor(const StoreView& view, const Options& options, Output& output) {
   CAIRN_RETURN_IF_ERROR(view.index_status());
   const std::string key = TypedKey(options.key);
-  TensorCheck check(&view, [](uint64_t) {});
+  TensorCheck check(&view, /*plan=*/{}, [](uint64_t) {});
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
   int exit_code = kSound;
   for (const Fingerprint& fingerprint : view.fingerprints()) {

@@ -9,7 +9,7 @@
 namespace cairn::inspect {
 namespace {
 
-static_assert(ReadBuffer::kBytes % kChecksumChunkBytes == 0);
+static_assert(ReadBuffer::kBytes >= kChecksumChunkBytes);
 
 bool SameRecord(const IndexRecord& a, const IndexRecord& b) {
   return a.sequence == b.sequence && a.offset == b.offset && a.pack_offset == b.pack_offset &&
@@ -20,7 +20,49 @@ bool SameRecord(const IndexRecord& a, const IndexRecord& b) {
 
 uint64_t RoundUp(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
 
+uint64_t HeaderBytesRead(const IndexRecord& record) {
+  return std::min<uint64_t>(record.header_bytes, ReadBuffer::kBytes);
+}
+
+std::vector<Run> PlanReads(const StoreFiles& files, const std::vector<const IndexRecord*>& plan) {
+  std::vector<Run> runs;
+  for (const IndexRecord* const record : plan) {
+    if (!ExtentProblem(files, *record).empty()) continue;
+    runs.push_back({record->header_offset(), HeaderBytesRead(*record)});
+    AddPayloadRuns(*record, runs);
+  }
+  return runs;
+}
+
 }  // namespace
+
+// A chunk at a time, so that neighbours of any size make requests of one size.
+void AddPayloadRuns(const IndexRecord& record, std::vector<Run>& runs) {
+  for (uint64_t done = 0; done < record.payload_bytes; done += kChecksumChunkBytes) {
+    runs.push_back({record.payload_offset() + done,
+                    RoundUp(std::min(kChecksumChunkBytes, record.payload_bytes - done))});
+  }
+}
+
+absl::Status SumChunks(ReadAhead& reader, const IndexRecord& record, uint64_t seed,
+                       const std::function<void(uint64_t)>& read_bytes,
+                       std::vector<uint64_t>& sums) {
+  for (uint64_t done = 0; done < record.payload_bytes; done += kChecksumChunkBytes) {
+    const uint64_t size = std::min(kChecksumChunkBytes, record.payload_bytes - done);
+    const absl::StatusOr<absl::Span<const std::byte>> bytes =
+        reader.Read(record.payload_offset() + done, RoundUp(size));
+    read_bytes(RoundUp(size));
+    if (!bytes.ok()) return bytes.status();
+    sums.push_back(ChunkChecksum(seed, bytes->data(), size));
+  }
+  return absl::OkStatus();
+}
+
+TensorCheck::TensorCheck(const StoreView* view, const std::vector<const IndexRecord*>& plan,
+                         std::function<void(uint64_t bytes)> read_bytes)
+    : view_(view),
+      read_bytes_(std::move(read_bytes)),
+      reader_(&view->files(), PlanReads(view->files(), plan)) {}
 
 std::string ExtentProblem(const StoreFiles& files, const IndexRecord& record) {
   const uint64_t number = record.offset / files.data_file_bytes();
@@ -60,7 +102,7 @@ TensorCheck::Result TensorCheck::Check(const StoreView::Entry& entry) {
   result.header = header.ok() ? "ok" : std::string(header.status().message());
   const uint64_t seed = ChecksumSeed(HashKey(entry.index_key()), record.sequence);
   std::vector<uint64_t> sums;
-  const absl::Status read = SumChunks(entry, seed, sums);
+  const absl::Status read = SumChunks(reader_, record, seed, read_bytes_, sums);
   if (!read.ok()) {
     const uint64_t chunk = sums.size();
     result.damage.push_back({.what = "payload",
@@ -72,19 +114,20 @@ TensorCheck::Result TensorCheck::Check(const StoreView::Entry& entry) {
     result.payload_sound = true;
   }
   if (!header.ok()) {
-    result.damage.push_back(
-        {.what = "header", .detail = result.header, .offset = record.header_offset()});
+    result.damage.push_back({.what = "header",
+                             .detail = result.header,
+                             .offset = record.header_offset(),
+                             .bytes = record.header_bytes});
   }
   return result;
 }
 
 absl::StatusOr<RecordHeader> TensorCheck::ReadHeader(const StoreView::Entry& entry) {
-  const absl::Span<std::byte> bytes =
-      buffer_.span().first(std::min<uint64_t>(entry.record.header_bytes, ReadBuffer::kBytes));
-  const absl::Status read = view_->files().ReadBlocks(entry.record.offset, bytes);
-  read_bytes_(bytes.size());
-  if (!read.ok()) return read;
-  absl::StatusOr<RecordHeader> header = DecodeRecordHeader(bytes);
+  const uint64_t size = HeaderBytesRead(entry.record);
+  const absl::StatusOr<absl::Span<const std::byte>> bytes = reader_.Read(entry.record.offset, size);
+  read_bytes_(size);
+  if (!bytes.ok()) return bytes.status();
+  absl::StatusOr<RecordHeader> header = DecodeRecordHeader(*bytes);
   if (!header.ok()) return header;
   if (header->store_uuid != view_->files().uuid()) {
     return absl::DataLossError("record header: of another store");
@@ -108,12 +151,16 @@ absl::StatusOr<RecordHeader> TensorCheck::ReadPackTable(const StoreView::Entry& 
     // Its members follow one another; each would read it again.
     pack_bytes_.assign(record.header_bytes, std::byte{0});
     pack_offset_ = record.pack_offset;
-    const absl::Span<std::byte> bytes =
-        buffer_.span().first(std::min<uint64_t>(record.header_bytes, ReadBuffer::kBytes));
-    const absl::Status read = view_->files().ReadBlocks(record.pack_offset, bytes);
-    read_bytes_(bytes.size());
-    if (read.ok()) std::copy(bytes.begin(), bytes.end(), pack_bytes_.begin());
-    pack_ = read.ok() ? DecodePackTable(pack_bytes_) : read;
+    const uint64_t size = HeaderBytesRead(record);
+    const absl::StatusOr<absl::Span<const std::byte>> bytes =
+        reader_.Read(record.pack_offset, size);
+    read_bytes_(size);
+    if (bytes.ok()) {
+      std::copy(bytes->begin(), bytes->end(), pack_bytes_.begin());
+      pack_ = DecodePackTable(pack_bytes_);
+    } else {
+      pack_ = bytes.status();
+    }
   }
   if (!pack_.ok()) return pack_.status();
   if (pack_->store_uuid != view_->files().uuid()) {
@@ -137,24 +184,6 @@ absl::StatusOr<RecordHeader> TensorCheck::ReadPackTable(const StoreView::Entry& 
   return absl::DataLossError("pack table: says otherwise than the index entry");
 }
 
-absl::Status TensorCheck::SumChunks(const StoreView::Entry& entry, uint64_t seed,
-                                    std::vector<uint64_t>& sums) {
-  const IndexRecord& record = entry.record;
-  for (uint64_t done = 0; done < record.payload_bytes;) {
-    const uint64_t size = std::min<uint64_t>(ReadBuffer::kBytes, record.payload_bytes - done);
-    const absl::Span<std::byte> bytes = buffer_.span().first(RoundUp(size));
-    const absl::Status read = view_->files().ReadBlocks(record.payload_offset() + done, bytes);
-    read_bytes_(bytes.size());
-    if (!read.ok()) return read;
-    for (uint64_t chunk = 0; chunk < size; chunk += kChecksumChunkBytes) {
-      sums.push_back(
-          ChunkChecksum(seed, bytes.data() + chunk, std::min(kChecksumChunkBytes, size - chunk)));
-    }
-    done += size;
-  }
-  return absl::OkStatus();
-}
-
 void TensorCheck::LocateDamage(const StoreView::Entry& entry, uint64_t seed,
                                const std::vector<uint64_t>& sums,
                                const absl::StatusOr<RecordHeader>& header,
@@ -167,15 +196,20 @@ void TensorCheck::LocateDamage(const StoreView::Entry& entry, uint64_t seed,
     for (size_t chunk = 0; chunk < sums.size(); ++chunk) {
       if (sums[chunk] == header->chunk_sums[chunk]) continue;
       located = true;
-      damage.push_back({.what = "payload",
-                        .detail = absl::StrCat("chunk ", chunk, " of ", sums.size(),
-                                               " does not match its checksum"),
-                        .offset = payload + chunk * kChecksumChunkBytes});
+      const uint64_t begin = chunk * kChecksumChunkBytes;
+      damage.push_back(
+          {.what = "payload",
+           .detail =
+               absl::StrCat("chunk ", chunk, " of ", sums.size(), " does not match its checksum"),
+           .offset = payload + begin,
+           .bytes = RoundUp(std::min(kChecksumChunkBytes, record.payload_bytes - begin))});
     }
   }
   if (!located) {
-    damage.push_back(
-        {.what = "payload", .detail = "does not match its checksum", .offset = payload});
+    damage.push_back({.what = "payload",
+                      .detail = "does not match its checksum",
+                      .offset = payload,
+                      .bytes = RoundUp(record.payload_bytes)});
   }
 }
 

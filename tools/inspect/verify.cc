@@ -1,8 +1,4 @@
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,55 +10,20 @@
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 #include "tools/inspect/commands.h"
+#include "tools/inspect/progress.h"
 #include "tools/inspect/record_map.h"
 #include "tools/inspect/tensor_check.h"
+#include "tools/inspect/unwritten.h"
 
 namespace cairn::inspect {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-// "45 %  2310 MiB/s" on a terminal, nothing elsewhere.
-class Progress {
- public:
-  explicit Progress(uint64_t bytes_total)
-      : terminal_(isatty(STDERR_FILENO) != 0), bytes_total_(bytes_total) {}
-  ~Progress() {
-    if (drawn_) std::fputs("\r\033[K", stderr);
-  }
-
-  void Add(uint64_t bytes) {
-    bytes_ += bytes;
-    const Clock::time_point now = Clock::now();
-    if (!terminal_ || now - drawn_at_ < std::chrono::milliseconds(200)) return;
-    drawn_at_ = now;
-    drawn_ = true;
-    std::fputs(
-        absl::StrFormat("\r\033[K%d %%  %.0f MiB/s",
-                        bytes_total_ == 0 ? 100 : bytes_ * 100 / bytes_total_, MibPerSecond())
-            .c_str(),
-        stderr);
-  }
-  double Seconds() const { return std::chrono::duration<double>(Clock::now() - begin_).count(); }
-  double MibPerSecond() const {
-    return static_cast<double>(bytes_) / (1 << 20) / std::max(Seconds(), 1e-9);
-  }
-
- private:
-  const bool terminal_;
-  const uint64_t bytes_total_;
-  const Clock::time_point begin_ = Clock::now();
-  Clock::time_point drawn_at_ = begin_;
-  bool drawn_ = false;
-  uint64_t bytes_ = 0;
-};
-
 class Verifier {
  public:
   Verifier(const StoreView& view, const Options& options)
-      : view_(view), options_(options), map_(&view.files()) {}
+      : view_(view), options_(options), map_(&view.files()), evidence_(&map_) {}
 
-  absl::Status Run();
+  absl::Status CheckAll();
   void Print(Output& output) const;
   bool sound() const { return findings_.empty(); }
 
@@ -71,6 +32,9 @@ class Verifier {
   struct Tensor {
     StoreView::Entry entry;
     State state = State::kUnknown;
+    bool overlapped = false;  // By another that the index names.
+
+    Run extent() const { return {entry.record.offset, entry.record.extent_bytes()}; }
   };
   struct Finding {
     std::string key;  // Printable; empty: of no tensor.
@@ -80,17 +44,25 @@ class Verifier {
   };
 
   absl::Status CheckIndex();
+  void MarkOverlapped();
   void CheckTensors();
+  bool Superseded(const IndexRecord& record);
+  std::string NeverWritten(const Tensor& tensor, const std::vector<Damage>& damage);
   void CheckOverlaps();
   void ForgetWhatChanged();
+  void Forget(const StoreView& now, std::vector<Finding>& findings);
   void Add(Tensor& tensor, Damage damage);
+  nlohmann::ordered_json ToJson(const std::vector<Finding>& findings) const;
+  void PrintText(Output& output) const;
   std::string Fingerprint(uint32_t id) const;
 
   const StoreView& view_;
   const Options& options_;
   RecordMap map_;
+  UnwrittenEvidence evidence_;
   std::vector<Tensor> tensors_;  // In order of offset.
   std::vector<Finding> findings_;
+  std::vector<Finding> never_written_;
   uint64_t bytes_ = 0;
   uint64_t superseded_ = 0;
   uint64_t changed_ = 0;
@@ -98,14 +70,15 @@ class Verifier {
   double mib_per_second_ = 0;
 };
 
-absl::Status Verifier::Run() {
+absl::Status Verifier::CheckAll() {
   for (const std::string& problem : view_.files().problems()) {
     findings_.push_back({.damage = {.what = "file", .detail = problem}});
   }
   CAIRN_RETURN_IF_ERROR(CheckIndex());
+  MarkOverlapped();
   CheckTensors();
   CheckOverlaps();
-  if (!findings_.empty()) ForgetWhatChanged();
+  if (!findings_.empty() || !never_written_.empty()) ForgetWhatChanged();
   return absl::OkStatus();
 }
 
@@ -115,13 +88,14 @@ absl::Status Verifier::CheckIndex() {
     // A store that was made and never used has none. One that was used has lost it.
     uint64_t records = 0;
     for (size_t file = 0; file < view_.files().files().size(); ++file) {
-      if (view_.files().files()[file].fd >= 0) records += map_.InFile(file).size();
+      if (view_.files().files()[file].fd >= 0) records += map_.InFile(file).found.size();
     }
     if (records == 0) return absl::OkStatus();
     findings_.push_back(
         {.damage = {.what = "index",
                     .detail = absl::StrCat("the index is missing: ", records,
-                                           " records in the data files cannot be found")}});
+                                           " records in the data files cannot be found",
+                                           RebuildInstruction(options_.path))}});
     return absl::OkStatus();
   }
   if (absl::IsDataLoss(status)) {
@@ -150,26 +124,47 @@ absl::Status Verifier::CheckIndex() {
   return read;
 }
 
-void Verifier::CheckTensors() {
+void Verifier::MarkOverlapped() {
   std::sort(tensors_.begin(), tensors_.end(), [](const Tensor& a, const Tensor& b) {
     return a.entry.record.offset < b.entry.record.offset;
   });
+  Tensor* before = nullptr;  // The one that reaches farthest of those so far.
+  for (Tensor& tensor : tensors_) {
+    if (before != nullptr && tensor.extent().offset < before->extent().end()) {
+      tensor.overlapped = before->overlapped = true;
+    }
+    if (before == nullptr || tensor.extent().end() > before->extent().end()) before = &tensor;
+  }
+}
+
+void Verifier::CheckTensors() {
   uint64_t bytes_total = 0;
-  for (const Tensor& tensor : tensors_) bytes_total += tensor.entry.record.extent_bytes();
+  std::vector<const IndexRecord*> plan;
+  for (const Tensor& tensor : tensors_) {
+    bytes_total += tensor.entry.record.extent_bytes();
+    plan.push_back(&tensor.entry.record);
+  }
   Progress progress(bytes_total);
-  TensorCheck check(&view_, [&progress](uint64_t bytes) { progress.Add(bytes); });
+  TensorCheck check(&view_, plan, [&progress](uint64_t bytes) { progress.Add(bytes); });
   for (Tensor& tensor : tensors_) {
     const IndexRecord& record = tensor.entry.record;
     TensorCheck::Result result = check.Check(tensor.entry);
     bytes_ += record.payload_bytes;
     tensor.state = State::kSound;
     if (result.damage.empty()) continue;
-    const uint64_t header = record.header_offset();
-    if (ExtentProblem(view_.files(), record).empty() &&
-        (map_.Later(record.offset, record.offset + record.extent_bytes(), record.sequence) ||
-         map_.Later(header, header + record.header_bytes, record.sequence))) {
+    if (Superseded(record)) {
       tensor.state = State::kSuperseded;
       ++superseded_;
+      continue;
+    }
+    const std::string evidence = NeverWritten(tensor, result.damage);
+    if (!evidence.empty()) {
+      Damage& first = result.damage.front();
+      first.detail = evidence;
+      never_written_.push_back({.key = PrintableKey(tensor.entry.key),
+                                .fingerprint_id = tensor.entry.fingerprint_id,
+                                .damage = std::move(first),
+                                .tensor = &tensor});
       continue;
     }
     for (Damage& damage : result.damage) Add(tensor, std::move(damage));
@@ -178,14 +173,39 @@ void Verifier::CheckTensors() {
   mib_per_second_ = progress.MibPerSecond();
 }
 
+bool Verifier::Superseded(const IndexRecord& record) {
+  if (!ExtentProblem(view_.files(), record).empty()) return false;
+  const uint64_t header = record.header_offset();
+  return map_.Later(record.offset, record.offset + record.extent_bytes(), record.sequence) !=
+             nullptr ||
+         map_.Later(header, header + record.header_bytes, record.sequence) != nullptr;
+}
+
+// What shows that all that is wrong are writes that never reached the disk; empty: nothing does.
+std::string Verifier::NeverWritten(const Tensor& tensor, const std::vector<Damage>& damage) {
+  // The store never gives a place to two: then it is not the power that did it.
+  if (tensor.overlapped) return "";
+  const uint64_t sequence = tensor.entry.record.sequence;
+  std::string evidence;
+  for (const Damage& one : damage) {
+    if ((one.what != "header" && one.what != "payload") || one.bytes == 0) return "";
+    if (one.what != "header") continue;
+    evidence = evidence_.Of({one.offset, one.bytes}, sequence);
+    // Where not even the header arrived, nothing is known of the rest.
+    return evidence;
+  }
+  for (const Damage& one : damage) {
+    evidence = evidence_.Of({one.offset, one.bytes}, sequence);
+    if (evidence.empty()) break;
+  }
+  return evidence;
+}
+
 void Verifier::CheckOverlaps() {
   Tensor* before = nullptr;  // The one that reaches farthest of those so far.
   for (Tensor& tensor : tensors_) {
     if (tensor.state == State::kSuperseded) continue;
-    const auto end = [](const Tensor& of) {
-      return of.entry.record.offset + of.entry.record.extent_bytes();
-    };
-    if (before != nullptr && tensor.entry.record.offset < end(*before)) {
+    if (before != nullptr && tensor.extent().offset < before->extent().end()) {
       const bool older = tensor.entry.record.sequence < before->entry.record.sequence;
       Tensor& loser = older ? tensor : *before;
       const Tensor& winner = older ? *before : tensor;
@@ -194,7 +214,7 @@ void Verifier::CheckOverlaps() {
            .detail = absl::StrCat("its extent overlaps that of ", PrintableKey(winner.entry.key)),
            .offset = loser.entry.record.offset});
     }
-    if (before == nullptr || end(tensor) > end(*before)) before = &tensor;
+    if (before == nullptr || tensor.extent().end() > before->extent().end()) before = &tensor;
   }
 }
 
@@ -210,15 +230,20 @@ void Verifier::Add(Tensor& tensor, Damage damage) {
 void Verifier::ForgetWhatChanged() {
   const absl::StatusOr<StoreView> now = StoreView::Open(options_.path);
   if (!now.ok() || !now->index_status().ok()) return;
+  Forget(*now, findings_);
+  Forget(*now, never_written_);
+}
+
+void Verifier::Forget(const StoreView& now, std::vector<Finding>& findings) {
   const auto changed = [&](const Finding& finding) {
     if (finding.tensor == nullptr) return false;
-    const absl::StatusOr<IndexRecord> record = now->Find(finding.tensor->entry.index_key());
+    const absl::StatusOr<IndexRecord> record = now.Find(finding.tensor->entry.index_key());
     return absl::IsNotFound(record.status()) ||
            (record.ok() && record->sequence != finding.tensor->entry.record.sequence);
   };
-  const size_t before = findings_.size();
-  findings_.erase(std::remove_if(findings_.begin(), findings_.end(), changed), findings_.end());
-  changed_ = before - findings_.size();
+  const size_t before = findings.size();
+  findings.erase(std::remove_if(findings.begin(), findings.end(), changed), findings.end());
+  changed_ += before - findings.size();
 }
 
 std::string Verifier::Fingerprint(uint32_t id) const {
@@ -226,40 +251,55 @@ std::string Verifier::Fingerprint(uint32_t id) const {
   return text == nullptr ? "" : PrintableKey(*text);
 }
 
+nlohmann::ordered_json Verifier::ToJson(const std::vector<Finding>& findings) const {
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for (const Finding& finding : findings) {
+    const bool of_tensor = !finding.key.empty();
+    all.push_back(
+        {{"key", of_tensor ? nlohmann::ordered_json(finding.key) : nlohmann::ordered_json()},
+         {"fingerprint", Fingerprint(finding.fingerprint_id)},
+         {"what", finding.damage.what},
+         {"detail", finding.damage.detail},
+         {"offset", finding.damage.offset}});
+  }
+  return all;
+}
+
 void Verifier::Print(Output& output) const {
-  if (options_.json) {
-    nlohmann::ordered_json damaged = nlohmann::ordered_json::array();
-    for (const Finding& finding : findings_) {
-      const bool of_tensor = !finding.key.empty();
-      damaged.push_back(
-          {{"key", of_tensor ? nlohmann::ordered_json(finding.key) : nlohmann::ordered_json()},
-           {"fingerprint", Fingerprint(finding.fingerprint_id)},
-           {"what", finding.damage.what},
-           {"detail", finding.damage.detail},
-           {"offset", finding.damage.offset}});
-    }
-    output.Json({{"store", options_.path},
-                 {"uuid", UuidText(view_.files().uuid())},
-                 {"format_version", kFormatVersion},
-                 {"tensors", tensors_.size()},
-                 {"bytes", bytes_},
-                 {"seconds", seconds_},
-                 {"mib_per_second", mib_per_second_},
-                 {"superseded", superseded_},
-                 {"changed", changed_},
-                 {"damaged", std::move(damaged)},
-                 {"sound", sound()}});
+  if (!options_.json) {
+    PrintText(output);
     return;
   }
-  for (const Finding& finding : findings_) {
+  output.Json({{"store", options_.path},
+               {"uuid", UuidText(view_.files().uuid())},
+               {"format_version", kFormatVersion},
+               {"tensors", tensors_.size()},
+               {"bytes", bytes_},
+               {"seconds", seconds_},
+               {"mib_per_second", mib_per_second_},
+               {"superseded", superseded_},
+               {"changed", changed_},
+               {"never_written", ToJson(never_written_)},
+               {"damaged", ToJson(findings_)},
+               {"sound", sound()}});
+}
+
+void Verifier::PrintText(Output& output) const {
+  const auto line = [&output](std::string_view outcome, const Finding& finding) {
+    const Damage& damage = finding.damage;
     output.Line(absl::StrCat(
-        "damaged: ", finding.key.empty() ? "" : finding.key + ": ", finding.damage.what, ": ",
-        finding.damage.detail,
-        finding.damage.offset == 0 ? "" : absl::StrCat(" (offset ", finding.damage.offset, ")")));
-  }
+        ToAbsl(outcome), ": ", finding.key.empty() ? "" : finding.key + ": ", damage.what, ": ",
+        damage.detail, damage.offset == 0 ? "" : absl::StrCat(" (offset ", damage.offset, ")")));
+  };
+  for (const Finding& finding : never_written_) line("never written", finding);
+  for (const Finding& finding : findings_) line("damaged", finding);
   std::string others;
   if (superseded_ > 0) {
     absl::StrAppend(&others, ", ", superseded_, " superseded by later writes (no damage)");
+  }
+  if (!never_written_.empty()) {
+    absl::StrAppend(&others, ", ", never_written_.size(),
+                    " never written (the power was lost first: no damage)");
   }
   if (changed_ > 0) absl::StrAppend(&others, ", ", changed_, " changed meanwhile");
   output.Line(
@@ -272,7 +312,7 @@ void Verifier::Print(Output& output) const {
 
 absl::StatusOr<int> Verify(const StoreView& view, const Options& options, Output& output) {
   const auto verifier = std::make_unique<Verifier>(view, options);
-  CAIRN_RETURN_IF_ERROR(verifier->Run());
+  CAIRN_RETURN_IF_ERROR(verifier->CheckAll());
   verifier->Print(output);
   return verifier->sound() ? kSound : kDamaged;
 }
