@@ -89,7 +89,8 @@ class CAIRN_EXPORT Store {
   using GetCallback = absl::AnyInvocable<void(absl::StatusOr<TensorHandle>) &&>;
 
   // Creates or opens the store at options.path and finds what an earlier process left there,
-  // however it ended. Waits up to 2 s for a dying owner to let go of the files.
+  // however it ended. Waits up to 2 s for a dying owner to let go of the files. kDataLoss: the
+  // index is damaged or gone; nothing was changed, and the message says how to make it anew.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
 
   // Close(), its status logged when not OK.
