@@ -114,6 +114,10 @@ size_t IndexKeyBytes(size_t key_bytes) { return kNumberedKeyBytes + key_bytes; }
 
 size_t IndexRecordBytes(uint8_t rank) { return kRecordValueBytesMin + 8 * size_t{rank}; }
 
+uint64_t IndexFootprintBytes(size_t key_bytes, uint8_t rank) {
+  return 2 * (IndexRecordBytes(rank) + 2 * IndexKeyBytes(key_bytes));
+}
+
 std::string EncodeIndexKey(IndexKey key) {
   return NumberedKey(kTensorPrefix, key.fingerprint_id).append(key.key);
 }

@@ -59,6 +59,7 @@ absl::StatusOr<std::unique_ptr<StoreFiles>> StoreFiles::Open(const Options& opti
       std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(options.lock_wait);
   for (;;) {
     std::unique_ptr<StoreFiles> files(new StoreFiles(WithoutTrailingSlashes(options.path)));
+    files->index_bytes_max_ = options.index_bytes_max;
     const absl::Status status = files->CreateOrOpen(options, deadline);
     if (status.ok()) return files;
     if (!absl::IsAborted(status)) return status;
@@ -96,6 +97,14 @@ StoreFiles::~StoreFiles() {
 
 uint64_t StoreFiles::IndexBytesReserved(uint64_t bytes_max) {
   return cairn::IndexBytesReserved(bytes_max);
+}
+
+uint64_t StoreFiles::IndexBytesOf(uint64_t bytes_max) const {
+  return index_bytes_max_ != 0 ? index_bytes_max_ : IndexBytesReserved(bytes_max);
+}
+
+uint64_t StoreFiles::DataBytesOf(uint64_t bytes_max) const {
+  return DataBytesWithin(bytes_max, IndexBytesOf(bytes_max));
 }
 
 std::string StoreFiles::index_path() const { return absl::StrCat(path_, "/", kIndexName); }
@@ -169,10 +178,10 @@ absl::Status StoreFiles::Lock(const Superblock& superblock, Deadline deadline) {
 }
 
 absl::Status StoreFiles::Create(const Options& options, Deadline deadline) {
-  if (DataBytesWithin(options.bytes_max) < kDataFileBytesMin) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("bytes_max ", options.bytes_max, " leaves no room for data beside the index (",
-                     IndexBytesReserved(options.bytes_max), " bytes)"));
+  if (DataBytesOf(options.bytes_max) < kDataFileBytesMin) {
+    return absl::InvalidArgumentError(absl::StrCat("bytes_max ", options.bytes_max,
+                                                   " leaves no room for data beside the index (",
+                                                   IndexBytesOf(options.bytes_max), " bytes)"));
   }
   CAIRN_ASSIGN_OR_RETURN(const bool made, MakeDirectory(path_));
   // Only directories that are empty again go, so that this is right after any failure.
@@ -199,7 +208,7 @@ absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) 
   CAIRN_ASSIGN_OR_RETURN(const DirectoryState state, ClassifyDirectory(path_));
   if (state != DirectoryState::kVacant) return Changed();
 
-  const uint64_t data_bytes = DataBytesWithin(options.bytes_max);
+  const uint64_t data_bytes = DataBytesOf(options.bytes_max);
   data_file_bytes_ =
       options.data_file_bytes != 0 ? options.data_file_bytes : ChooseDataFileBytes(data_bytes);
   CAIRN_ASSIGN_OR_RETURN(uuid_, NewUuid());
@@ -212,7 +221,7 @@ absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) 
   if (ftruncate(first->get(), 0) != 0) return ErrnoStatus(errno, "cannot truncate", first_path);
   CAIRN_RETURN_IF_ERROR(RemoveSurplusFiles(1));
   CAIRN_RETURN_IF_ERROR(
-      CheckSpace(path_, data_bytes + kBlockBytes + IndexBytesReserved(options.bytes_max)));
+      CheckSpace(path_, data_bytes + kBlockBytes + IndexBytesOf(options.bytes_max)));
   // Not before the disk has said that there may be so many.
   std::vector<uint64_t> file_bytes = PlanFiles(data_bytes, data_file_bytes_);
   CAIRN_RETURN_IF_ERROR(FormatDataFile(
@@ -229,7 +238,7 @@ absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) 
 absl::Status StoreFiles::Grow(uint64_t bytes_max, Deadline deadline) {
   uint64_t used = 0;
   for (size_t i = 0; i < files_.size(); ++i) used += BudgetOf(i);
-  const uint64_t data_bytes = DataBytesWithin(bytes_max);
+  const uint64_t data_bytes = DataBytesOf(bytes_max);
   // On a full disk, too, a store must open that has no need to grow.
   if (data_bytes < used + kDataFileBytesMin) return absl::OkStatus();
   CAIRN_RETURN_IF_ERROR(CheckSpace(path_, data_bytes - used));
@@ -334,7 +343,7 @@ uint64_t StoreFiles::BudgetOf(size_t file) const {
 }
 
 size_t StoreFiles::FilesWithin(uint64_t bytes_max) const {
-  uint64_t left = DataBytesWithin(bytes_max);
+  uint64_t left = DataBytesOf(bytes_max);
   size_t count = 0;
   while (count < files_.size() && BudgetOf(count) <= left) left -= BudgetOf(count++);
   return count;
@@ -347,9 +356,9 @@ uint64_t StoreFiles::OffsetEndWithin(uint64_t bytes_max) const {
 absl::Status StoreFiles::ShrinkTo(uint64_t bytes_max) {
   const size_t count = FilesWithin(bytes_max);
   if (count == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "bytes_max ", bytes_max, " does not cover the first data file of ", BudgetOf(0),
-        " bytes and the index (", IndexBytesReserved(bytes_max), " bytes)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("bytes_max ", bytes_max, " does not cover the first data file of ",
+                     BudgetOf(0), " bytes and the index (", IndexBytesOf(bytes_max), " bytes)"));
   }
   if (count == files_.size()) return absl::OkStatus();
   CAIRN_RETURN_IF_ERROR(WriteSuperblock(static_cast<uint32_t>(count)));

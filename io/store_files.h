@@ -30,6 +30,7 @@ class StoreFiles {
   struct Options {
     std::string path;
     uint64_t bytes_max = 0;        // All of PATH, index included.
+    uint64_t index_bytes_max = 0;  // Of it the index's; 0: IndexBytesReserved.
     uint64_t data_file_bytes = 0;  // For a new store; 0: chosen.
     absl::Duration lock_wait = absl::Seconds(2);
   };
@@ -58,7 +59,7 @@ class StoreFiles {
   StoreFiles(const StoreFiles&) = delete;
   StoreFiles& operator=(const StoreFiles&) = delete;
 
-  // What of bytes_max is the index's, and what is left for data files.
+  // What of bytes_max is the index's, if nothing else was said.
   static uint64_t IndexBytesReserved(uint64_t bytes_max);
 
   // Gives data files back, from the end, until bytes_max covers the rest: forget what is in them
@@ -106,6 +107,8 @@ class StoreFiles {
   void DropFiles(size_t first);
   void ChooseDirect();
   size_t FilesWithin(uint64_t bytes_max) const;
+  uint64_t IndexBytesOf(uint64_t bytes_max) const;
+  uint64_t DataBytesOf(uint64_t bytes_max) const;
   uint64_t OffsetEndOf(size_t file_count) const;
   uint64_t BudgetOf(size_t file) const;
 
@@ -114,6 +117,7 @@ class StoreFiles {
 
   // Constant after Open, but for ShrinkTo.
   const std::string path_;
+  uint64_t index_bytes_max_ = 0;
   StoreUuid uuid_ = {};
   uint64_t data_file_bytes_ = 0;
   std::vector<File> files_;

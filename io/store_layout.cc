@@ -51,8 +51,8 @@ uint64_t IndexBytesReserved(uint64_t bytes_max) {
   return std::clamp(bytes_max / 64, 8 * kMiB, 4096 * kMiB);
 }
 
-uint64_t DataBytesWithin(uint64_t bytes_max) {
-  const uint64_t others = IndexBytesReserved(bytes_max) + kBlockBytes;
+uint64_t DataBytesWithin(uint64_t bytes_max, uint64_t index_bytes_max) {
+  const uint64_t others = index_bytes_max + kBlockBytes;
   return bytes_max < others ? 0 : bytes_max - others;
 }
 

@@ -20,7 +20,7 @@ inline constexpr const char* kIndexName = "index";
 uint64_t IndexBytesReserved(uint64_t bytes_max);
 
 // What of bytes_max is for data files.
-uint64_t DataBytesWithin(uint64_t bytes_max);
+uint64_t DataBytesWithin(uint64_t bytes_max, uint64_t index_bytes_max);
 
 // For a new store that was not told: 256 MiB, less where two would not fit, up to 1 GiB in large
 // ones.

@@ -228,6 +228,8 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
     }
   }
   entry->listed = true;
+  entry->counted = true;
+  index_bytes_.fetch_add(entry->index_bytes(), std::memory_order_relaxed);
   stripe.entries.emplace(KeyRef{entry->fingerprint_id, entry->key, entry->hash}, entry);
   if (entry->l2 == CopyState::kResident) l2_count_.fetch_add(1, std::memory_order_relaxed);
   return dead;
@@ -245,6 +247,7 @@ void Directory::Unlist(Stripe& stripe, Entry* entry) {
 }
 
 void Directory::Bury(Entry* entry) {
+  if (entry->counted) index_bytes_.fetch_sub(entry->index_bytes(), std::memory_order_relaxed);
   CAIRN_CHECK(entry->fill_waiters == nullptr && entry->spill_waiters == nullptr);
   CAIRN_CHECK(entry->replaced == nullptr && entry->l2 != CopyState::kFilling);
   if (entry->l2 == CopyState::kResident) parts_.l2->Release(entry->l2_extent);

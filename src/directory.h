@@ -146,6 +146,11 @@ class Directory {
   uint64_t quarantined_count() const { return quarantined_.load(std::memory_order_relaxed); }
   // Extents whose removal the index has not confirmed yet.
   uint64_t l3_bytes_leaving() const { return l3_bytes_leaving_.load(std::memory_order_acquire); }
+  // What the entries take of the index (IndexFootprintBytes), and those of them that leave.
+  uint64_t index_bytes() const { return index_bytes_.load(std::memory_order_relaxed); }
+  uint64_t index_bytes_leaving() const {
+    return index_bytes_leaving_.load(std::memory_order_acquire);
+  }
 
  private:
   struct KeyRef {
@@ -227,6 +232,8 @@ class Directory {
   std::atomic<uint64_t> l3_count_ = 0;
   std::atomic<uint64_t> quarantined_ = 0;
   std::atomic<uint64_t> l3_bytes_leaving_ = 0;
+  std::atomic<uint64_t> index_bytes_ = 0;
+  std::atomic<uint64_t> index_bytes_leaving_ = 0;
 };
 
 }  // namespace cairn

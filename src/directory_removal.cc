@@ -9,9 +9,19 @@
 namespace cairn {
 namespace {
 
-uint64_t ChainBytes(const Entry* entry) {
-  uint64_t bytes = 0;
-  for (; entry != nullptr; entry = entry->replaced) bytes += entry->l3_extent.bytes;
+struct Bytes {
+  uint64_t l3 = 0;
+  uint64_t index = 0;
+};
+
+// Of an entry, if it is not null, and of all that another replaced.
+Bytes BytesOf(const Entry* entry, const Entry* chain) {
+  Bytes bytes;
+  if (entry != nullptr) bytes = {entry->l3_extent.bytes, entry->index_bytes()};
+  for (; chain != nullptr; chain = chain->replaced) {
+    bytes.l3 += chain->l3_extent.bytes;
+    bytes.index += chain->index_bytes();
+  }
   return bytes;
 }
 
@@ -26,12 +36,13 @@ class Directory::Removal final : public IndexChange {
         entry_(entry),
         replaced_(replaced),
         hash_((entry == nullptr ? replaced : entry)->hash),
-        bytes_((entry == nullptr ? 0 : entry->l3_extent.bytes) + ChainBytes(replaced)) {
+        bytes_(BytesOf(entry, replaced)) {
     kind = IndexEdit::Kind::kDelete;
     const Entry* named = entry == nullptr ? replaced : entry;
     fingerprint_id = named->fingerprint_id;
     key = named->key;
-    directory_->l3_bytes_leaving_.fetch_add(bytes_, std::memory_order_relaxed);
+    directory_->l3_bytes_leaving_.fetch_add(bytes_.l3, std::memory_order_relaxed);
+    directory_->index_bytes_leaving_.fetch_add(bytes_.index, std::memory_order_relaxed);
   }
 
   KeyRef ref() const { return {fingerprint_id, key, hash_}; }
@@ -58,7 +69,8 @@ class Directory::Removal final : public IndexChange {
     if (earlier_ != nullptr) earlier_->Release();
     if (replaced_ != nullptr) directory_->ReleaseReplaced(replaced_);
     if (entry_ != nullptr) directory_->Unpin(entry_);
-    directory_->l3_bytes_leaving_.fetch_sub(bytes_, std::memory_order_release);
+    directory_->l3_bytes_leaving_.fetch_sub(bytes_.l3, std::memory_order_release);
+    directory_->index_bytes_leaving_.fetch_sub(bytes_.index, std::memory_order_release);
     directory_->parts_.room_made();
     delete this;
   }
@@ -77,7 +89,7 @@ class Directory::Removal final : public IndexChange {
   Entry* const entry_;
   Entry* const replaced_;
   const uint64_t hash_;
-  const uint64_t bytes_;
+  const Bytes bytes_;
   bool failed_ = false;
   Removal* earlier_ = nullptr;
   std::vector<Committed> committed_;

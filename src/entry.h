@@ -67,6 +67,7 @@ struct Entry {
   CopyState l2 = CopyState::kAbsent;
   CopyState l3 = CopyState::kAbsent;
   bool listed = false;
+  bool counted = false;       // Has been listed: Directory::index_bytes has it.
   bool spilling = false;      // From its creation to EndSpill.
   bool dirty = false;         // Spilling from L2: its bytes count as dirty.
   bool indexed = false;       // A put of it was handed to the index writer.
@@ -99,6 +100,7 @@ struct Entry {
             .retention = retention,
             .expires_unix_ms = expires_unix_ms};
   }
+  uint64_t index_bytes() const { return IndexFootprintBytes(key.size(), meta.rank); }
   uint64_t l3_payload_offset() const {
     return l3_extent.offset + (pack == nullptr ? header_bytes : 0);
   }

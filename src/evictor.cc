@@ -88,11 +88,7 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
   while (true) {
     absl::StatusOr<Extent> extent = parts_.l3->ReserveUpTo(bytes_max, bytes);
     if (extent.ok()) {
-      if (parts_.l3->bytes_free() < l3_free_bytes_wanted_) {
-        MutexLock lock(mutex_);
-        if (!low_) wake_.NotifyAll();
-        low_ = true;
-      }
+      if (parts_.l3->bytes_free() < l3_free_bytes_wanted_) WakeUp();
       return extent;
     }
     if (!absl::IsResourceExhausted(extent.status())) return extent;
@@ -125,6 +121,26 @@ absl::Status Evictor::Reserve(Entry& entry, bool with_l3, Deadline deadline) {
   }
   entry.l2_extent = *l2_extent;
   return absl::OkStatus();
+}
+
+absl::Status Evictor::WaitForIndexRoom(const Entry& entry, Deadline deadline) {
+  const uint64_t bytes = entry.index_bytes();
+  int stuck = 0;
+  while (true) {
+    const uint64_t used = parts_.directory->index_bytes();
+    if (used + bytes <= parts_.index_bytes_max) {
+      if (used > IndexBytesWanted()) WakeUp();
+      return absl::OkStatus();
+    }
+    const uint64_t leaving = parts_.directory->index_bytes_leaving();
+    const bool shrinks = used + bytes <= parts_.index_bytes_max + leaving || EvictFromIndex();
+    stuck = shrinks ? 0 : stuck + 1;
+    if (stuck > kStuckTriesMax || !Wait(deadline)) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the index is full: its entries take ", used, " of ", parts_.index_bytes_max,
+                       " bytes (StoreOptions::l3_index_bytes_max)"));
+    }
+  }
 }
 
 absl::Status Evictor::WaitForDirtyRoom(uint64_t bytes, Deadline deadline) {
@@ -163,6 +179,22 @@ bool Evictor::Wait(Deadline deadline) {
 void Evictor::KeepAhead() {
   const uint64_t free = parts_.l3->bytes_free() + parts_.directory->l3_bytes_leaving();
   if (free < l3_free_bytes_wanted_) EvictL3(l3_free_bytes_wanted_ - free);
+  while (parts_.directory->index_bytes() >
+         IndexBytesWanted() + parts_.directory->index_bytes_leaving()) {
+    if (!EvictFromIndex()) break;
+  }
+}
+
+bool Evictor::EvictFromIndex() {
+  if (parts_.directory->EvictFromL3() == 0) return false;
+  StatsRecorder::Add(parts_.stats->evictions_l3);
+  return true;
+}
+
+void Evictor::WakeUp() {
+  MutexLock lock(mutex_);
+  if (!low_) wake_.NotifyAll();
+  low_ = true;
 }
 
 void Evictor::Run() {

@@ -28,6 +28,7 @@ class Evictor {
     NvmeTier* l3;
     StatsRecorder* stats;
     double l2_dirty_share_max;
+    uint64_t index_bytes_max;
     std::function<void()> housekeeping;  // Called about ten times a second.
   };
   explicit Evictor(Parts parts);
@@ -46,6 +47,8 @@ class Evictor {
   absl::StatusOr<Extent> ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes_min, Deadline deadline);
   // The extents of a new entry, in L2 and `with_l3`, or neither.
   absl::Status Reserve(Entry& entry, bool with_l3, Deadline deadline);
+  // Waits until the index has room for the entry.
+  absl::Status WaitForIndexRoom(const Entry& entry, Deadline deadline);
   // Waits until `bytes` more may be dirty in L2.
   absl::Status WaitForDirtyRoom(uint64_t bytes, Deadline deadline);
 
@@ -58,6 +61,11 @@ class Evictor {
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void KeepAhead();
   uint64_t EvictL3(uint64_t bytes);
+  // One tensor. False: none may go now.
+  bool EvictFromIndex();
+  // A little is kept free of the index too.
+  uint64_t IndexBytesWanted() const { return parts_.index_bytes_max / 64 * 63; }
+  void WakeUp() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Constant.
   const Parts parts_;

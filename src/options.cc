@@ -30,6 +30,11 @@ absl::Status StoreOptions::Validate() const {
   if (l3_bytes_max < kL3BytesMin) {
     return Invalid("l3_bytes_max", l3_bytes_max, absl::StrCat("at least ", kL3BytesMin));
   }
+  if (l3_index_bytes_max != 0 &&
+      (l3_index_bytes_max < kIndexBytesMin || l3_index_bytes_max > l3_bytes_max / 2)) {
+    return Invalid("l3_index_bytes_max", l3_index_bytes_max,
+                   absl::StrCat("0, or ", kIndexBytesMin, " to half of l3_bytes_max"));
+  }
   if (!(l2_dirty_share_max > 0 && l2_dirty_share_max <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat("StoreOptions::l2_dirty_share_max is ",
                                                    l2_dirty_share_max, ": must be in (0, 1]"));

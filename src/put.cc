@@ -180,6 +180,7 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
   std::unique_ptr<Entry> entry = NewEntry(input, options);
   const bool packed = Packer::Takes(entry->bytes);
   absl::Status room = core_->evictor->WaitForDirtyRoom(entry->bytes, deadline);
+  if (room.ok()) room = core_->evictor->WaitForIndexRoom(*entry, deadline);
   // The packer finds room on L3 for small ones.
   if (room.ok()) room = core_->evictor->Reserve(*entry, /*with_l3=*/!packed, deadline);
   if (!room.ok()) return RefusePut(input.key, room);

@@ -115,6 +115,7 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
   entry.spill_waiters = waiter;
   const bool packed = Packer::Takes(entry.bytes);
   const auto find_room = [&](Packer& packer, Deadline until) -> absl::Status {
+    CAIRN_RETURN_IF_ERROR(core_->evictor->WaitForIndexRoom(entry, until));
     if (packed) return packer.Add(tensor, until);
     CAIRN_ASSIGN_OR_RETURN(entry.l3_extent,
                            core_->evictor->ReserveL3(entry.Record().extent_bytes(), until));

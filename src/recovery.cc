@@ -231,7 +231,7 @@ void StoreCore::MakeDirectory() {
                          if (evictor != nullptr) evictor->RoomMade();
                        }});
   evictor = std::make_unique<Evictor>(Evictor::Parts{directory.get(), l2.get(), l3.get(), &stats,
-                                                     options.l2_dirty_share_max,
+                                                     options.l2_dirty_share_max, IndexBytesMax(),
                                                      [this] { Housekeep(); }});
   spill_context = {.directory = directory.get(),
                    .l3 = l3.get(),

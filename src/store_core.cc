@@ -67,6 +67,7 @@ std::string StoreCore::Degraded() const {
 absl::Status StoreCore::OpenFiles() {
   CAIRN_ASSIGN_OR_RETURN(files, StoreFiles::Open({.path = options.path,
                                                   .bytes_max = options.l3_bytes_max,
+                                                  .index_bytes_max = options.l3_index_bytes_max,
                                                   .data_file_bytes = options.data_file_bytes}));
   for (const std::string& problem : files->problems()) Log(problem);
   if (!files->direct()) {
@@ -77,8 +78,13 @@ absl::Status StoreCore::OpenFiles() {
   return absl::OkStatus();
 }
 
+uint64_t StoreCore::IndexBytesMax() const {
+  return options.l3_index_bytes_max != 0 ? options.l3_index_bytes_max
+                                         : StoreFiles::IndexBytesReserved(options.l3_bytes_max);
+}
+
 absl::Status StoreCore::OpenIndex() {
-  const uint64_t bytes_max = StoreFiles::IndexBytesReserved(options.l3_bytes_max);
+  const uint64_t bytes_max = IndexBytesMax();
   CAIRN_ASSIGN_OR_RETURN(index, seams_.open_index ? seams_.open_index({.path = files->index_path(),
                                                                        .bytes_max = bytes_max})
                                                   : OpenStoreIndex(*files, bytes_max));

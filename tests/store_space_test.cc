@@ -4,6 +4,8 @@
 
 #include <atomic>
 
+#include "absl/strings/str_cat.h"
+#include "tests/disk_fixture.h"
 #include "tests/store_fixture.h"
 
 namespace cairn {
@@ -191,6 +193,50 @@ TEST_F(StoreSpaceTest, ReopenWithLessForgetsWhatNoLongerFits) {
   Open();
   EXPECT_GT(store_->Stats().l3.bytes_max, 64 * kMiB);
   Expect("keep", kMiB);
+}
+
+std::string LongKey(int i) { return absl::StrCat(std::string(200, 'k'), i); }
+
+TEST_F(StoreSpaceTest, ManySmallTensorsLetTheColdestGoBeforeTheIndexOutgrowsItsBytes) {
+  options_.l3_bytes_max = 128 * kMiB;
+  Open();
+  constexpr int kCount = 20000;
+  for (int i = 0; i < kCount; ++i) ASSERT_TRUE(Put(LongKey(i), 100).ok()) << i;
+  ASSERT_TRUE(store_->Flush().ok());
+  const StatsSnapshot stats = store_->Stats();
+  EXPECT_GT(stats.l3.evictions, 5000u);
+  // It was not the data that were too much.
+  EXPECT_LT(stats.l3.bytes_used, 80 * kMiB);
+  EXPECT_LE(BytesOnDisk(options_.path), options_.l3_bytes_max);
+  for (int i = kCount - 5000; i < kCount; ++i) Expect(LongKey(i), 100);
+  ExpectStatus(GetStatus(LongKey(0)), StatusCode::kNotFound, "kkk");
+  Reopen();
+  EXPECT_LE(BytesOnDisk(options_.path), options_.l3_bytes_max);
+  for (int i = kCount - 5000; i < kCount; ++i) Expect(LongKey(i), 100);
+}
+
+TEST_F(StoreSpaceTest, TheIndexHasTheShareThatItIsGiven) {
+  options_.l3_bytes_max = 128 * kMiB;
+  options_.l3_index_bytes_max = 32 * kMiB;
+  Open();
+  for (int i = 0; i < 20000; ++i) ASSERT_TRUE(Put(LongKey(i), 100).ok()) << i;
+  ASSERT_TRUE(store_->Flush().ok());
+  EXPECT_EQ(store_->Stats().l3.evictions, 0u);
+  EXPECT_LE(store_->Stats().l3.bytes_max, 96 * kMiB);
+  EXPECT_LE(BytesOnDisk(options_.path), options_.l3_bytes_max);
+}
+
+TEST_F(StoreSpaceTest, AnIndexFullOfKeptTensorsSaysSo) {
+  options_.l3_bytes_max = 128 * kMiB;
+  Open();
+  const PutOptions keep = {.retention = Retention::kKeep, .timeout = absl::Milliseconds(500)};
+  absl::Status status;
+  int count = 0;
+  while (status.ok() && count < 20000) status = Put(LongKey(count++), 100, 0, keep);
+  ExpectStatus(status, StatusCode::kResourceExhausted, "the index is full");
+  EXPECT_LE(BytesOnDisk(options_.path), options_.l3_bytes_max);
+  ASSERT_TRUE(store_->Erase(LongKey(0)).ok());
+  EXPECT_TRUE(Put(LongKey(count), 100, 0, keep).ok());
 }
 
 }  // namespace

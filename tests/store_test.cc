@@ -115,6 +115,8 @@ TEST_F(StoreTest, OptionsAreValidatedByName) {
                "l2_bytes_max is 0");
   ExpectStatus(open([](StoreOptions& o) { o.l3_bytes_max = 0; }), StatusCode::kInvalidArgument,
                "l3_bytes_max is 0");
+  ExpectStatus(open([](StoreOptions& o) { o.l3_index_bytes_max = 1; }),
+               StatusCode::kInvalidArgument, "l3_index_bytes_max is 1");
   ExpectStatus(open([](StoreOptions& o) { o.l1_bytes_max = 1; }), StatusCode::kUnimplemented,
                "l1_bytes_max");
   ExpectStatus(open([](StoreOptions& o) { o.stripe_count = 3; }), StatusCode::kInvalidArgument,

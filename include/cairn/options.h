@@ -63,6 +63,7 @@ enum class OtherFingerprint : uint8_t {
 struct CAIRN_EXPORT StoreOptions {
   static constexpr uint64_t kL2BytesMin = uint64_t{4} << 20;
   static constexpr uint64_t kL3BytesMin = uint64_t{32} << 20;
+  static constexpr uint64_t kIndexBytesMin = uint64_t{8} << 20;
 
   // The directory of the store. Created when missing (its parent must exist). Required.
   std::string path;
@@ -82,6 +83,12 @@ struct CAIRN_EXPORT StoreOptions {
   // with less than last time gives files back and forgets what was in them; kKeep tensors there
   // refuse it.
   uint64_t l3_bytes_max = uint64_t{16} << 30;
+
+  // Of l3_bytes_max, what the index may occupy, logs included: 8 MiB to half of it; 0: 1/64 of it,
+  // 8 MiB at least and 4 GiB at most. An entry takes about 310 bytes of it (with a key of 32 bytes
+  // and 2 dimensions), so the default serves tensors of 20 KiB and more on average. A put that
+  // finds it full lets the coldest tensors go, like one that finds no room on L3.
+  uint64_t l3_index_bytes_max = 0;
 
   WritePolicy write_policy = WritePolicy::kWriteBack;
   // Share of L2 that may wait for its write to L3; a Put beyond it waits. Keeps room for reads.
