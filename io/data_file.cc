@@ -58,8 +58,10 @@ absl::StatusOr<DataFile> OpenDataFile(const std::string& path, const DataFileHea
   return DataFile{.fd = *std::move(fd), .bytes = header->bytes};
 }
 
-absl::Status FormatDataFile(int fd, const std::string& path, const DataFileHeader& header) {
+absl::Status FormatDataFile(int fd, const std::string& path, const DataFileHeader& header,
+                            bool prewrite) {
   CAIRN_RETURN_IF_ERROR(AllocateFile(fd, header.bytes, path));
+  if (prewrite) CAIRN_RETURN_IF_ERROR(WriteZeros(fd, header.bytes, path));
   CAIRN_RETURN_IF_ERROR(WriteAt(fd, 0, EncodeDataFileHeader(header), path));
   CAIRN_RETURN_IF_ERROR(SyncFile(fd, path));
   // Buffered pages must not stand beside direct I/O.

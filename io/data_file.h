@@ -27,8 +27,10 @@ struct DataFile {
 absl::StatusOr<DataFile> OpenDataFile(const std::string& path, const DataFileHeader& expected,
                                       bool read_only);
 
-// Makes the file out of an empty one: all its blocks, then its header, then synced.
-absl::Status FormatDataFile(int fd, const std::string& path, const DataFileHeader& header);
+// Makes the file out of an empty one: all its blocks, written with zeros if `prewrite`, then its
+// header, then synced.
+absl::Status FormatDataFile(int fd, const std::string& path, const DataFileHeader& header,
+                            bool prewrite);
 
 // What a file with the name of a data file is when no superblock speaks for it.
 enum class Leftover : uint8_t {

@@ -57,16 +57,6 @@ std::string Holder(int fd) {
   return "";
 }
 
-absl::Status WriteZeros(int fd, uint64_t bytes, const std::string& path) {
-  const std::string zeros(size_t{1} << 20, '\0');
-  for (uint64_t offset = 0; offset < bytes; offset += zeros.size()) {
-    const size_t size = std::min<uint64_t>(zeros.size(), bytes - offset);
-    absl::Status written = WriteAt(fd, offset, std::string_view(zeros).substr(0, size), path);
-    if (!written.ok()) return written;
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::Status ErrnoStatus(int error, std::string_view what, const std::string& path) {
@@ -167,6 +157,16 @@ absl::StatusOr<std::string> ReadStart(const std::string& path, size_t bytes_max)
   }
   bytes.resize(done);
   return bytes;
+}
+
+absl::Status WriteZeros(int fd, uint64_t bytes, const std::string& path) {
+  const std::string zeros(size_t{1} << 20, '\0');
+  for (uint64_t offset = 0; offset < bytes; offset += zeros.size()) {
+    const size_t size = std::min<uint64_t>(zeros.size(), bytes - offset);
+    absl::Status written = WriteAt(fd, offset, std::string_view(zeros).substr(0, size), path);
+    if (!written.ok()) return written;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status AllocateFile(int fd, uint64_t bytes, const std::string& path) {

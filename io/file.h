@@ -50,6 +50,9 @@ absl::Status WriteAt(int fd, uint64_t offset, std::string_view bytes, const std:
 // At most `bytes_max` bytes of it, from the start.
 absl::StatusOr<std::string> ReadStart(const std::string& path, size_t bytes_max);
 
+// Writes zeros to the first bytes of a file.
+absl::Status WriteZeros(int fd, uint64_t bytes, const std::string& path);
+
 // Makes an empty file `bytes` long with all its blocks allocated, by writing zeros where the file
 // system knows no other way.
 absl::Status AllocateFile(int fd, uint64_t bytes, const std::string& path);

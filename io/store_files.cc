@@ -59,7 +59,7 @@ absl::StatusOr<std::unique_ptr<StoreFiles>> StoreFiles::Open(const Options& opti
       std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(options.lock_wait);
   for (;;) {
     std::unique_ptr<StoreFiles> files(new StoreFiles(WithoutTrailingSlashes(options.path)));
-    files->index_bytes_max_ = options.index_bytes_max;
+    files->options_ = options;
     const absl::Status status = files->CreateOrOpen(options, deadline);
     if (status.ok()) return files;
     if (!absl::IsAborted(status)) return status;
@@ -97,10 +97,6 @@ StoreFiles::~StoreFiles() {
 
 uint64_t StoreFiles::IndexBytesReserved(uint64_t bytes_max) {
   return cairn::IndexBytesReserved(bytes_max);
-}
-
-uint64_t StoreFiles::IndexBytesOf(uint64_t bytes_max) const {
-  return index_bytes_max_ != 0 ? index_bytes_max_ : IndexBytesReserved(bytes_max);
 }
 
 uint64_t StoreFiles::DataBytesOf(uint64_t bytes_max) const {
@@ -226,7 +222,8 @@ absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) 
   std::vector<uint64_t> file_bytes = PlanFiles(data_bytes, data_file_bytes_);
   CAIRN_RETURN_IF_ERROR(FormatDataFile(
       first->get(), first_path,
-      {.uuid = uuid_, .data_file_bytes = data_file_bytes_, .bytes = file_bytes[0], .number = 0}));
+      {.uuid = uuid_, .data_file_bytes = data_file_bytes_, .bytes = file_bytes[0], .number = 0},
+      options_.prewrite));
   files_.push_back({.fd = first->release(), .bytes = file_bytes[0]});
   file_bytes.erase(file_bytes.begin());
   CAIRN_RETURN_IF_ERROR(AddFiles(file_bytes, deadline));
@@ -274,7 +271,8 @@ absl::Status StoreFiles::AddFiles(const std::vector<uint64_t>& file_bytes, Deadl
     CAIRN_RETURN_IF_ERROR(LockFile(files_.back().fd, path, deadline));
     CAIRN_RETURN_IF_ERROR(FormatDataFile(
         files_.back().fd, path,
-        {.uuid = uuid_, .data_file_bytes = data_file_bytes_, .bytes = bytes, .number = number}));
+        {.uuid = uuid_, .data_file_bytes = data_file_bytes_, .bytes = bytes, .number = number},
+        options_.prewrite));
   }
   CAIRN_RETURN_IF_ERROR(SyncDirectory(data_path()));
   std::move(drop).Cancel();

@@ -32,6 +32,7 @@ class StoreFiles {
     uint64_t bytes_max = 0;        // All of PATH, index included.
     uint64_t index_bytes_max = 0;  // Of it the index's; 0: IndexBytesReserved.
     uint64_t data_file_bytes = 0;  // For a new store; 0: chosen.
+    bool prewrite = false;         // New data files are written with zeros once.
     absl::Duration lock_wait = absl::Seconds(2);
   };
   // fd -1 and 0 bytes: the file is missing, truncated, damaged or not of this store (problems()
@@ -107,7 +108,9 @@ class StoreFiles {
   void DropFiles(size_t first);
   void ChooseDirect();
   size_t FilesWithin(uint64_t bytes_max) const;
-  uint64_t IndexBytesOf(uint64_t bytes_max) const;
+  uint64_t IndexBytesOf(uint64_t bytes_max) const {
+    return options_.index_bytes_max != 0 ? options_.index_bytes_max : IndexBytesReserved(bytes_max);
+  }
   uint64_t DataBytesOf(uint64_t bytes_max) const;
   uint64_t OffsetEndOf(size_t file_count) const;
   uint64_t BudgetOf(size_t file) const;
@@ -117,7 +120,7 @@ class StoreFiles {
 
   // Constant after Open, but for ShrinkTo.
   const std::string path_;
-  uint64_t index_bytes_max_ = 0;
+  Options options_;  // Of Open.
   StoreUuid uuid_ = {};
   uint64_t data_file_bytes_ = 0;
   std::vector<File> files_;

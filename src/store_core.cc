@@ -68,7 +68,8 @@ absl::Status StoreCore::OpenFiles() {
   CAIRN_ASSIGN_OR_RETURN(files, StoreFiles::Open({.path = options.path,
                                                   .bytes_max = options.l3_bytes_max,
                                                   .index_bytes_max = options.l3_index_bytes_max,
-                                                  .data_file_bytes = options.data_file_bytes}));
+                                                  .data_file_bytes = options.data_file_bytes,
+                                                  .prewrite = options.l3_prewrite}));
   for (const std::string& problem : files->problems()) Log(problem);
   if (!files->direct()) {
     Log(absl::StrCat(options.path,

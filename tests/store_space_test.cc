@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "absl/strings/str_cat.h"
+#include "io/store_files.h"
 #include "tests/disk_fixture.h"
 #include "tests/store_fixture.h"
 
@@ -193,6 +194,28 @@ TEST_F(StoreSpaceTest, ReopenWithLessForgetsWhatNoLongerFits) {
   Open();
   EXPECT_GT(store_->Stats().l3.bytes_max, 64 * kMiB);
   Expect("keep", kMiB);
+}
+
+TEST_F(StoreSpaceTest, NewFilesAreWrittenOnceBeforehandWhenAsked) {
+  options_.data_file_bytes = 16 * kMiB;
+  const auto never_written = [this](uint64_t number) {
+    const auto files = StoreFiles::OpenReadOnly(options_.path);
+    EXPECT_TRUE(files.ok()) << files.status();
+    return (*files)->HasNeverWritten(number * 16 * kMiB + kMiB, kMiB);
+  };
+  Open();
+  Close();
+  if (!never_written(0)) GTEST_SKIP() << "the file system does not tell";
+  options_.l3_prewrite = true;
+  options_.l3_bytes_max = 80 * kMiB;
+  Open();
+  ASSERT_TRUE(Put("k", kMiB).ok());
+  Reopen();
+  Expect("k", kMiB);
+  // Those that were there stay as they are.
+  EXPECT_TRUE(never_written(1));
+  EXPECT_FALSE(never_written(3));
+  EXPECT_LE(BytesOnDisk(options_.path), options_.l3_bytes_max);
 }
 
 std::string LongKey(int i) { return absl::StrCat(std::string(200, 'k'), i); }

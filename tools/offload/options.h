@@ -20,6 +20,7 @@ struct Options {
   std::string dir;
   uint64_t l2_bytes = 0;
   uint64_t l3_bytes = 0;
+  bool l3_prewrite = false;
   std::optional<Model> model;  // Exactly one of these two.
   uint64_t kv_bytes_per_token = 0;
   uint32_t block_tokens = 0;  // 0: as the trace's format has it.
