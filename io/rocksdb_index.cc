@@ -284,7 +284,8 @@ absl::Status RocksDbIndex::Reopen() {
     database_.reset();
   }
   absl::StatusOr<std::shared_ptr<const Database>> database = OpenForWriting(options_);
-  closed_ = database.status();
+  // Whatever keeps it closed: to a write it is that nothing can be written now.
+  closed_ = database.ok() ? absl::OkStatus() : absl::UnavailableError(database.status().message());
   if (database.ok()) database_ = *std::move(database);
   return closed_;
 }
