@@ -46,7 +46,7 @@ class Verifier {
   absl::Status CheckIndex();
   void MarkOverlapped();
   void CheckTensors();
-  bool Superseded(const IndexRecord& record);
+  bool Superseded(const IndexRecord& record, bool header_sound);
   std::string NeverWritten(const Tensor& tensor, const std::vector<Damage>& damage);
   void CheckOverlaps();
   void ForgetWhatChanged();
@@ -152,7 +152,7 @@ void Verifier::CheckTensors() {
     bytes_ += record.payload_bytes;
     tensor.state = State::kSound;
     if (result.damage.empty()) continue;
-    if (Superseded(record)) {
+    if (Superseded(record, /*header_sound=*/result.header == "ok")) {
       tensor.state = State::kSuperseded;
       ++superseded_;
       continue;
@@ -173,12 +173,14 @@ void Verifier::CheckTensors() {
   mib_per_second_ = progress.MibPerSecond();
 }
 
-bool Verifier::Superseded(const IndexRecord& record) {
+// A table that is this tensor's own is its neighbours' too, and some of those have later numbers.
+bool Verifier::Superseded(const IndexRecord& record, bool header_sound) {
   if (!ExtentProblem(view_.files(), record).empty()) return false;
-  const uint64_t header = record.header_offset();
-  return map_.Later(record.offset, record.offset + record.extent_bytes(), record.sequence) !=
-             nullptr ||
-         map_.Later(header, header + record.header_bytes, record.sequence) != nullptr;
+  const auto later = [&](uint64_t offset, uint64_t bytes) {
+    return map_.Later(offset, offset + bytes, record.sequence) != nullptr;
+  };
+  return later(record.offset, record.extent_bytes()) ||
+         (!header_sound && later(record.header_offset(), record.header_bytes));
 }
 
 // What shows that all that is wrong are writes that never reached the disk; empty: nothing does.
