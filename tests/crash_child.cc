@@ -30,6 +30,13 @@ void Say(const std::string& line) {
   if (write(STDOUT_FILENO, line.data(), line.size()) < 0) _exit(3);
 }
 
+// At once, without closing the store.
+void EndUnlessOk(const absl::Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "%s\n", status.ToString().c_str());
+  _exit(4);
+}
+
 void WriteForEver(Store* store, int thread, uint64_t seed, uint64_t version) {
   std::mt19937_64 random(seed * 31 + static_cast<uint64_t>(thread));
   std::vector<std::byte> buffer(kCrashTensorBytesMax);
@@ -38,7 +45,7 @@ void WriteForEver(Store* store, int thread, uint64_t seed, uint64_t version) {
     const std::string name = CrashKeyName(key);
     if (random() % 8 == 0) {
       Say(absl::StrCat("e ", key, "\n"));
-      if (!store->Erase(name).ok()) _exit(4);
+      EndUnlessOk(store->Erase(name));
       Say(absl::StrCat("E ", key, "\n"));
       continue;
     }
@@ -51,10 +58,7 @@ void WriteForEver(Store* store, int thread, uint64_t seed, uint64_t version) {
         store->Put(name, {.meta = TensorMeta::Bytes(size), .data = buffer.data(), .size = size},
                    {.durability = durability,
                     .retention = key % 2 == 0 ? Retention::kKeep : Retention::kCache});
-    if (!status.ok()) {
-      std::fprintf(stderr, "%s\n", status.ToString().c_str());
-      _exit(5);
-    }
+    EndUnlessOk(status);
     Say(absl::StrCat("P ", key, " ", version, " ", static_cast<int>(durability), "\n"));
   }
 }
