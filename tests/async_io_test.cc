@@ -1,13 +1,9 @@
 #include "io/async_io.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -19,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "tests/async_io_concurrency_contract.h"
 #include "tests/async_io_contract.h"
+#include "tests/forbid_call.h"
 #include "tests/io_fixture.h"
 
 namespace cairn {
@@ -82,22 +79,8 @@ TEST(AsyncIoOpenTest, UringKeepsTheBooksOfRegisteredMemory) {
     }                                                              \
   } while (false)
 
-// Like the seccomp profile of a container: the call fails with EPERM in every thread.
-void ForbidCall(uint32_t number) {
-  sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program = {.len = 4, .filter = filter};
-  CHECK_OR_EXIT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-  CHECK_OR_EXIT(
-      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0);
-}
-
 [[noreturn]] void FallBackWhereForbidden(uint32_t call, const std::string& name) {
-  ForbidCall(call);
+  CHECK_OR_EXIT(ForbidCall(call));
   std::vector<std::string> lines;
   const auto log = [&](std::string_view line) { lines.emplace_back(line); };
   CHECK_OR_EXIT(absl::IsUnavailable(AsyncIo::Open({.kind = IoEngineKind::kUring}).status()));
@@ -123,7 +106,7 @@ void ForbidCall(uint32_t number) {
   AlignedBuffer buffer(kTestBlockBytes);
   const int file = *(*io)->AddFile(temporary.fd());
   CHECK_OR_EXIT(WriteFile(**io, file, 0, buffer.span()).ok());
-  ForbidCall(SYS_io_uring_enter);
+  CHECK_OR_EXIT(ForbidCall(SYS_io_uring_enter));
   for (int round = 0; round < 3; ++round) {
     TestOp ops[5];
     IoOp* const batch[] = {&ops[0], &ops[1], &ops[2], &ops[3], &ops[4]};
@@ -180,7 +163,7 @@ TEST_F(AsyncIoForbiddenTest, NamesTheLimitOnLockedMemory) {
 
 TEST_F(AsyncIoForbiddenTest, WorksWithoutTables) {
   const auto without_tables = [] {
-    ForbidCall(SYS_io_uring_register);
+    CHECK_OR_EXIT(ForbidCall(SYS_io_uring_register));
     std::vector<std::string> lines;
     const auto log = [&](std::string_view line) { lines.emplace_back(line); };
     auto io = AsyncIo::Open({.kind = IoEngineKind::kUring, .log = log});
