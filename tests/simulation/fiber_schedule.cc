@@ -98,7 +98,7 @@ FiberSchedule::FiberSchedule(uint64_t seed)
 
 FiberSchedule::~FiberSchedule() = default;
 
-void FiberSchedule::Run(std::function<void()> body) {
+void FiberSchedule::Run(const std::function<void()>& body) {
   Set(this);
   // The caller's own stack is the first fiber's.
   auto first = std::make_unique<Fiber>();

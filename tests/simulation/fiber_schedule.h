@@ -27,7 +27,7 @@ class FiberSchedule final : public Schedule {
   ~FiberSchedule() override;
 
   // Runs `body` as the first thread, as the current schedule, until every thread has ended.
-  void Run(std::function<void()> body);
+  void Run(const std::function<void()>& body);
 
   void Lock(const void* mutex) override;
   void Unlock(const void* mutex) override;

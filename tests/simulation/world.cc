@@ -156,8 +156,7 @@ void World::FillWithBallast() {
     record.payload_bytes = bytes - record.header_bytes;
     record.meta = TensorMeta::Bytes(record.payload_bytes);
     record.retention = Retention::kKeep;
-    const IndexEdit edit = {
-        .kind = IndexEdit::Kind::kPut, .key = {1, name}, .record = std::move(record)};
+    const IndexEdit edit = {.kind = IndexEdit::Kind::kPut, .key = {1, name}, .record = record};
     if (!index.Commit({&edit, 1}, /*sync=*/true).ok()) Fail("no ballast");
   }
 }
