@@ -258,7 +258,9 @@ TEST_F(ScoreboardPackTest, InspectNamesWhatEveryFlippedByteOfAPackDamages) {
     const nlohmann::json damaged = verify(1);
     const uint64_t member = at / kBlock;
     ASSERT_EQ(damaged.size(), member < kMembers ? 1 : kMembers);
-    if (member < kMembers) EXPECT_EQ(damaged[0]["key"], absl::StrCat("member", member));
+    if (member < kMembers) {
+      EXPECT_EQ(damaged[0]["key"], absl::StrCat("member", member));
+    }
     EXPECT_EQ(damaged[0]["what"], member < kMembers ? "payload" : "header");
     FlipByte(pack.file, pack.offset + at);
   }

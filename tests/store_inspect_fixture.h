@@ -100,7 +100,9 @@ class StoreInspectTest : public StoreFilesTest {
       Write(record.offset, payload);
       table.members.push_back({key, record});
       records.push_back(record);
-      if (index) EXPECT_TRUE(index_->Commit({{.key = key, .record = record}}, true).ok());
+      if (index) {
+        EXPECT_TRUE(index_->Commit({{.key = key, .record = record}}, true).ok());
+      }
     }
     std::vector<std::byte> encoded(table.table_bytes);
     EncodePackTable(table, absl::MakeSpan(encoded));
