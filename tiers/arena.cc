@@ -16,11 +16,17 @@ constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 // Of 2 MiB, whatever the system's default size is (MAP_HUGE_2MB of linux/mman.h).
 constexpr int kMapHuge2MiB = 21 << 26;
 
-// With its pages reserved: without enough of them it fails here, not when a page is touched.
+// With all its pages at once: one that a limit of the container, or others, take away between here
+// and its first use would be SIGBUS then. (Kernels before 5.14 do not know how: EINVAL.)
 std::byte* MapHugetlb(uint64_t bytes) {
   void* const address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | kMapHuge2MiB, -1, 0);
-  return address == MAP_FAILED ? nullptr : static_cast<std::byte*>(address);
+  if (address == MAP_FAILED) return nullptr;
+  if (::madvise(address, bytes, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
+    CAIRN_CHECK(::munmap(address, bytes) == 0);
+    return nullptr;
+  }
+  return static_cast<std::byte*>(address);
 }
 
 // mmap aligns to small pages only: maps one huge page more, and gives both ends back.

@@ -17,7 +17,7 @@ enum class ArenaPages : uint8_t {
 const char* ArenaPagesName(ArenaPages pages);
 
 // One mapping of host memory for a tier, 2 MiB aligned, that never moves. Pages are touched when
-// they are first used. Not inherited by a forked child.
+// they are first used, those of MAP_HUGETLB at once. Not inherited by a forked child.
 class Arena {
  public:
   // `bytes` is rounded up to 2 MiB. Tries MAP_HUGETLB, then a plain mapping with MADV_HUGEPAGE.
