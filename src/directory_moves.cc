@@ -135,7 +135,6 @@ void Directory::Quarantine(Entry* entry) {
 
 void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
   Entry* dead = nullptr;
-  bool enqueued = true;
   {
     Stripe& stripe = StripeFor(entry->hash);
     MutexLock lock(stripe.mutex);
@@ -147,25 +146,21 @@ void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
     // The newest write of the key that the index knows of, or this one if it knows of none since.
     Entry* named = Find(stripe, HashedKey(*entry));
     while (named != nullptr && named != entry && !named->indexed) named = named->replaced;
-    if (named != nullptr) {
-      if (named == entry) {
-        entry->l3 = CopyState::kResident;
-        if (entry->listed) l3_count_.fetch_add(1, std::memory_order_relaxed);
-        entry->indexed = true;
-      }
-      change->kind = IndexEdit::Kind::kPut;
-      change->fingerprint_id = entry->fingerprint_id;
-      change->key = entry->key;
-      change->record = named->Record();
-      // Under the lock, so that the order of edits in the index is that of the directory.
-      parts_.index_writer->Enqueue(change);
-    } else {
-      Committed removed = [change](absl::Status status) { change->OnCommitted(std::move(status)); };
-      enqueued = JoinRemoval(stripe, HashedKey(*entry), removed);
+    if (named == entry) {
+      entry->l3 = CopyState::kResident;
+      if (entry->listed) l3_count_.fetch_add(1, std::memory_order_relaxed);
+      entry->indexed = true;
     }
+    // Removed meanwhile: the index is told once more, as what it was told may have failed, or not
+    // be flushed as this one asks.
+    change->kind = named == nullptr ? IndexEdit::Kind::kDelete : IndexEdit::Kind::kPut;
+    change->fingerprint_id = entry->fingerprint_id;
+    change->key = entry->key;
+    if (named != nullptr) change->record = named->Record();
+    // Under the lock, so that the order of edits in the index is that of the directory.
+    parts_.index_writer->Enqueue(change);
   }
   if (dead != nullptr) Bury(dead);
-  if (!enqueued) change->OnCommitted(absl::OkStatus());
 }
 
 void Directory::EndSpill(Entry* entry, const absl::Status& status) {

@@ -19,8 +19,10 @@ class BrokenIndex final : public Index {
   absl::StatusOr<IndexRecord> Find(IndexKey key) const override { return inner_->Find(key); }
   absl::Status Commit(absl::Span<const IndexEdit> edits, bool sync) override {
     if (broken_->load()) return absl::UnavailableError("the index log is full");
+    if (sync) ++synced_commits_;
     return inner_->Commit(edits, sync);
   }
+  int synced_commits() const { return synced_commits_.load(); }
   absl::Status ForEach(const Visitor& visitor) const override { return inner_->ForEach(visitor); }
   absl::Status DeleteRaw(std::string_view key) override { return inner_->DeleteRaw(key); }
   absl::StatusOr<std::vector<Fingerprint>> Fingerprints() const override {
@@ -43,6 +45,7 @@ class BrokenIndex final : public Index {
   const std::unique_ptr<Index> inner_;
   std::atomic<bool>* const broken_;
   const bool reopens_;
+  std::atomic<int> synced_commits_ = 0;
 };
 
 }  // namespace cairn

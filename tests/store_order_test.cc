@@ -57,7 +57,7 @@ class StoreOrderTest : public StoreTest {
   }
 
   ManualIo* io_ = nullptr;
-  Index* index_ = nullptr;
+  BrokenIndex* index_ = nullptr;
   std::atomic<bool> broken_ = false;
 };
 
@@ -118,6 +118,24 @@ TEST_F(StoreOrderTest, APutErasedInFlightDoesNotBringTheOlderBack) {
   broken_ = false;
   EXPECT_TRUE(store_->Erase("k").ok());
   EXPECT_EQ(BytesAfterCrash("k"), 0u);
+  io_->Release();
+}
+
+// Or loss of power would bring the first back, older than what was acknowledged as flushed.
+TEST_F(StoreOrderTest, AFlushedPutErasedInFlightIsAcknowledgedWhenTheErasureIsFlushed) {
+  Open(Seams());
+  PutFirst(70000);
+  absl::Status second_status;
+  std::thread second = PutInThread(80000, Durability::kFlushed, &second_status);
+  io_->WaitForPending(1);
+  ASSERT_TRUE(store_->Erase("k").ok());
+  EXPECT_EQ(index_->synced_commits(), 0);
+  io_->Complete(0);
+  second.join();
+  EXPECT_TRUE(second_status.ok()) << second_status;
+  EXPECT_EQ(index_->synced_commits(), 1);
+  EXPECT_EQ(BytesAfterCrash("k"), 0u);
+  EXPECT_EQ(store_->Stats().l3.bytes_used, 0u);
   io_->Release();
 }
 
