@@ -122,15 +122,26 @@ TEST_F(RocksDbIndexTest, KeepsWhatAKilledProcessCommittedWithoutSync) {
 }
 
 TEST_F(RocksDbIndexTest, RefusesASecondOwner) {
+  // The other process begins before RocksDB has threads here, whose locks it would inherit held.
+  int opened[2];
+  ASSERT_EQ(pipe(opened), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    close(opened[1]);
+    char byte = 0;
+    if (read(opened[0], &byte, 1) != 1) _exit(2);
+    _exit(absl::IsFailedPrecondition(Open().status()) ? 0 : 1);
+  }
   const absl::StatusOr<std::unique_ptr<Index>> index = Open();
   ASSERT_TRUE(index.ok());
   const absl::StatusOr<std::unique_ptr<Index>> second = Open();
   EXPECT_TRUE(absl::IsFailedPrecondition(second.status())) << second.status();
-  const pid_t child = fork();
-  if (child == 0) _exit(absl::IsFailedPrecondition(Open().status()) ? 0 : 1);
+  ASSERT_EQ(write(opened[1], "", 1), 1);
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(WEXITSTATUS(status), 0);
+  close(opened[0]);
+  close(opened[1]);
 }
 
 TEST_F(RocksDbIndexTest, ReadOnlySeesALiveStoreAndWritesNothing) {
