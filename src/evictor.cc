@@ -70,10 +70,9 @@ absl::StatusOr<Extent> Evictor::ReserveL2(uint64_t bytes, Deadline deadline) {
 uint64_t Evictor::EvictL3(uint64_t bytes) {
   uint64_t leaving = 0;
   while (leaving < bytes) {
-    const uint64_t evicted = parts_.directory->EvictFromL3();
+    const uint64_t evicted = EvictOneFromL3();
     if (evicted == 0) break;
     leaving += evicted;
-    StatsRecorder::Add(parts_.stats->evictions_l3);
   }
   return leaving;
 }
@@ -95,9 +94,9 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
     const uint64_t leaving = parts_.directory->l3_bytes_leaving();
     if (leaving < bytes) EvictL3(bytes - leaving);
     const uint64_t kept = parts_.directory->kept_bytes();
-    // All that is there is to be kept, and what is free is in pieces: that may still be a write on
-    // its way to replace another, but not for long.
-    stuck = leaving == 0 && kept >= parts_.l3->bytes_used() ? stuck + 1 : 0;
+    // What is free is in pieces: that may still be a write on its way to replace another, but not
+    // for long.
+    stuck = leaving == 0 && AllIsKept() ? stuck + 1 : 0;
     const bool hopeless = kept + bytes > parts_.l3->bytes_max() || stuck > kStuckTriesMax;
     if (hopeless || !Wait(deadline)) {
       return absl::ResourceExhaustedError(
@@ -133,8 +132,9 @@ absl::Status Evictor::WaitForIndexRoom(const Entry& entry, Deadline deadline) {
       return absl::OkStatus();
     }
     const uint64_t leaving = parts_.directory->index_bytes_leaving();
-    const bool shrinks = used + bytes <= parts_.index_bytes_max + leaving || EvictFromIndex();
-    stuck = shrinks ? 0 : stuck + 1;
+    if (used + bytes > parts_.index_bytes_max + leaving) EvictOneFromL3();
+    // As for L3: what is pinned or leased is waited for, what is to be kept is not.
+    stuck = leaving == 0 && AllIsKept() ? stuck + 1 : 0;
     if (stuck > kStuckTriesMax || !Wait(deadline)) {
       return absl::ResourceExhaustedError(
           absl::StrCat("the index is full: its entries take ", used, " of ", parts_.index_bytes_max,
@@ -181,14 +181,18 @@ void Evictor::KeepAhead() {
   if (free < l3_free_bytes_wanted_) EvictL3(l3_free_bytes_wanted_ - free);
   while (parts_.directory->index_bytes() >
          IndexBytesWanted() + parts_.directory->index_bytes_leaving()) {
-    if (!EvictFromIndex()) break;
+    if (EvictOneFromL3() == 0) break;
   }
 }
 
-bool Evictor::EvictFromIndex() {
-  if (parts_.directory->EvictFromL3() == 0) return false;
-  StatsRecorder::Add(parts_.stats->evictions_l3);
-  return true;
+bool Evictor::AllIsKept() const {
+  return parts_.directory->kept_bytes() >= parts_.l3->bytes_used();
+}
+
+uint64_t Evictor::EvictOneFromL3() {
+  const uint64_t evicted = parts_.directory->EvictFromL3();
+  if (evicted > 0) StatsRecorder::Add(parts_.stats->evictions_l3);
+  return evicted;
 }
 
 void Evictor::WakeUp() {

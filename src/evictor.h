@@ -61,8 +61,10 @@ class Evictor {
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void KeepAhead();
   uint64_t EvictL3(uint64_t bytes);
-  // One tensor. False: none may go now.
-  bool EvictFromIndex();
+  // Nothing on L3 may ever be evicted.
+  bool AllIsKept() const;
+  // The coldest tensor, as Directory::EvictFromL3, and counts it.
+  uint64_t EvictOneFromL3();
   // A little is kept free of the index too.
   uint64_t IndexBytesWanted() const { return parts_.index_bytes_max / 64 * 63; }
   void WakeUp() ABSL_LOCKS_EXCLUDED(mutex_);

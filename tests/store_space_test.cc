@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "io/store_files.h"
@@ -247,6 +249,29 @@ TEST_F(StoreSpaceTest, TheIndexHasTheShareThatItIsGiven) {
   EXPECT_EQ(store_->Stats().l3.evictions, 0u);
   EXPECT_LE(store_->Stats().l3.bytes_max, 96 * kMiB);
   EXPECT_LE(BytesOnDisk(options_.path), options_.l3_bytes_max);
+}
+
+TEST_F(StoreSpaceTest, APutWaitsForAnIndexFullOfLeasedTensors) {
+  options_.l3_bytes_max = 128 * kMiB;
+  Open();
+  std::vector<LeadingHits> leased;
+  const auto put = [this](int i, absl::Duration timeout) {
+    return Put(LongKey(i), 100, 0, {.timeout = timeout});
+  };
+  int count = 0;
+  while (put(count, absl::Milliseconds(500)).ok()) {
+    const std::string key = LongKey(count++);
+    leased.push_back(*store_->CountLeading({key}, {.duration = absl::Minutes(5)}));
+    ASSERT_EQ(leased.back().count, 1u);
+    ASSERT_LT(count, 20000);
+  }
+  std::thread releases([&leased] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    leased.clear();
+  });
+  EXPECT_TRUE(put(count, absl::Seconds(60)).ok());
+  releases.join();
+  Expect(LongKey(count), 100);
 }
 
 TEST_F(StoreSpaceTest, AnIndexFullOfKeptTensorsSaysSo) {
