@@ -14,11 +14,12 @@ namespace cairn {
 // promise; that nothing is written, not even by a repair, is this one's.
 std::shared_ptr<rocksdb::FileSystem> NewReadOnlyFileSystem();
 
-// After the first write, flush or sync that fails, nothing changes on disk any more: every further
-// change is answered with success and not made, as if the process had been killed at the failure.
-// So what is on disk is what RocksDB recovers from, whatever it still does with its files (Debian's
-// build asserts that nobody closes a log after a failed write); its owner asks for failure() before
-// it believes a success, and opens the database anew. Thread-safe.
+// After the first write, flush or sync that fails, no file changes on disk any more: every further
+// change of one is answered with success and not made, a new file or name is refused, as if the
+// process had been killed at the failure. So what is on disk is what RocksDB recovers from,
+// whatever it still does with its files (Debian's build asserts that nobody closes a log after a
+// failed write); its owner asks for failure() before it believes a success, and opens the database
+// anew. Thread-safe.
 class FailStopFileSystem final : public rocksdb::FileSystemWrapper {
  public:
   FailStopFileSystem() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}

@@ -76,6 +76,7 @@ class StoreFiles {
   bool direct() const { return direct_; }    // O_DIRECT; false where the file system refuses it.
   bool created() const { return created_; }  // By this Open.
   std::string index_path() const;
+  uint64_t index_bytes_max() const { return IndexBytesOf(options_.bytes_max); }  // As in Options.
   const std::vector<std::string>& problems() const { return problems_; }
 
   // One past the last byte of the last file, as an L3 offset.

@@ -1,5 +1,5 @@
 // The steps of copies that come: listing, Fill, Spill. What leaves is in directory_removal.cc and
-// only looks in directory.cc.
+// directory_eviction.cc, what only looks in directory.cc.
 
 #include <utility>
 

@@ -230,9 +230,9 @@ void StoreCore::MakeDirectory() {
       Directory::Parts{l2.get(), l3.get(), &l2_eviction, &l3_eviction, index_writer.get(), [this] {
                          if (evictor != nullptr) evictor->RoomMade();
                        }});
-  evictor = std::make_unique<Evictor>(Evictor::Parts{directory.get(), l2.get(), l3.get(), &stats,
-                                                     options.l2_dirty_share_max, IndexBytesMax(),
-                                                     [this] { Housekeep(); }});
+  evictor = std::make_unique<Evictor>(
+      Evictor::Parts{directory.get(), l2.get(), l3.get(), &stats, options.l2_dirty_share_max,
+                     files->index_bytes_max(), [this] { Housekeep(); }});
   spill_context = {.directory = directory.get(),
                    .l3 = l3.get(),
                    .stats = &stats,

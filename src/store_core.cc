@@ -79,13 +79,8 @@ absl::Status StoreCore::OpenFiles() {
   return absl::OkStatus();
 }
 
-uint64_t StoreCore::IndexBytesMax() const {
-  return options.l3_index_bytes_max != 0 ? options.l3_index_bytes_max
-                                         : StoreFiles::IndexBytesReserved(options.l3_bytes_max);
-}
-
 absl::Status StoreCore::OpenIndex() {
-  const uint64_t bytes_max = IndexBytesMax();
+  const uint64_t bytes_max = files->index_bytes_max();
   CAIRN_ASSIGN_OR_RETURN(index, seams_.open_index ? seams_.open_index({.path = files->index_path(),
                                                                        .bytes_max = bytes_max})
                                                   : OpenStoreIndex(*files, bytes_max));

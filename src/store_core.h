@@ -56,7 +56,6 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
 
   void Log(std::string_view line) const;
   int64_t NowUnixMs() const { return now_unix_ms_(); }
-  uint64_t IndexBytesMax() const;
   // The device's cache under one data file.
   absl::Status FlushDataFile(size_t number);
   // The data files' device caches, then the index.

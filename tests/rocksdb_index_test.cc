@@ -139,6 +139,7 @@ TEST_F(RocksDbIndexTest, RefusesASecondOwner) {
   ASSERT_EQ(write(opened[1], "", 1), 1);
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
   close(opened[0]);
   close(opened[1]);

@@ -38,15 +38,7 @@ constexpr Layout kPackOfOne = {.name = "Pack", .payload_blocks = 15, .descriptio
 
 class ScoreboardMediaTest : public StoreTest, public ::testing::WithParamInterface<Layout> {
  protected:
-  void OpenFaulty() {
-    StoreSeams seams;
-    seams.wrap_io = [this](std::unique_ptr<AsyncIo> inner) {
-      auto io = std::make_unique<FaultyIo>(std::move(inner));
-      io_ = io.get();
-      return io;
-    };
-    Open(seams);
-  }
+  void OpenFaulty() { Open(WrappedIn(&io_)); }
   void PutOnL3(const std::string& key, uint64_t version = 0) {
     ASSERT_TRUE(Put(key, GetParam().payload_bytes(), version).ok());
     ASSERT_TRUE(store_->Evict(key, Level::kL3Nvme).ok());

@@ -118,15 +118,7 @@ TEST_F(ScoreboardLimitsTest, StoreSaysWhichLimitOnFilesToRaise) {
 
 class ScoreboardProcessTest : public StoreTest {
  protected:
-  StoreSeams Manual() {
-    StoreSeams seams;
-    seams.wrap_io = [this](std::unique_ptr<AsyncIo> inner) {
-      auto io = std::make_unique<ManualIo>(std::move(inner));
-      manual_ = io.get();
-      return io;
-    };
-    return seams;
-  }
+  StoreSeams Manual() { return WrappedIn(&manual_); }
 
   ManualIo* manual_ = nullptr;
 };

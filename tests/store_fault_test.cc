@@ -22,24 +22,8 @@ using FaultKind = FaultyIo::Kind;
 
 class StoreFaultTest : public StoreTest {
  protected:
-  StoreSeams Faulty() {
-    StoreSeams seams;
-    seams.wrap_io = [this](std::unique_ptr<AsyncIo> inner) {
-      auto io = std::make_unique<FaultyIo>(std::move(inner));
-      io_ = io.get();
-      return io;
-    };
-    return seams;
-  }
-  StoreSeams Manual() {
-    StoreSeams seams;
-    seams.wrap_io = [this](std::unique_ptr<AsyncIo> inner) {
-      auto io = std::make_unique<ManualIo>(std::move(inner));
-      manual_ = io.get();
-      return io;
-    };
-    return seams;
-  }
+  StoreSeams Faulty() { return WrappedIn(&io_); }
+  StoreSeams Manual() { return WrappedIn(&manual_); }
   // Ops of one kind suffer the fault, `times` of them.
   void Plan(IoOp::Kind kind, const Fault& fault, int times = 1 << 30) {
     io_->SetPlan([kind, fault, times](const IoOp& op, uint64_t) mutable -> Fault {

@@ -45,6 +45,18 @@ inline TensorView ViewOf(const std::vector<std::byte>& bytes) {
   return {.meta = TensorMeta::Bytes(bytes.size()), .data = bytes.data(), .size = bytes.size()};
 }
 
+// A store whose engine is wrapped in an Io (FaultyIo, ManualIo), which *io is from Open on.
+template <class Io>
+StoreSeams WrappedIn(Io** io) {
+  StoreSeams seams;
+  seams.wrap_io = [io](std::unique_ptr<AsyncIo> inner) {
+    auto wrapped = std::make_unique<Io>(std::move(inner));
+    *io = wrapped.get();
+    return wrapped;
+  };
+  return seams;
+}
+
 // A store in a directory of its own, removed at the end.
 class StoreTest : public ::testing::Test {
  protected:

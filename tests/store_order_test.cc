@@ -17,12 +17,7 @@ using absl::StatusCode;
 class StoreOrderTest : public StoreTest {
  protected:
   StoreSeams Seams() {
-    StoreSeams seams;
-    seams.wrap_io = [this](std::unique_ptr<AsyncIo> inner) {
-      auto io = std::make_unique<ManualIo>(std::move(inner));
-      io_ = io.get();
-      return io;
-    };
+    StoreSeams seams = WrappedIn(&io_);
     seams.wrap_index = [this](std::unique_ptr<Index> inner) {
       auto index = std::make_unique<BrokenIndex>(std::move(inner), &broken_);
       index_ = index.get();

@@ -46,14 +46,8 @@ class StorePackTest : public StoreTest {
 
 TEST_F(StorePackTest, ABatchIsFewWrites) {
   FaultyIo* io = nullptr;
-  StoreSeams seams;
-  seams.wrap_io = [&io](std::unique_ptr<AsyncIo> inner) {
-    auto wrapped = std::make_unique<FaultyIo>(std::move(inner));
-    io = wrapped.get();
-    return wrapped;
-  };
   options_.l3_bytes_max = 256 * kMiB;
-  Open(seams);
+  Open(WrappedIn(&io));
   PutBatch(0, 2000, 4096);
   EXPECT_LE(io->stats().writes, 2000u * 4096 / kMiB + 2);
   // Headers included.
@@ -161,13 +155,7 @@ TEST_F(StorePackTest, ADamagedMemberIsOneTensorLost) {
 
 TEST_F(StorePackTest, AFailedWriteFailsEveryMemberByName) {
   FaultyIo* io = nullptr;
-  StoreSeams seams;
-  seams.wrap_io = [&io](std::unique_ptr<AsyncIo> inner) {
-    auto wrapped = std::make_unique<FaultyIo>(std::move(inner));
-    io = wrapped.get();
-    return wrapped;
-  };
-  Open(seams);
+  Open(WrappedIn(&io));
   io->SetPlan([](const IoOp& op, uint64_t) {
     FaultyIo::Fault fault;
     if (op.kind != IoOp::Kind::kWrite) return fault;
