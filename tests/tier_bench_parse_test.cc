@@ -332,9 +332,9 @@ TEST(TierBenchFio, SaysTheSameInFiosWords) {
   job.depth = 4;
   const DataFiles files = {.paths = {"/d/0.data", "/d/1.data"}, .first_offset = 1 << 20};
   const FioJob fio_job = {.job = &job, .files = files};
-  const Words words = FioCommand({&fio_job, 1}, 2, true);
+  const Words words = FioCommand({&fio_job, 1}, 2, "/proc/1/fd/5");
   for (const char* word :
-       {"fio", "--readonly", "--ioengine=io_uring", "--direct=1", "--iomem=mmaphuge",
+       {"fio", "--readonly", "--ioengine=io_uring", "--direct=1", "--iomem=mmaphuge:/proc/1/fd/5",
         "--fixedbufs=1", "--registerfiles=1", "--name=x", "--filename=/d/0.data:/d/1.data",
         "--offset=1048576", "--rw=randread", "--file_service_type=random", "--bs=1048576",
         "--iodepth=4", "--numjobs=1", "--runtime=2000ms"}) {
@@ -342,7 +342,7 @@ TEST(TierBenchFio, SaysTheSameInFiosWords) {
   }
   job.access = Access::kRandReadWrite;
   job.sync_every = 8;
-  const Words mixed = FioCommand({&fio_job, 1}, 2, false);
+  const Words mixed = FioCommand({&fio_job, 1}, 2, "");
   EXPECT_THAT(mixed, AllOf(Contains("--rwmixread=50"), Contains("--fdatasync=8"),
                            Contains("--iomem=mmap"), Not(Contains("--readonly"))));
 }

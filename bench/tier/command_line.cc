@@ -214,9 +214,9 @@ before anything is measured.
 
 --compare-fio runs fio, then the jobs, and so on, each for the jobs' runtime (2 s without one). fio
 gets io_uring, O_DIRECT, registered buffers and files, and the files that the jobs read; for jobs of
-tier=store that write it works on tier-bench.nvme. Its buffers are of huge pages, which root
-reserves for it while it runs; where they cannot be had both sides run with small ones, which is
-said.
+tier=store that write it works on tier-bench.nvme. The buffers of both are the same huge pages, of
+which root can have some reserved; where they cannot be had both sides run with small ones, which is
+said. (The first thread's are the same; more threads of ours have theirs beside.)
 
 The output is fio's. What fio has no word for is below each job as "tensor store", in JSON as
 jobs[].tensor_store and jobs[].percent_of_fio, fio_pairs, pair_medians. At its end is a table:

@@ -111,7 +111,7 @@ std::string ReadAll(int fd) {
 }  // namespace
 
 std::vector<std::string> FioCommand(absl::Span<const FioJob> jobs, double runtime_s,
-                                    bool huge_pages) {
+                                    const std::string& memory_path) {
   std::vector<std::string> command = {"fio", "--output-format=json"};
   bool writes = false;
   for (const FioJob& fio_job : jobs) writes = writes || fio_job.job->writes();
@@ -120,7 +120,8 @@ std::vector<std::string> FioCommand(absl::Span<const FioJob> jobs, double runtim
                            "--registerfiles=1", "--time_based", "--thread"}) {
     command.emplace_back(word);
   }
-  command.emplace_back(huge_pages ? "--iomem=mmaphuge" : "--iomem=mmap");
+  command.push_back(memory_path.empty() ? "--iomem=mmap"
+                                        : absl::StrCat("--iomem=mmaphuge:", memory_path));
   for (const FioJob& fio_job : jobs) AddJob(fio_job, runtime_s, command);
   return command;
 }

@@ -20,9 +20,10 @@ struct FioJob {
 };
 
 // fio's words for the jobs, to run together for `runtime_s`: io_uring with fixed buffers and
-// files, of huge pages or not.
+// files. Buffers are the start of the file of huge pages at `memory_path`, or of small pages when
+// that is empty.
 std::vector<std::string> FioCommand(absl::Span<const FioJob> jobs, double runtime_s,
-                                    bool huge_pages);
+                                    const std::string& memory_path);
 
 // Of each job, from what fio printed. The threads of a job count together, with the percentiles of
 // the slowest. kDataLoss: not its JSON.

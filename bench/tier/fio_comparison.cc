@@ -6,7 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "bench/tier/fio_command.h"
@@ -20,12 +19,9 @@ namespace cairn::bench {
 namespace {
 
 constexpr double kRuntimeDefault_s = 2;
-constexpr int kAttempts = 5;
-constexpr const char* kNoMemory = "Cannot allocate memory";  // In fio's words.
 constexpr const char* kSmallPagesNote =
-    "note: no huge pages could be reserved for fio (that takes root and free memory): both sides "
-    "run "
-    "this pair with small pages, which is slower than the device";
+    "note: no huge pages could be reserved (that takes root and free memory): both sides run with "
+    "small pages, which are slower than the device";
 
 // The group's jobs as they are run in a pair.
 std::vector<Job> PairJobs(absl::Span<const Job> jobs, double runtime_s) {
@@ -47,7 +43,7 @@ uint64_t HugePagesFor(absl::Span<const Job> jobs) {
   uint64_t pages = 0;
   for (const Job& job : jobs) {
     const uint64_t bytes = job.depth * job.slot_bytes();
-    // fio adds a page to align, and each thread has its own mapping.
+    // fio adds a page to align.
     pages += job.clones * (bytes / HugePages::kPageBytes + 2);
   }
   return pages;
@@ -101,25 +97,11 @@ std::vector<JobReport> ByJob(absl::Span<const Job> jobs, const std::vector<JobRe
   return by_job;
 }
 
-struct FioRun {
-  FiguresByName figures;
-  bool huge_pages = false;
-};
-
-absl::StatusOr<FioRun> RunFio(absl::Span<const FioJob> jobs, double runtime_s, uint64_t pages) {
-  absl::StatusOr<std::string> output;
-  FioRun run;
-  // Whoever maps memory meanwhile may get the pages that were meant for fio: then once more.
-  for (int attempts = 0; attempts < kAttempts; ++attempts) {
-    // Only while fio runs: our own memory is to be what it is without.
-    const std::unique_ptr<HugePages> huge_pages = HugePages::Reserve(pages << attempts);
-    run.huge_pages = huge_pages != nullptr;
-    output = RunCommand(FioCommand(jobs, runtime_s, run.huge_pages));
-    if (output.ok() || !absl::StrContains(output.status().message(), kNoMemory)) break;
-  }
-  CAIRN_RETURN_IF_ERROR(output.status());
-  CAIRN_ASSIGN_OR_RETURN(run.figures, FioFigures(*output));
-  return run;
+absl::StatusOr<FiguresByName> RunFio(absl::Span<const FioJob> jobs, double runtime_s,
+                                     const SharedHugePages* memory) {
+  const std::string path = memory == nullptr ? "" : memory->path();
+  CAIRN_ASSIGN_OR_RETURN(const std::string output, RunCommand(FioCommand(jobs, runtime_s, path)));
+  return FioFigures(output);
 }
 
 }  // namespace
@@ -154,27 +136,29 @@ absl::StatusOr<std::vector<JobReport>> CompareWithFio(absl::Span<const Job> jobs
     CAIRN_ASSIGN_OR_RETURN(DataFiles files, FilesFor(job));
     fio_jobs.push_back({.job = &job, .files = std::move(files)});
   }
+  const std::unique_ptr<SharedHugePages> memory = SharedHugePages::Create(HugePagesFor(jobs));
+  if (memory == nullptr) options.say(kSmallPagesNote);
   RunOptions run_options = options;
+  run_options.target.memory = {.small_pages = memory == nullptr, .shared = memory.get()};
   std::map<std::string, std::vector<FioPair>> seen;
   std::vector<JobReport> last;
   bool failed = false;
   for (uint32_t i = 0; i < pairs && !failed && !options.stop(); ++i) {
-    absl::StatusOr<FioRun> fio = RunFio(fio_jobs, runtime_s, HugePagesFor(jobs));
+    absl::StatusOr<FiguresByName> fio = RunFio(fio_jobs, runtime_s, memory.get());
     if (!fio.ok()) {
       if (options.stop()) break;  // It got the signal too.
       return fio.status();
     }
-    if (!fio->huge_pages) options.say(kSmallPagesNote);
-    run_options.target.small_pages = !fio->huge_pages;
+    if (memory != nullptr) memory->GiveBackAll();
     CAIRN_ASSIGN_OR_RETURN(const std::vector<JobReport> reports,
                            RunGroup(pair_jobs, group, run_options));
     if (options.stop() && !last.empty()) break;  // This one was cut short.
     last = ByJob(pair_jobs, reports);
     for (const JobReport& report : last) {
       failed = failed || report.error != 0;
-      const FioPair pair = {.fio = fio->figures[report.job.name],
+      const FioPair pair = {.fio = (*fio)[report.job.name],
                             .ours = report.Figures(),
-                            .huge_pages = fio->huge_pages};
+                            .huge_pages = memory != nullptr};
       seen[report.job.name].push_back(pair);
       options.say(
           absl::StrFormat("%s: pair %d of %d: fio %.0f MiB/s, tier-bench %.0f MiB/s, ratio %.3f",

@@ -12,20 +12,27 @@
 
 namespace cairn::bench {
 
-absl::StatusOr<SlotMemory> SlotMemory::Create(size_t slots, uint64_t slot_bytes, bool small_pages) {
+absl::StatusOr<SlotMemory> SlotMemory::Create(size_t slots, uint64_t slot_bytes,
+                                              const MemorySource& source) {
   constexpr uint64_t kPage = 4096;
   const uint64_t stride = (slot_bytes + kPage - 1) / kPage * kPage;
-  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, Arena::Create(slots * stride));
-  if (small_pages) madvise(arena->base(), arena->bytes(), MADV_NOHUGEPAGE);
+  absl::Span<std::byte> memory;
+  if (source.shared != nullptr) memory = source.shared->Take(slots * stride);
+  std::unique_ptr<Arena> arena;
+  ArenaPages pages = ArenaPages::kHugetlb;
+  if (memory.empty()) {
+    CAIRN_ASSIGN_OR_RETURN(arena, Arena::Create(slots * stride));
+    memory = arena->memory();
+    pages = arena->pages();
+    if (source.small_pages && pages != ArenaPages::kHugetlb) {
+      madvise(arena->base(), arena->bytes(), MADV_NOHUGEPAGE);
+      pages = ArenaPages::kSmall;
+    }
+  }
   // Not zeros: nothing on the way may find them easier than what people store. This also touches
   // every page, so that none is first touched while it is measured.
-  offload::FillBlock(slot_bytes, arena->memory());
-  return SlotMemory(std::move(arena), stride, small_pages);
-}
-
-std::string SlotMemory::pages() const {
-  return small_pages_ && arena_->pages() != ArenaPages::kHugetlb ? "small"
-                                                                 : ArenaPagesName(arena_->pages());
+  offload::FillBlock(slot_bytes, memory);
+  return SlotMemory(std::move(arena), memory, stride, ArenaPagesName(pages));
 }
 
 absl::StatusOr<std::unique_ptr<Target>> OpenTarget(absl::Span<const Job* const> jobs,

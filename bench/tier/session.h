@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "bench/tier/huge_pages.h"
 #include "bench/tier/job.h"
 #include "tiers/arena.h"
 
@@ -31,24 +32,32 @@ struct Ended {
   absl::Status status;
 };
 
+// Where the memory of requests comes from, for a fair comparison with fio.
+struct MemorySource {
+  bool small_pages = false;           // Pages of 4 KiB: fio has no huge ones.
+  SharedHugePages* shared = nullptr;  // The pages that fio uses too; must outlive the sessions.
+};
+
 // The memory of one thread's requests: equal slots of huge pages where the system has them.
 class SlotMemory {
  public:
-  // `small_pages`: keep to pages of 4 KiB.
-  static absl::StatusOr<SlotMemory> Create(size_t slots, uint64_t slot_bytes, bool small_pages);
+  static absl::StatusOr<SlotMemory> Create(size_t slots, uint64_t slot_bytes,
+                                           const MemorySource& source = {});
 
-  std::byte* slot(size_t index) const { return arena_->base() + index * stride_; }
+  std::byte* slot(size_t index) const { return memory_.data() + index * stride_; }
   absl::Span<std::byte> slot(size_t index, uint64_t bytes) const { return {slot(index), bytes}; }
-  absl::Span<std::byte> all() const { return arena_->memory(); }
-  std::string pages() const;
+  absl::Span<std::byte> all() const { return memory_; }
+  const std::string& pages() const { return pages_; }
 
  private:
-  SlotMemory(std::unique_ptr<Arena> arena, uint64_t stride, bool small_pages)
-      : arena_(std::move(arena)), stride_(stride), small_pages_(small_pages) {}
+  SlotMemory(std::unique_ptr<Arena> arena, absl::Span<std::byte> memory, uint64_t stride,
+             std::string pages)
+      : arena_(std::move(arena)), memory_(memory), stride_(stride), pages_(std::move(pages)) {}
 
-  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Arena> arena_;  // Null: the memory is somebody else's.
+  absl::Span<std::byte> memory_;
   uint64_t stride_;
-  bool small_pages_;
+  std::string pages_;
 };
 
 // One thread's way to a target. Thread-compatible.
@@ -111,7 +120,7 @@ class Target {
 };
 
 struct TargetOptions {
-  bool small_pages = false;  // For a fair comparison with a fio that has no huge ones.
+  MemorySource memory;
 };
 
 // Of the jobs' tier, engine and directory, which they share. Makes and fills what is missing.

@@ -79,9 +79,9 @@ StoreOptions StoreOptionsOf(absl::Span<const Job* const> jobs, uint64_t l3_bytes
 }
 
 absl::StatusOr<std::unique_ptr<StoreSession>> NewStoreSession(Store& store, const Job& job,
-                                                              bool small_pages) {
+                                                              const MemorySource& source) {
   CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
-                         SlotMemory::Create(job.depth, job.slot_bytes(), small_pages));
+                         SlotMemory::Create(job.depth, job.slot_bytes(), source));
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<CompletionQueue> queue,
                          CompletionQueue::Create(job.depth));
   return std::make_unique<StoreSession>(std::move(memory), store, std::move(queue), job);
@@ -109,7 +109,7 @@ absl::Status PutMissing(Store& store, Job job) {
   job.depth = kFillDepth;
   job.durability = Durability::kOnDevice;
   CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSession> session,
-                         NewStoreSession(store, job, false));
+                         NewStoreSession(store, job, {}));
   std::vector<size_t> free_slots;
   for (size_t slot = 0; slot < job.depth; ++slot) free_slots.push_back(slot);
   std::vector<Ended> ended;
@@ -164,7 +164,7 @@ class StoreTarget : public Target {
     if (job.tier == Tier::kPinned) {
       CAIRN_ASSIGN_OR_RETURN(session, NewPinnedSession(job));
     } else {
-      CAIRN_ASSIGN_OR_RETURN(session, NewStoreSession(*store_, job, options_.small_pages));
+      CAIRN_ASSIGN_OR_RETURN(session, NewStoreSession(*store_, job, options_.memory));
     }
     facts_.pages = session->memory().pages();
     facts_.registered = session->registered();
@@ -188,7 +188,7 @@ class StoreTarget : public Target {
                              MeasureMemcpy(job.slot_bytes(), job.size, job.clones));
     }
     CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
-                           SlotMemory::Create(job.depth, job.slot_bytes(), options_.small_pages));
+                           SlotMemory::Create(job.depth, job.slot_bytes(), options_.memory));
     return std::make_unique<PinnedSession>(std::move(memory), *store_, job,
                                            memcpy_bytes_per_s / job.clones);
   }
