@@ -40,6 +40,24 @@ TEST_F(StoreSpaceTest, ManyReplacementsLeakNoSpace) {
   EXPECT_EQ(store_->Stats().l3.bytes_used, 704 * kKiB);
 }
 
+TEST_F(StoreSpaceTest, AnOverwrittenStoreWritesItsTensorsOnce) {
+  options_.l3_bytes_max = 96 * kMiB;
+  Open();
+  uint64_t stored = 0;
+  for (uint64_t version = 0; version < 10; ++version) {
+    for (int i = 0; i < 64; ++i) {
+      ASSERT_TRUE(
+          Put("k" + std::to_string(i), kMiB, version, {.durability = Durability::kOnDevice}).ok());
+      stored += kMiB;
+    }
+    EXPECT_LE(BytesOnDisk(directory_), options_.l3_bytes_max);
+  }
+  const double written = static_cast<double>(store_->Stats().device_bytes_written);
+  EXPECT_LE(written / static_cast<double>(stored), 1.02);
+  // The index keeps what it says of 640 puts within a hundredth of their bytes.
+  EXPECT_LE(BytesOnDisk(directory_ / "index"), stored / 100);
+}
+
 TEST_F(StoreSpaceTest, EvictedTensorsComeBackAndL3KeepsItsBound) {
   Open();
   // Four times what L3 takes.

@@ -84,10 +84,11 @@ struct CAIRN_EXPORT StoreOptions {
   // refuse it.
   uint64_t l3_bytes_max = uint64_t{16} << 30;
 
-  // Open writes new data files with zeros, once. The first write to a block that the disk or the
-  // file system has only promised runs at about two thirds of the rate of a rewrite (ext4 on a
-  // virtual disk, 1 MiB requests: 0.64); with this the first fill of a store is as fast as the
-  // second. It costs Open the time and the SSD the wear of one write of l3_bytes_max.
+  // Open writes new data files with zeros, once. A disk that finds a block its place at the first
+  // write (a virtual or thin one) takes that write at about two thirds of the rate of the next
+  // (bench/RESULTS.md); with this the first fill of a store is as fast as the second. It costs Open
+  // the time and the SSD the wear of one write of l3_bytes_max. Where the disk's blocks have been
+  // written before it gains nothing: ext4's unwritten extents alone cost nothing measurable.
   bool l3_prewrite = false;
 
   // Of l3_bytes_max, what the index may occupy, logs included: 8 MiB to half of it; 0: 1/64 of it,
