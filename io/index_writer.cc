@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
 #include "src/base/strings.h"
+#include "src/base/wake_scope.h"
 
 namespace cairn {
 
@@ -83,8 +84,11 @@ void IndexWriter::Run() {
       flushes_ += batch.flushes;
       commits_ += batch.commits;
     }
-    for (Batch::Entry& entry : batch.entries) {
-      entry.change->OnCommitted(std::move(entry.status));
+    {
+      const WakeScope wakes;
+      for (Batch::Entry& entry : batch.entries) {
+        entry.change->OnCommitted(std::move(entry.status));
+      }
     }
     MutexLock lock(mutex_);
     committed_ += batch.entries.size();

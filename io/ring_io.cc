@@ -12,6 +12,7 @@
 #include "io/start_thread.h"
 #include "src/base/check.h"
 #include "src/base/strings.h"
+#include "src/base/wake_scope.h"
 
 namespace cairn {
 
@@ -202,11 +203,19 @@ int64_t RingIo::WaitUs() const {
 }
 
 void RingIo::RunDone() {
+  // What is waited for is woken once for many small ops, and for each large one.
+  constexpr uint64_t kBytesPerWake = uint64_t{64} << 10;
+  uint64_t bytes = 0;
+  WakeScope wakes;
   running_.swap(done_);  // OnDone may submit, which never touches done_.
   for (Done& done : running_) {
     const uint8_t epoch = done.op->epoch_;
+    bytes += done.op->bytes_total_;
     done.op->OnDone(std::move(done.status));  // May destroy the op.
     drain_.Leave(epoch);
+    if (bytes < kBytesPerWake) continue;
+    wakes.WakeAll();
+    bytes = 0;
   }
   running_.clear();
 }

@@ -13,12 +13,15 @@
 #include "src/base/check.h"
 #include "src/base/clock.h"
 #include "src/base/mutex.h"
+#include "src/base/wake_scope.h"
 
 namespace cairn {
 
-struct CompletionQueue::State {
+struct CompletionQueue::State : Wakeable {
   explicit State(size_t capacity_max, int fd) : capacity(capacity_max), event_fd(fd) {}
-  ~State() { close(event_fd); }
+  ~State() override { close(event_fd); }
+
+  void Wake() override { pushed.NotifyAll(); }
 
   const size_t capacity;
   const int event_fd;
@@ -27,8 +30,14 @@ struct CompletionQueue::State {
   CondVar pushed;
   std::deque<Completion> ready ABSL_GUARDED_BY(mutex);
   size_t outstanding ABSL_GUARDED_BY(mutex) = 0;
+  // Somebody has asked for the eventfd: from there on it is readable exactly while `ready` is not
+  // empty. Who only waits and drains does not pay for it.
+  bool is_polled ABSL_GUARDED_BY(mutex) = false;
 
-  // The eventfd is readable exactly while `ready` is not empty.
+  void SetReadable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    CAIRN_CHECK(eventfd_write(event_fd, 1) == 0);
+  }
+
   size_t Take(absl::Span<Completion> done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     const size_t count = std::min(done.size(), ready.size());
     for (size_t i = 0; i < count; ++i) {
@@ -36,7 +45,7 @@ struct CompletionQueue::State {
       ready.pop_front();
     }
     outstanding -= count;
-    if (count > 0 && ready.empty()) {
+    if (count > 0 && ready.empty() && is_polled) {
       eventfd_t ignored = 0;
       CAIRN_CHECK(eventfd_read(event_fd, &ignored) == 0);
     }
@@ -52,13 +61,18 @@ absl::StatusOr<std::unique_ptr<CompletionQueue>> CompletionQueue::Create(size_t 
         absl::StrCat("no eventfd: ", absl::ErrnoToStatus(errno, "").ToString()));
   }
   return std::unique_ptr<CompletionQueue>(
-      new CompletionQueue(std::make_unique<State>(capacity, fd)));
+      new CompletionQueue(std::make_shared<State>(capacity, fd)));
 }
 
-CompletionQueue::CompletionQueue(std::unique_ptr<State> state) : state_(std::move(state)) {}
+CompletionQueue::CompletionQueue(std::shared_ptr<State> state) : state_(std::move(state)) {}
 CompletionQueue::~CompletionQueue() = default;
 
-int CompletionQueue::event_fd() const { return state_->event_fd; }
+int CompletionQueue::event_fd() const {
+  State& state = *state_;
+  MutexLock lock(state.mutex);
+  if (!std::exchange(state.is_polled, true) && !state.ready.empty()) state.SetReadable();
+  return state.event_fd;
+}
 
 size_t CompletionQueue::Drain(absl::Span<Completion> done) {
   State& state = *state_;
@@ -102,12 +116,15 @@ void CompletionQueue::Unreserve(size_t count) {
 }
 
 void CompletionQueue::Push(Completion completion) {
-  State& state = *state_;
-  MutexLock lock(state.mutex);
-  CAIRN_CHECK(state.ready.size() < state.outstanding);
-  state.ready.push_back(std::move(completion));
-  if (state.ready.size() == 1) CAIRN_CHECK(eventfd_write(state.event_fd, 1) == 0);
-  state.pushed.NotifyAll();
+  // Kept: the last completion may be drained, and this queue gone, before its sleeper is woken.
+  std::shared_ptr<State> state = state_;
+  {
+    MutexLock lock(state->mutex);
+    CAIRN_CHECK(state->ready.size() < state->outstanding);
+    state->ready.push_back(std::move(completion));
+    if (state->ready.size() == 1 && state->is_polled) state->SetReadable();
+  }
+  WakeScope::Wake(std::move(state));
 }
 
 }  // namespace cairn

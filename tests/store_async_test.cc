@@ -46,6 +46,20 @@ TEST_F(StoreAsyncTest, GetAsyncCallsBackOnce) {
   EXPECT_EQ(store_->Stats().fills, 1u);
 }
 
+TEST_F(StoreAsyncTest, AnEventFdAskedForLateSaysWhatIsThere) {
+  Open();
+  ASSERT_TRUE(Put("k", kMiB).ok());
+  auto queue = CompletionQueue::Create(4);
+  ASSERT_TRUE(queue.ok());
+  Completion done[1];
+  ASSERT_TRUE(store_->GetAsync({"k", "k"}, {}, **queue, 1).ok());
+  ASSERT_EQ((*queue)->Wait(absl::MakeSpan(done), absl::Seconds(30)), 1u);
+  pollfd poll_fd = {.fd = (*queue)->event_fd(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(poll(&poll_fd, 1, 30000), 1);
+  ASSERT_EQ((*queue)->Drain(absl::MakeSpan(done)), 1u);
+  EXPECT_EQ(poll(&poll_fd, 1, 0), 0);
+}
+
 TEST_F(StoreAsyncTest, CompletionQueueSignalsAndBounds) {
   Open();
   for (int i = 0; i < 4; ++i) ASSERT_TRUE(Put("k" + std::to_string(i), kMiB).ok());

@@ -61,8 +61,8 @@ class CAIRN_EXPORT CompletionQueue {
 
  private:
   struct State;
-  explicit CompletionQueue(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  explicit CompletionQueue(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
 };
 
 }  // namespace cairn
