@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <memory>
 #include <utility>
 
+#include "absl/container/fixed_array.h"
 #include "absl/strings/str_cat.h"
 #include "io/checksum.h"
 #include "src/base/check.h"
@@ -30,7 +30,7 @@ class Fill {
         priority_(priority),
         done_(std::move(done)),
         sums_(ChecksumChunkCount(entry->bytes)),
-        chunks_(std::make_unique<Chunk[]>(sums_.size())) {}
+        chunks_(sums_.size()) {}
 
   void Start(absl::Span<const Piece> target, IoBatch& batch) {
     Locate(target);
@@ -75,7 +75,7 @@ class Fill {
     // Released by Submit to the engine's threads.
     left_.store(static_cast<uint32_t>(sums_.size()), std::memory_order_relaxed);
     const uint64_t payload = entry_->l3_payload_offset();
-    for (Chunk& chunk : absl::MakeSpan(chunks_.get(), sums_.size())) {
+    for (Chunk& chunk : chunks_) {
       chunk.kind = IoOp::Kind::kRead;
       chunk.priority = priority_;
       context_.l3->Locate(payload + chunk.number * kChecksumChunkBytes, &chunk);
@@ -160,8 +160,9 @@ class Fill {
   const uint64_t seed_;
   const IoPriority priority_;
   DirectReadDone done_;
-  std::vector<uint64_t> sums_;  // Each written by its chunk's completion.
-  const std::unique_ptr<Chunk[]> chunks_;
+  // Each written by its chunk's completion. What fits one chunk, most tensors, allocates nothing.
+  absl::FixedArray<uint64_t, 1> sums_;
+  absl::FixedArray<Chunk, 1> chunks_;
   int reads_ = 0;  // Changed only while no chunk is in flight.
   std::atomic<uint32_t> left_ = 0;
 
