@@ -155,15 +155,27 @@ void StoreCore::Housekeep() {
     Log(degraded.empty() ? "L3 writes work again" : degraded);
     degraded_logged_ = std::move(degraded);
   }
-  const std::string reopened(index->Reopen().message());
-  if (!reopened.empty() && reopened != index_logged_) Log(absl::StrCat("the index: ", reopened));
-  index_logged_ = reopened;
+  ReopenIndex();
   directory->RetryRemovals(housekeeping_stripe_);
   if (ttl_used.load(std::memory_order_relaxed)) {
     StatsRecorder::Add(stats.expirations,
                        directory->RemoveExpired(housekeeping_stripe_, NowUnixMs()));
   }
   ++housekeeping_stripe_;
+}
+
+// Each failure doubles the wait for the next try: on a disk that stays full every try writes.
+void StoreCore::ReopenIndex() {
+  constexpr uint32_t kTurnsMax = 32;
+  if (index_turns_left_ > 0) {
+    --index_turns_left_;
+    return;
+  }
+  const std::string reopened(index->Reopen().message());
+  index_turns_ = reopened.empty() ? 0 : std::min(kTurnsMax, index_turns_ * 2 + 1);
+  index_turns_left_ = index_turns_;
+  if (!reopened.empty() && reopened != index_logged_) Log(absl::StrCat("the index: ", reopened));
+  index_logged_ = reopened;
 }
 
 absl::Status StoreCore::FlushDataFile(size_t number) {

@@ -110,11 +110,14 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   void MakeDirectory();
   void StartThreads();
   void Housekeep();
+  void ReopenIndex();
 
   const StoreSeams seams_;
   const std::function<int64_t()> now_unix_ms_;
   // Of the evictor's thread.
   std::string index_logged_;
+  uint32_t index_turns_ = 0;       // Of housekeeping, between the last two tries to reopen it,
+  uint32_t index_turns_left_ = 0;  // and until the next.
   uint32_t housekeeping_stripe_ = 0;
   std::string degraded_logged_;
 
