@@ -154,7 +154,7 @@ void Packer::Write(std::unique_ptr<OpenPack> pack) {
 
   IoBatch batch;
   StartPackSpill(
-      *context_, *extent, std::move(pack->tensors), [this] { OnWritten(); }, batch);
+      *context_, extent, std::move(pack->tensors), [this] { OnWritten(); }, batch);
   l3.io().Submit(batch);
 }
 

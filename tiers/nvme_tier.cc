@@ -10,6 +10,8 @@
 namespace cairn {
 namespace {
 
+constexpr uint64_t kQuarantinedShareMax = 64;  // One part in so many.
+
 // What of the address space is never an extent: each file's header block, the end of a file that
 // is shorter than the stride, and files that could not be opened.
 std::vector<Extent> ReservedExtents(const StoreFiles& files) {
@@ -70,12 +72,32 @@ NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_fil
       extent_bytes_max_(extent_bytes_max),
       allocator_(std::move(allocator)) {
   MutexLock lock(mutex_);
-  bytes_max_ = allocator_->bytes_max();
+  quarantined_bytes_max_ = allocator_->bytes_max() / kQuarantinedShareMax;
+}
+
+void NvmeTier::ReleaseLocked(Extent extent) {
+  const bool distrusted = distrusted_.erase(extent.offset) > 0;
+  if (!distrusted || extent.bytes > quarantined_bytes_max_) {
+    CAIRN_CHECK(allocator_->Free(extent).ok());
+    return;
+  }
+  quarantined_.push_back(extent);
+  quarantined_bytes_ += extent.bytes;
+  while (quarantined_bytes_ > quarantined_bytes_max_) {
+    quarantined_bytes_ -= quarantined_.front().bytes;
+    CAIRN_CHECK(allocator_->Free(quarantined_.front()).ok());
+    quarantined_.pop_front();
+  }
 }
 
 void NvmeTier::Release(Extent extent) {
   MutexLock lock(mutex_);
-  CAIRN_CHECK(allocator_->Free(extent).ok());
+  ReleaseLocked(extent);
+}
+
+void NvmeTier::Distrust(Extent extent) {
+  MutexLock lock(mutex_);
+  distrusted_.insert(extent.offset);
 }
 
 absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min) {
@@ -107,9 +129,24 @@ void NvmeTier::Locate(uint64_t offset, IoOp* op) const {
   op->offset = offset % files_->data_file_bytes();
 }
 
+uint64_t NvmeTier::bytes_max() const {
+  MutexLock lock(mutex_);
+  return allocator_->bytes_max() - quarantined_bytes_;
+}
+
 uint64_t NvmeTier::bytes_used() const {
   MutexLock lock(mutex_);
-  return allocator_->bytes_used();
+  return allocator_->bytes_used() - quarantined_bytes_;
+}
+
+uint64_t NvmeTier::bytes_free() const {
+  MutexLock lock(mutex_);
+  return allocator_->bytes_max() - allocator_->bytes_used();
+}
+
+uint64_t NvmeTier::bytes_quarantined() const {
+  MutexLock lock(mutex_);
+  return quarantined_bytes_;
 }
 
 }  // namespace cairn

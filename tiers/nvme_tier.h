@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "io/async_io.h"
@@ -39,6 +41,10 @@ class NvmeTier {
   // Of a tensor in a pack, if `pack` is not null, which dies with its last member: then the bytes
   // of its table, else 0.
   uint64_t Release(Extent extent, PackExtent* pack) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A write to this reserved extent failed: when it is released it is quarantined, out of use for
+  // as long as this lives or until what came later fills the 1/64 of L3 that may be. An extent that
+  // is larger by itself is not.
+  void Distrust(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes extents of a reserved run: cut at each of these sizes, in order; what is left over is
   // one more.
   void Split(Extent run, absl::Span<const uint64_t> sizes) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -53,23 +59,28 @@ class NvmeTier {
 
   // The longest extent that could ever be reserved.
   uint64_t extent_bytes_max() const { return extent_bytes_max_; }
-  uint64_t bytes_max() const { return bytes_max_; }
-  uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);
-  uint64_t bytes_free() const { return bytes_max() - bytes_used(); }
+  uint64_t bytes_max() const ABSL_LOCKS_EXCLUDED(mutex_);   // Without what is quarantined.
+  uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);  // As bytes_max.
+  uint64_t bytes_quarantined() const ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t bytes_free() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
            std::unique_ptr<Allocator> allocator, uint64_t extent_bytes_max);
+  void ReleaseLocked(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Constant.
   const StoreFiles* const files_;
   AsyncIo* const io_;
   const std::vector<int> io_files_;
   const uint64_t extent_bytes_max_;
-  uint64_t bytes_max_ = 0;
+  uint64_t quarantined_bytes_max_ = 0;
 
   mutable Mutex mutex_;
   const std::unique_ptr<Allocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  absl::flat_hash_set<uint64_t> distrusted_ ABSL_GUARDED_BY(mutex_);  // Offsets of extents.
+  std::deque<Extent> quarantined_ ABSL_GUARDED_BY(mutex_);            // The oldest first.
+  uint64_t quarantined_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace cairn
