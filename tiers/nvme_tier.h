@@ -13,6 +13,7 @@
 #include "io/store_files.h"
 #include "src/base/mutex.h"
 #include "tiers/allocator.h"
+#include "tiers/extent_allocator.h"
 
 namespace cairn {
 
@@ -34,7 +35,7 @@ class NvmeTier {
                                                           absl::Span<const Extent> in_use);
 
   // As much as there is in one run, `bytes_max` at most. kResourceExhausted when no free run has
-  // `bytes_min` now.
+  // `bytes_min` now; kUnavailable when no file that is not given up could ever have it.
   absl::StatusOr<Extent> ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Release(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -49,6 +50,13 @@ class NvmeTier {
   // one more.
   void Split(Extent run, absl::Span<const uint64_t> sizes) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Takes a data file out of use: nothing more is reserved in it. What lies there is read on.
+  void GiveUp(size_t file) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether the file with this offset is not given up.
+  bool InUse(uint64_t offset) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Reserved in a file that was given up.
+  uint64_t GivenUpBytesUsed(size_t file) const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Points the op at `offset` of L3.
   void Locate(uint64_t offset, IoOp* op) const;
   AsyncIo& io() const { return *io_; }
@@ -57,27 +65,31 @@ class NvmeTier {
   bool Contains(Extent extent) const { return Contains(*files_, extent); }
   static bool Contains(const StoreFiles& files, Extent extent);
 
-  // The longest extent that could ever be reserved.
+  // The longest extent that could ever be reserved, with all files in use.
   uint64_t extent_bytes_max() const { return extent_bytes_max_; }
-  uint64_t bytes_max() const ABSL_LOCKS_EXCLUDED(mutex_);   // Without what is quarantined.
+  uint64_t bytes_max() const ABSL_LOCKS_EXCLUDED(mutex_);   // Without what is out of use.
   uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);  // As bytes_max.
   uint64_t bytes_quarantined() const ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t bytes_free() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
-           std::unique_ptr<Allocator> allocator, uint64_t extent_bytes_max);
+           std::unique_ptr<ExtentAllocator> allocator, uint64_t extent_bytes_max);
+  size_t FileOf(uint64_t offset) const { return offset / file_bytes_; }
   void ReleaseLocked(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // Constant.
+  // Constant. Extents may be released when the files are closed already.
   const StoreFiles* const files_;
+  const uint64_t file_bytes_;
   AsyncIo* const io_;
   const std::vector<int> io_files_;
   const uint64_t extent_bytes_max_;
   uint64_t quarantined_bytes_max_ = 0;
 
   mutable Mutex mutex_;
-  const std::unique_ptr<Allocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  const std::unique_ptr<ExtentAllocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  std::vector<bool> given_up_ ABSL_GUARDED_BY(mutex_);                // By file.
+  uint64_t extent_bytes_in_use_max_ ABSL_GUARDED_BY(mutex_);          // Of the files that are not.
   absl::flat_hash_set<uint64_t> distrusted_ ABSL_GUARDED_BY(mutex_);  // Offsets of extents.
   std::deque<Extent> quarantined_ ABSL_GUARDED_BY(mutex_);            // The oldest first.
   uint64_t quarantined_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
