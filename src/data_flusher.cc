@@ -15,7 +15,7 @@ absl::Status DataFlusher::Flush(size_t file) {
   {
     MutexLock lock(mutex_);
     while (states_[file].flushing) flushed_.Wait(mutex_);
-    if (!states_[file].given_up.ok()) return states_[file].given_up;
+    if (!states_[file].given_up.empty()) return absl::UnavailableError(states_[file].given_up);
     states_[file].flushing = true;
   }
   const int error = flush_file_(fd);
@@ -25,12 +25,11 @@ absl::Status DataFlusher::Flush(size_t file) {
   File& state = states_[file];
   state.flushing = false;
   flushed_.NotifyAll();
-  if (error != 0) {
-    state.given_up = absl::UnavailableError(
-        absl::StrCat("data file ", file, " is given up until the next Open, as a flush failed: ",
-                     absl::ErrnoToStatus(error, "fdatasync").message()));
-  }
-  return state.given_up;
+  if (error == 0) return absl::OkStatus();
+  state.given_up =
+      absl::StrCat("data file ", file, " is given up until the next Open, as a flush failed: ",
+                   absl::ErrnoToStatus(error, "fdatasync").message());
+  return absl::UnavailableError(state.given_up);
 }
 
 absl::Status DataFlusher::FlushAll() {
@@ -45,7 +44,7 @@ absl::Status DataFlusher::FlushAll() {
 uint64_t DataFlusher::given_up_count() const {
   MutexLock lock(mutex_);
   uint64_t count = 0;
-  for (const File& file : states_) count += file.given_up.ok() ? 0 : 1;
+  for (const File& file : states_) count += file.given_up.empty() ? 0 : 1;
   return count;
 }
 
@@ -53,8 +52,8 @@ std::string DataFlusher::GivenUp() const {
   MutexLock lock(mutex_);
   std::string text;
   for (const File& file : states_) {
-    if (file.given_up.ok()) continue;
-    absl::StrAppend(&text, text.empty() ? "" : "; ", file.given_up.message());
+    if (file.given_up.empty()) continue;
+    absl::StrAppend(&text, text.empty() ? "" : "; ", file.given_up);
   }
   return text;
 }

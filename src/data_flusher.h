@@ -41,7 +41,7 @@ class DataFlusher {
  private:
   struct File {
     bool flushing = false;
-    absl::Status given_up;  // Not OK: it is, and why.
+    std::string given_up;  // Not empty: it is, and why.
   };
 
   // Constant.
