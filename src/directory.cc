@@ -128,6 +128,14 @@ bool Directory::Contains(const HashedKey& key, int64_t now_unix_ms, bool touch) 
   return true;
 }
 
+std::optional<uint64_t> Directory::FindOnL3(const HashedKey& key) const {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  const Entry* entry = Find(stripe, key);
+  if (entry == nullptr || entry->spilling || entry->l3 != CopyState::kResident) return std::nullopt;
+  return entry->l3_extent.offset;
+}
+
 Entry* Directory::AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) {
   Stripe& stripe = StripeFor(key.hash);
   MutexLock lock(stripe.mutex);

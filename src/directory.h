@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -79,6 +80,8 @@ class Directory {
   bool Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) const;
   // True if the key is there and may be read; then counts as a use when `touch`.
   bool Contains(const HashedKey& key, int64_t now_unix_ms, bool touch);
+  // Where on L3 the key's tensor lies if it is written and in the index.
+  std::optional<uint64_t> FindOnL3(const HashedKey& key) const;
   // Adds a lease; null when not there, quarantined or expired.
   Entry* AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info);
   void DropLease(Entry* entry);

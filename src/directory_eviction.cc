@@ -54,14 +54,20 @@ uint64_t Directory::EvictFromL2() {
 }
 
 uint64_t Directory::EvictFromL3() {
-  const uint64_t tries = std::min(kEvictionTriesMax, parts_.l3_eviction->size());
-  for (uint64_t i = 0; i < tries; ++i) {
+  uint64_t tries = std::min(kEvictionTriesMax, parts_.l3_eviction->size());
+  while (tries > 0) {
+    --tries;
     const std::optional<TierEviction::Candidate> candidate = parts_.l3_eviction->Pick();
     if (!candidate.has_value()) return 0;
     Stripe& stripe = StripeFor(candidate->hash);
     MutexLock lock(stripe.mutex);
     Entry* entry = FindCandidate(stripe, *candidate);
     if (entry == nullptr || entry->l3 != CopyState::kResident) continue;
+    // Its place would be no use to anybody: it stays, and is no candidate any more.
+    if (!parts_.l3->InUse(entry->l3_extent.offset)) {
+      ++tries;
+      continue;
+    }
     if (entry->pins > 0 || entry->leases > 0) {
       parts_.l3_eviction->Track(&entry->l3_node);
       continue;

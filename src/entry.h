@@ -47,7 +47,8 @@ class SpillWaiter {
 // until it is replaced, erased or evicted; it lives on, unlisted, until its last pin is gone, so
 // readers of an old value finish undisturbed.
 struct Entry {
-  // Constant once listed (checksum and the extents: once their copy is resident).
+  // Constant once listed (checksum and the extents: once their copy is resident; until then an
+  // extent keeps its size, and its spill may move it).
   std::string key;  // EncodeIndexKey's form is made when needed; this is the caller's key.
   uint32_t fingerprint_id = 0;
   uint32_t header_bytes = 0;

@@ -36,7 +36,7 @@ uint64_t Packer::TableBytes(uint64_t members_bytes) const {
 bool Packer::Fits(const OpenPack& pack, const Entry& entry) const {
   const uint64_t members_bytes =
       pack.members_bytes + PackMemberBytes(entry.key.size(), entry.meta.rank);
-  return pack.retention == entry.retention &&
+  return pack.retention == entry.retention && context_->l3->InUse(pack.run.offset) &&
          pack.payload_bytes + BlockBytes(entry.bytes) + TableBytes(members_bytes) <= pack.run.bytes;
 }
 
@@ -154,7 +154,7 @@ void Packer::Write(std::unique_ptr<OpenPack> pack) {
 
   IoBatch batch;
   StartPackSpill(
-      *context_, *extent, std::move(pack->tensors), [this] { OnWritten(); }, batch);
+      *context_, extent, std::move(pack->tensors), [this] { OnWritten(); }, batch);
   l3.io().Submit(batch);
 }
 

@@ -145,7 +145,7 @@ bool StoreImpl::KeptExisting(std::string_view key, const PutOptions& options, De
     // It left between the two looks: then it is to be written after all.
     if (absl::IsNotFound(*outcome)) return false;
   }
-  if (outcome->ok() && durability == Durability::kFlushed) *outcome = core_->FlushDevice();
+  if (outcome->ok() && durability == Durability::kFlushed) *outcome = core_->FlushTensor(hashed);
   return true;
 }
 

@@ -189,6 +189,7 @@ absl::Status StoreCore::Recover() {
     CAIRN_RETURN_IF_ERROR(files->ShrinkTo(options.l3_bytes_max));
   }
   CAIRN_ASSIGN_OR_RETURN(l3, NvmeTier::Create(files.get(), io.get(), findings.in_use));
+  MakeFlusher();
   MakeDirectory();
 
   // Old writes first: the order in which they would be evicted.
@@ -224,7 +225,7 @@ absl::Status StoreCore::Recover() {
 void StoreCore::MakeDirectory() {
   index_writer = std::make_unique<IndexWriter>(
       index.get(), files->data_file_bytes(),
-      [this](uint64_t offset) { return FlushDataFile(offset / files->data_file_bytes()); });
+      [this](uint64_t offset) { return flusher->Flush(offset / files->data_file_bytes()); });
   directory = std::make_unique<Directory>(
       options.stripe_count,
       Directory::Parts{l2.get(), l3.get(), &l2_eviction, &l3_eviction, index_writer.get(), [this] {

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -34,16 +35,18 @@ Block NewBlock(uint64_t bytes) {
 // Payloads and what describes them, a record's header or a pack's table, in requests to the device.
 class Spill {
  public:
-  Spill(const SpillContext& context, uint64_t description_bytes, size_t members, size_t parts)
+  // `pack` is null for a record, `chunk_sums` are empty for a pack.
+  Spill(const SpillContext& context, PackExtent* pack, std::vector<uint64_t> chunk_sums,
+        uint64_t description_bytes, size_t members, size_t parts)
       : context_(context),
+        pack_(pack),
+        chunk_sums_(std::move(chunk_sums)),
         description_bytes_(description_bytes),
         description_(NewBlock(description_bytes)),
         members_count_(members),
         members_(std::make_unique<Member[]>(members)),
         parts_count_(parts),
         parts_(std::make_unique<Part[]>(parts)) {}
-
-  absl::Span<std::byte> description() { return {description_.get(), description_bytes_}; }
 
   void Join(size_t number, const SpillTensor& tensor) {
     Member& member = members_[number];
@@ -58,7 +61,7 @@ class Spill {
     part.spill = this;
     part.kind = IoOp::Kind::kWrite;
     part.priority = IoPriority::kWrite;
-    context_.l3->Locate(l3_offset, &part);
+    part.l3_offset = l3_offset;
   }
   void AppendDescription() { AppendBlocks(parts_[0], description_.get(), description_bytes_); }
 
@@ -77,14 +80,14 @@ class Spill {
   void Start(absl::AnyInvocable<void()> written, IoBatch& batch) {
     written_ = std::move(written);
     StatsRecorder::Add(context_.stats->spills, members_count_);
-    parts_left_.store(static_cast<uint32_t>(parts_count_), std::memory_order_relaxed);
     members_left_.store(static_cast<uint32_t>(members_count_), std::memory_order_relaxed);
-    for (Part& part : absl::MakeSpan(parts_.get(), parts_count_)) batch.push_back(&part);
+    Issue(batch);
   }
 
  private:
   struct Part final : IoOp {
     Spill* spill = nullptr;
+    uint64_t l3_offset = 0;
     void OnDone(absl::Status status) override { spill->OnPart(std::move(status)); }
   };
   struct Member final : IndexChange {
@@ -109,6 +112,90 @@ class Spill {
     part.pieces.push_back({data, bytes});
   }
 
+  absl::Span<Member> members() { return absl::MakeSpan(members_.get(), members_count_); }
+
+  // Both kinds of description say where on L3 they are.
+  void Describe() {
+    const absl::Span<std::byte> target = {description_.get(), description_bytes_};
+    const Entry& first = *members_[0].entry;
+    if (pack_ == nullptr) {
+      EncodeRecordHeader({.store_uuid = context_.store_uuid,
+                          .fingerprint = context_.fingerprint,
+                          .fingerprint_id = first.fingerprint_id,
+                          .key = first.key,
+                          .record = first.Record(),
+                          .chunk_sums = chunk_sums_},
+                         target);
+      return;
+    }
+    PackTable table = {.store_uuid = context_.store_uuid,
+                       .fingerprint = context_.fingerprint,
+                       .fingerprint_id = first.fingerprint_id,
+                       .offset = pack_->table.offset,
+                       .table_bytes = static_cast<uint32_t>(description_bytes_),
+                       .members = {}};
+    table.members.reserve(members_count_);
+    for (const Member& member : members()) {
+      const Entry& entry = *member.entry;
+      table.members.push_back({{entry.fingerprint_id, entry.key}, entry.Record()});
+    }
+    EncodePackTable(table, target);
+  }
+
+  void Issue(IoBatch& batch) {
+    Describe();
+    // Released by Submit to the engine's threads.
+    parts_left_.store(static_cast<uint32_t>(parts_count_), std::memory_order_relaxed);
+    for (Part& part : absl::MakeSpan(parts_.get(), parts_count_)) {
+      context_.l3->Locate(part.l3_offset, &part);
+      batch.push_back(&part);
+    }
+  }
+
+  // All that is being written, in order and without a gap.
+  std::vector<Extent> Extents() {
+    std::vector<Extent> extents;
+    extents.reserve(members_count_ + 1);
+    for (const Member& member : members()) extents.push_back(member.entry->l3_extent);
+    if (pack_ != nullptr) extents.push_back(pack_->table);
+    return extents;
+  }
+
+  // Takes another place and gives this one back. False when none is free now: nobody may be waited
+  // for on a thread of the engine.
+  bool MoveElsewhere() {
+    const std::vector<Extent> extents = Extents();
+    std::vector<uint64_t> sizes;
+    sizes.reserve(extents.size());
+    for (const Extent& extent : extents) sizes.push_back(extent.bytes);
+    const uint64_t bytes = std::accumulate(sizes.begin(), sizes.end(), uint64_t{0});
+    NvmeTier& l3 = *context_.l3;
+    const absl::StatusOr<Extent> run = l3.ReserveUpTo(bytes, bytes);
+    if (!run.ok()) return false;
+    l3.Split(*run, sizes);
+    const uint64_t shift = run->offset - extents.front().offset;  // Modulo 2^64.
+    for (Member& member : members()) member.entry->l3_extent.offset += shift;
+    if (pack_ != nullptr) pack_->table.offset += shift;
+    for (Part& part : absl::MakeSpan(parts_.get(), parts_count_)) part.l3_offset += shift;
+    for (const Extent& extent : extents) l3.Release(extent);
+    moved_ = true;
+    return true;
+  }
+
+  // Whether the writes that failed are under way again.
+  bool TryAgain(const absl::Status& status) {
+    StatsRecorder::Add(context_.stats->write_errors);
+    // No space, or a request that the engine does not take: no place is better.
+    if (!absl::IsUnavailable(status)) return false;
+    for (const Extent& extent : Extents()) context_.l3->Distrust(extent);
+    if (moved_ || !MoveElsewhere()) return false;
+    StatsRecorder::Add(context_.stats->write_retries);
+    IoBatch batch;
+    Issue(batch);
+    context_.l3->io().Submit(batch);
+    return true;
+  }
+
   void OnPart(absl::Status status) {
     if (!status.ok()) {
       MutexLock lock(mutex_);
@@ -121,18 +208,19 @@ class Spill {
     absl::Status status;
     {
       MutexLock lock(mutex_);
-      status = std::move(status_);
+      status = std::exchange(status_, absl::OkStatus());
     }
+    if (!status.ok() && TryAgain(status)) return;
     // With the last member this is gone: nothing of it is used after the loop.
     absl::AnyInvocable<void()> written = std::move(written_);
-    if (!status.ok()) StatsRecorder::Add(context_.stats->write_errors);
+    const char* const where = moved_ ? " in two places: " : ": ";
     Member* const end = members_.get() + members_count_;
     for (Member* member = members_.get(); member != end; ++member) {
       if (!status.ok()) {
         Finish(*member,
                absl::Status(status.code(),
                             absl::StrCat("tensor ", PrintableKey(member->entry->key),
-                                         " could not be written to L3: ", status.message())));
+                                         " could not be written to L3", where, status.message())));
       } else {
         context_.directory->BeginCommit(member->entry, member, member->list);
       }
@@ -154,6 +242,8 @@ class Spill {
   }
 
   const SpillContext& context_;  // The store's own.
+  PackExtent* const pack_;
+  const std::vector<uint64_t> chunk_sums_;
   const uint64_t description_bytes_;
   const Block description_;
   std::vector<Block> tails_;
@@ -164,6 +254,7 @@ class Spill {
   absl::AnyInvocable<void()> written_;
   std::atomic<uint32_t> parts_left_ = 0;
   std::atomic<uint32_t> members_left_ = 0;
+  bool moved_ = false;  // Changed only while no part is in flight.
 
   Mutex mutex_;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);  // The first failure.
@@ -197,40 +288,24 @@ void AppendInParts(Spill& spill, const Entry& entry, absl::Span<const ConstPiece
 void StartSpill(const SpillContext& context, const SpillTensor& tensor,
                 std::vector<uint64_t> chunk_sums, IoBatch& batch) {
   const Entry& entry = *tensor.entry;
-  auto* spill = new Spill(context, entry.header_bytes, 1, ChecksumChunkCount(entry.bytes));
-  EncodeRecordHeader({.store_uuid = context.store_uuid,
-                      .fingerprint = context.fingerprint,
-                      .fingerprint_id = entry.fingerprint_id,
-                      .key = entry.key,
-                      .record = entry.Record(),
-                      .chunk_sums = std::move(chunk_sums)},
-                     spill->description());
+  auto* spill = new Spill(context, /*pack=*/nullptr, std::move(chunk_sums), entry.header_bytes,
+                          /*members=*/1, ChecksumChunkCount(entry.bytes));
   AppendInParts(*spill, entry, tensor.pieces);
   spill->Join(0, tensor);
   context.tracker->Begin(entry.sequence);
   spill->Start(nullptr, batch);
 }
 
-void StartPackSpill(const SpillContext& context, const PackExtent& pack,
-                    std::vector<SpillTensor> tensors, absl::AnyInvocable<void()> written,
-                    IoBatch& batch) {
-  auto* spill = new Spill(context, pack.table.bytes, tensors.size(), 1);
-  PackTable table = {.store_uuid = context.store_uuid,
-                     .fingerprint = context.fingerprint,
-                     .fingerprint_id = tensors.front().entry->fingerprint_id,
-                     .offset = pack.table.offset,
-                     .table_bytes = static_cast<uint32_t>(pack.table.bytes),
-                     .members = {}};
-  table.members.reserve(tensors.size());
+void StartPackSpill(const SpillContext& context, PackExtent* pack, std::vector<SpillTensor> tensors,
+                    absl::AnyInvocable<void()> written, IoBatch& batch) {
+  auto* spill =
+      new Spill(context, pack, /*chunk_sums=*/{}, pack->table.bytes, tensors.size(), /*parts=*/1);
   spill->BeginPart(0, tensors.front().entry->l3_extent.offset);
   for (size_t i = 0; i < tensors.size(); ++i) {
-    const Entry& entry = *tensors[i].entry;
-    table.members.push_back({{entry.fingerprint_id, entry.key}, entry.Record()});
     for (const ConstPiece& piece : tensors[i].pieces) spill->Append(0, piece.data, piece.size);
     spill->Join(i, tensors[i]);
   }
   spill->AppendDescription();
-  EncodePackTable(table, spill->description());
   spill->Start(std::move(written), batch);
 }
 

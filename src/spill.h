@@ -25,7 +25,12 @@ namespace cairn {
 // checksum tells which.
 //
 //   start -> writes in flight -> last write -> index -> done
-//                                    | failed: given up, the tensor stays in L2 only
+//                 ^                  | failed: all of it once more in another extent,
+//                 '------------------' if there is one; else given up, and the tensor is in L2 only
+//
+// What the device failed to write is distrusted (NvmeTier::Distrust), wherever it was. The extents
+// of an entry, and the table of its pack, may move until Directory::BeginCommit: nobody but the
+// spill looks at their offsets before.
 struct SpillContext {
   Directory* directory;
   NvmeTier* l3;
@@ -49,10 +54,10 @@ struct SpillTensor {
 void StartSpill(const SpillContext& context, const SpillTensor& tensor,
                 std::vector<uint64_t> chunk_sums, IoBatch& batch);
 
-// Tensors in one pack, whose entries have it. The tracker knows of them already. `written` is
-// called once, on a thread of the engine, when the device is done with the write.
-void StartPackSpill(const SpillContext& context, const PackExtent& pack,
-                    std::vector<SpillTensor> tensors, absl::AnyInvocable<void()> written,
-                    IoBatch& batch);
+// Tensors in one pack, whose entries have it, behind one another and with the table behind the
+// last. The tracker knows of them already. `written` is called once, on a thread of the engine,
+// when the device is done with the write.
+void StartPackSpill(const SpillContext& context, PackExtent* pack, std::vector<SpillTensor> tensors,
+                    absl::AnyInvocable<void()> written, IoBatch& batch);
 
 }  // namespace cairn

@@ -32,6 +32,10 @@ class SpillTracker {
     under_way_.erase(sequence);
     ended_.NotifyAll();
   }
+  uint64_t under_way() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return under_way_.size();
+  }
   // How the spill that ended last ended.
   absl::Status last_status() const ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);

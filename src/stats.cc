@@ -52,7 +52,10 @@ std::string StatsSnapshot::ToJson() const {
                                        {"checksum_failures", checksum_failures},
                                        {"read_errors", read_errors},
                                        {"write_errors", write_errors},
+                                       {"write_retries", write_retries},
+                                       {"l3_bytes_quarantined", l3_bytes_quarantined},
                                        {"quarantined", quarantined},
+                                       {"data_files_given_up", data_files_given_up},
                                        {"recovered_tensors", recovered_tensors},
                                        {"recovery_dropped", recovery_dropped},
                                        {"device_bytes_written", device_bytes_written},
@@ -91,6 +94,9 @@ StatsSnapshot StoreImpl::Stats() const {
   s.checksum_failures = Read(stats.checksum_failures);
   s.read_errors = Read(stats.read_errors);
   s.write_errors = Read(stats.write_errors);
+  s.write_retries = Read(stats.write_retries);
+  s.data_files_given_up = core_->flusher->given_up_count();
+  s.l3_bytes_quarantined = core_->l3->bytes_quarantined();
   s.get_l2_us = stats.get_l2_us.Summary();
   s.get_l3_us = stats.get_l3_us.Summary();
   s.put_us = stats.put_us.Summary();

@@ -35,6 +35,7 @@ struct StatsRecorder {
   Counter checksum_failures = 0;
   Counter read_errors = 0;
   Counter write_errors = 0;
+  Counter write_retries = 0;
 
   Histogram get_l2_us;
   Histogram get_l3_us;

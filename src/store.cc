@@ -63,14 +63,36 @@ StoreImpl::CallScope::CallScope(const StoreImpl* store) : store_(store) {
 StoreImpl::CallScope::~CallScope() { store_->calls_.fetch_sub(1); }
 
 StoreImpl::~StoreImpl() {
-  const absl::Status status = Close();
+  absl::Status status = Close();
+  if (absl::IsDeadlineExceeded(status)) {
+    core_->Log(absl::StrCat("closing the store: ", status.message(),
+                            "; waiting, as the device may still write into its memory"));
+    status = CloseBefore(Deadline::max());
+  }
   if (!status.ok()) core_->Log(absl::StrCat("closing the store: ", status.ToString()));
 }
 
-absl::Status StoreImpl::Close() {
-  if (closed_.exchange(true)) return absl::OkStatus();
+absl::Status StoreImpl::Close() { return CloseBefore(DeadlineAfter(core_->options.close_timeout)); }
+
+absl::Status StoreImpl::CloseBefore(Deadline deadline) {
+  MutexLock lock(close_mutex_);
+  if (!closed_.exchange(true)) closer_.Start([this] { End(); });
+  while (!ended_) {
+    if (close_ended_.WaitUntil(close_mutex_, deadline) || ended_) continue;
+    return absl::DeadlineExceededError(absl::StrCat(
+        core_->options.path, " is still closing: ", calls_.load(), " calls and ",
+        core_->spill_tracker.under_way(), " writes to L3 have not ended, or a flush has not"));
+  }
+  return std::exchange(close_status_, absl::OkStatus());
+}
+
+void StoreImpl::End() {
   while (calls_.load() > 0) SleepFor(std::chrono::milliseconds(1));
-  return core_->Shutdown();
+  absl::Status status = core_->Shutdown();
+  MutexLock lock(close_mutex_);
+  ended_ = true;
+  close_status_ = std::move(status);
+  close_ended_.NotifyAll();
 }
 
 absl::StatusOr<LeadingHits> StoreImpl::CountLeading(absl::Span<const TensorKey> keys,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,8 @@ StoreOptions WithLog(StoreOptions options) {
   if (!options.log) options.log = LogToStandardError;
   return options;
 }
+
+int FlushByKernel(int fd) { return fdatasync(fd) == 0 ? 0 : errno; }
 
 int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
 
@@ -61,7 +64,9 @@ void StoreCore::Log(std::string_view line) const {
 
 std::string StoreCore::Degraded() const {
   const absl::Status last = spill_tracker.last_status();
-  return last.ok() ? "" : absl::StrCat("L3 writes fail: ", last.message());
+  const std::string given_up = flusher->GivenUp();
+  return absl::StrCat(last.ok() ? "" : absl::StrCat("L3 writes fail: ", last.message()),
+                      last.ok() || given_up.empty() ? "" : "; ", given_up);
 }
 
 absl::Status StoreCore::OpenFiles() {
@@ -140,6 +145,11 @@ absl::Status StoreCore::OpenMemory() {
   return absl::OkStatus();
 }
 
+void StoreCore::MakeFlusher() {
+  flusher = std::make_unique<DataFlusher>(files.get(), l3.get(),
+                                          seams_.flush_file ? seams_.flush_file : FlushByKernel);
+}
+
 void StoreCore::StartThreads() {
   leases = std::make_unique<LeaseTable>(directory.get());
   loads = std::make_unique<Worker>(options.async_queue_max);
@@ -178,18 +188,17 @@ void StoreCore::ReopenIndex() {
   index_logged_ = reopened;
 }
 
-absl::Status StoreCore::FlushDataFile(size_t number) {
-  const int fd = files->files()[number].fd;
-  if (fd < 0) return absl::OkStatus();
-  const int error = seams_.flush_file ? seams_.flush_file(fd) : (fdatasync(fd) == 0 ? 0 : errno);
-  if (error == 0) return absl::OkStatus();
-  return absl::UnavailableError(
-      absl::StrCat(options.path, ": flushing data file ", number,
-                   " failed: ", absl::ErrnoToStatus(error, "fdatasync").message()));
+absl::Status StoreCore::FlushDevice() {
+  absl::Status status = flusher->FlushAll();
+  status.Update(index->Sync());
+  return status;
 }
 
-absl::Status StoreCore::FlushDevice() {
-  for (size_t i = 0; i < files->files().size(); ++i) CAIRN_RETURN_IF_ERROR(FlushDataFile(i));
+absl::Status StoreCore::FlushTensor(const HashedKey& key) {
+  const std::optional<uint64_t> offset = directory->FindOnL3(key);
+  // Replaced or removed meanwhile: whatever there was of it.
+  if (!offset.has_value()) return FlushDevice();
+  CAIRN_RETURN_IF_ERROR(flusher->Flush(*offset / files->data_file_bytes()));
   return index->Sync();
 }
 

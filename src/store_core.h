@@ -17,6 +17,7 @@
 #include "io/index_writer.h"
 #include "io/store_files.h"
 #include "src/base/mutex.h"
+#include "src/data_flusher.h"
 #include "src/directory.h"
 #include "src/evictor.h"
 #include "src/fill.h"
@@ -56,10 +57,10 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
 
   void Log(std::string_view line) const;
   int64_t NowUnixMs() const { return now_unix_ms_(); }
-  // The device's cache under one data file.
-  absl::Status FlushDataFile(size_t number);
-  // The data files' device caches, then the index.
+  // The data files' device caches, and the index.
   absl::Status FlushDevice();
+  // What is needed of it for one tensor that is there.
+  absl::Status FlushTensor(const HashedKey& key);
 
   TensorHandle NewHandle(Entry* entry, Level found_at);
   Lease NewLease(uint64_t id) { return {shared_from_this(), id}; }
@@ -85,6 +86,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<AsyncIo> io;
   std::unique_ptr<Index> index;
   std::unique_ptr<NvmeTier> l3;
+  std::unique_ptr<DataFlusher> flusher;
   TierEviction l2_eviction;
   TierEviction l3_eviction;
   std::unique_ptr<Evictor> evictor;
@@ -107,6 +109,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   absl::Status OpenIndex();
   absl::Status SettleFingerprints();
   absl::Status Recover();
+  void MakeFlusher();
   void MakeDirectory();
   void StartThreads();
   void Housekeep();

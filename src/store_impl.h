@@ -15,6 +15,8 @@
 #include "absl/types/span.h"
 #include "cairn/store.h"
 #include "src/base/clock.h"
+#include "src/base/mutex.h"
+#include "src/base/thread.h"
 #include "src/store_core.h"
 #include "src/waiters.h"
 
@@ -125,6 +127,10 @@ class StoreImpl final : public Store {
   bool StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, DirectReadDone& done,
                     IoBatch& batch);
 
+  // Closing, on a thread of its own.
+  void End() ABSL_LOCKS_EXCLUDED(close_mutex_);
+  absl::Status CloseBefore(Deadline deadline) ABSL_LOCKS_EXCLUDED(close_mutex_);
+
   uint64_t RemoveAll(uint32_t fingerprint_id, std::string_view key_prefix, absl::Status* status);
 
   const std::shared_ptr<StoreCore> core_;
@@ -135,6 +141,12 @@ class StoreImpl final : public Store {
   std::atomic<bool> closed_ = false;
   std::atomic<uint64_t> async_gets_ = 0;
   std::atomic<uint64_t> prefetches_ = 0;
+
+  Mutex close_mutex_;
+  CondVar close_ended_;
+  bool ended_ ABSL_GUARDED_BY(close_mutex_) = false;
+  absl::Status close_status_ ABSL_GUARDED_BY(close_mutex_);  // Until a Close has told it.
+  Thread closer_;
 };
 
 inline uint64_t MicrosecondsSince(Deadline start) {

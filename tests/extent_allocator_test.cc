@@ -219,6 +219,29 @@ TEST(ExtentAllocatorTest, ReservedExtentsKeepNeighboursApart) {
   EXPECT_EQ(allocator->Free(reserved[0]).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(ExtentAllocatorTest, WhatIsWithdrawnIsNeverAllocatedAgain) {
+  auto allocator = MustCreate(12 * kAlignment);
+  std::vector<Extent> extents;
+  for (int i = 0; i < 6; ++i) extents.push_back(*allocator->Allocate(kAlignment));
+  ASSERT_EQ(extents[4].offset, 4 * kAlignment);
+  // Two in use, two free: the run that is free goes on behind the range.
+  allocator->Withdraw({4 * kAlignment, 4 * kAlignment});
+  EXPECT_EQ(allocator->bytes_max(), 10 * kAlignment);
+  EXPECT_EQ(allocator->bytes_used(), 6 * kAlignment);
+  EXPECT_EQ(allocator->withdrawn_bytes_used(4 * kAlignment), 2 * kAlignment);
+  EXPECT_EQ(allocator->largest_free_bytes(), 4 * kAlignment);
+  for (const Extent extent : extents) EXPECT_TRUE(allocator->Free(extent).ok());
+  EXPECT_EQ(allocator->bytes_max(), 8 * kAlignment);
+  EXPECT_EQ(allocator->bytes_used(), 0u);
+  EXPECT_EQ(allocator->withdrawn_bytes_used(4 * kAlignment), 0u);
+  for (int i = 0; i < 8; ++i) {
+    const auto extent = allocator->Allocate(kAlignment);
+    ASSERT_TRUE(extent.ok()) << extent.status();
+    EXPECT_TRUE(extent->offset < 4 * kAlignment || extent->offset >= 8 * kAlignment);
+  }
+  EXPECT_EQ(allocator->Allocate(1).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
 TEST(ExtentAllocatorTest, OfNoSpaceHasNoRoom) {
   auto allocator = MustCreate(0);
   EXPECT_EQ(allocator->bytes_max(), 0u);

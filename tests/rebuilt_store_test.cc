@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "tests/faulty_io.h"
 #include "tests/run_store_inspect.h"
 #include "tests/store_fixture.h"
 
@@ -93,6 +94,26 @@ TEST_F(RebuiltStoreTest, AStoreThatWasFullOfOthersServesWhatIsLeft) {
   for (const auto& [key, version] : there) {
     Expect(key, SizeOf(static_cast<int>(version % 900)), version);
   }
+}
+
+// The place that failed has a sound header too, of the same write.
+TEST_F(RebuiltStoreTest, AWriteThatFailedInOnePlaceIsFoundInTheOther) {
+  FaultyIo* io = nullptr;
+  Open(WrappedIn(&io));
+  io->SetPlan([writes = 0](const IoOp& op, uint64_t) mutable -> FaultyIo::Fault {
+    if (op.kind != IoOp::Kind::kWrite || writes++ % 2 != 0) return {};
+    return {.kind = FaultyIo::Kind::kTear, .where = 1, .status = absl::UnavailableError("EIO")};
+  });
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Put(Key(i), 100 * kKiB, 0, {.durability = Durability::kOnDevice}).ok());
+  }
+  EXPECT_EQ(store_->Stats().write_retries, 20u);
+  Close();
+  std::filesystem::remove_all(IndexPath());
+  RunTool("rebuild-index", 0);
+  Open();
+  EXPECT_EQ(store_->Stats().recovered_tensors, 20u);
+  for (int i = 0; i < 20; ++i) Expect(Key(i), 100 * kKiB);
 }
 
 TEST_F(RebuiltStoreTest, WhatWasErasedMayComeBack) {

@@ -113,6 +113,11 @@ absl::Status ExtentAllocator::Free(Extent extent) {
   }
   used_by_offset_.erase(used);
   bytes_used_ -= extent.bytes;
+  if (Withdrawn* const withdrawn = FindWithdrawn(extent.offset)) {
+    withdrawn->bytes_used -= extent.bytes;
+    bytes_max_ -= extent.bytes;
+    return absl::OkStatus();
+  }
 
   // Joined with the free neighbours, so that no two free runs ever touch.
   auto next = free_by_offset_.lower_bound(extent.offset);
@@ -146,6 +151,45 @@ absl::Status ExtentAllocator::Split(Extent extent, uint64_t bytes) {
   used->second = bytes;
   used_by_offset_.emplace(extent.offset + bytes, extent.bytes - bytes);
   return absl::OkStatus();
+}
+
+void ExtentAllocator::Withdraw(Extent range) {
+  const uint64_t end = range.offset + range.bytes;
+  Withdrawn& withdrawn = withdrawn_[range.offset];
+  withdrawn.end = end;
+  for (const auto& [offset, bytes] : used_by_offset_) {
+    if (offset >= range.offset && offset < end) withdrawn.bytes_used += bytes;
+  }
+  std::vector<Extent> rest;
+  auto run = free_by_offset_.upper_bound(range.offset);
+  if (run != free_by_offset_.begin()) --run;
+  while (run != free_by_offset_.end() && run->first < end) {
+    const auto [offset, bytes] = *run;
+    const uint64_t first = std::max(offset, range.offset);
+    const uint64_t last = std::min(offset + bytes, end);
+    if (first >= last) {
+      ++run;
+      continue;
+    }
+    bytes_max_ -= last - first;
+    if (offset < first) rest.push_back({offset, first - offset});
+    if (last < offset + bytes) rest.push_back({last, offset + bytes - last});
+    free_by_bytes_.erase({bytes, offset});
+    run = free_by_offset_.erase(run);
+  }
+  for (const Extent& extent : rest) AddFree(extent);
+}
+
+ExtentAllocator::Withdrawn* ExtentAllocator::FindWithdrawn(uint64_t offset) {
+  const auto behind = withdrawn_.upper_bound(offset);
+  if (behind == withdrawn_.begin()) return nullptr;
+  Withdrawn& withdrawn = std::prev(behind)->second;
+  return offset < withdrawn.end ? &withdrawn : nullptr;
+}
+
+uint64_t ExtentAllocator::withdrawn_bytes_used(uint64_t offset) const {
+  const auto found = withdrawn_.find(offset);
+  return found == withdrawn_.end() ? 0 : found->second.bytes_used;
 }
 
 uint64_t ExtentAllocator::largest_free_bytes() const {

@@ -28,6 +28,11 @@ class ExtentAllocator final : public Allocator {
   absl::StatusOr<Extent> Allocate(uint64_t bytes) override;
   absl::Status Free(Extent extent) override;
   absl::Status Split(Extent extent, uint64_t bytes) override;
+  // Nothing that begins in this range is allocated from here on: what is free there leaves
+  // bytes_max() now, what is in use when it is freed. Once per range.
+  void Withdraw(Extent range);
+  // In use of what begins in a range that was withdrawn, given by its offset.
+  uint64_t withdrawn_bytes_used(uint64_t offset) const;
   uint64_t bytes_max() const override { return bytes_max_; }
   uint64_t bytes_used() const override { return bytes_used_; }
   uint64_t largest_free_bytes() const override;
@@ -35,6 +40,12 @@ class ExtentAllocator final : public Allocator {
  private:
   ExtentAllocator(uint64_t space_bytes, uint64_t alignment);
   void AddFree(Extent extent);
+  struct Withdrawn {
+    uint64_t end = 0;
+    uint64_t bytes_used = 0;
+  };
+  // The range that was withdrawn with this offset in it, or null.
+  Withdrawn* FindWithdrawn(uint64_t offset);
 
   const uint64_t alignment_;
   uint64_t bytes_max_ = 0;
@@ -42,6 +53,7 @@ class ExtentAllocator final : public Allocator {
   std::map<uint64_t, uint64_t> free_by_offset_;             // offset -> bytes
   std::set<std::pair<uint64_t, uint64_t>> free_by_bytes_;   // (bytes, offset)
   absl::flat_hash_map<uint64_t, uint64_t> used_by_offset_;  // offset -> bytes
+  std::map<uint64_t, Withdrawn> withdrawn_;                 // By offset.
 };
 
 }  // namespace cairn

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "src/base/check.h"
 #include "src/base/status_macros.h"
-#include "tiers/extent_allocator.h"
 
 namespace cairn {
 namespace {
+
+constexpr uint64_t kQuarantinedShareMax = 64;  // One part in so many.
 
 // What of the address space is never an extent: each file's header block, the end of a file that
 // is shorter than the stride, and files that could not be opened.
@@ -30,6 +32,10 @@ std::vector<Extent> ReservedExtents(const StoreFiles& files) {
   return reserved;
 }
 
+uint64_t LongestExtent(const StoreFiles::File& file) {
+  return file.bytes / kBlockBytes * kBlockBytes - kBlockBytes;
+}
+
 }  // namespace
 
 bool NvmeTier::Contains(const StoreFiles& files, Extent extent) {
@@ -47,7 +53,7 @@ absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Create(const StoreFiles* fil
                                                            absl::Span<const Extent> in_use) {
   const std::vector<Extent> reserved = ReservedExtents(*files);
   CAIRN_ASSIGN_OR_RETURN(
-      std::unique_ptr<Allocator> allocator,
+      std::unique_ptr<ExtentAllocator> allocator,
       ExtentAllocator::Create(files->offset_end(), kBlockBytes, reserved, in_use));
   std::vector<int> io_files;
   uint64_t extent_bytes_max = 0;
@@ -55,31 +61,91 @@ absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Create(const StoreFiles* fil
     io_files.push_back(-1);
     if (file.fd < 0) continue;
     CAIRN_ASSIGN_OR_RETURN(io_files.back(), io->AddFile(file.fd));
-    extent_bytes_max =
-        std::max(extent_bytes_max, file.bytes / kBlockBytes * kBlockBytes - kBlockBytes);
+    extent_bytes_max = std::max(extent_bytes_max, LongestExtent(file));
   }
   return std::unique_ptr<NvmeTier>(
       new NvmeTier(files, io, std::move(io_files), std::move(allocator), extent_bytes_max));
 }
 
 NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
-                   std::unique_ptr<Allocator> allocator, uint64_t extent_bytes_max)
+                   std::unique_ptr<ExtentAllocator> allocator, uint64_t extent_bytes_max)
     : files_(files),
+      file_bytes_(files->data_file_bytes()),
       io_(io),
       io_files_(std::move(io_files)),
       extent_bytes_max_(extent_bytes_max),
-      allocator_(std::move(allocator)) {
+      allocator_(std::move(allocator)),
+      given_up_(files->files().size()),
+      extent_bytes_in_use_max_(extent_bytes_max) {
   MutexLock lock(mutex_);
-  bytes_max_ = allocator_->bytes_max();
+  quarantined_bytes_max_ = allocator_->bytes_max() / kQuarantinedShareMax;
+}
+
+void NvmeTier::ReleaseLocked(Extent extent) {
+  const bool distrusted = distrusted_.erase(extent.offset) > 0;
+  const bool given_up = given_up_[FileOf(extent.offset)];
+  if (!distrusted || given_up || extent.bytes > quarantined_bytes_max_) {
+    CAIRN_CHECK(allocator_->Free(extent).ok());
+    return;
+  }
+  quarantined_.push_back(extent);
+  quarantined_bytes_ += extent.bytes;
+  while (quarantined_bytes_ > quarantined_bytes_max_) {
+    quarantined_bytes_ -= quarantined_.front().bytes;
+    CAIRN_CHECK(allocator_->Free(quarantined_.front()).ok());
+    quarantined_.pop_front();
+  }
 }
 
 void NvmeTier::Release(Extent extent) {
   MutexLock lock(mutex_);
-  CAIRN_CHECK(allocator_->Free(extent).ok());
+  ReleaseLocked(extent);
+}
+
+void NvmeTier::GiveUp(size_t file) {
+  MutexLock lock(mutex_);
+  if (given_up_[file]) return;
+  given_up_[file] = true;
+  allocator_->Withdraw({file * file_bytes_, file_bytes_});
+  for (const Extent& extent : std::exchange(quarantined_, {})) {
+    if (FileOf(extent.offset) != file) {
+      quarantined_.push_back(extent);
+      continue;
+    }
+    quarantined_bytes_ -= extent.bytes;
+    CAIRN_CHECK(allocator_->Free(extent).ok());
+  }
+  extent_bytes_in_use_max_ = 0;
+  for (size_t i = 0; i < given_up_.size(); ++i) {
+    const StoreFiles::File& other = files_->files()[i];
+    if (given_up_[i] || other.fd < 0) continue;
+    extent_bytes_in_use_max_ = std::max(extent_bytes_in_use_max_, LongestExtent(other));
+  }
+}
+
+bool NvmeTier::InUse(uint64_t offset) const {
+  MutexLock lock(mutex_);
+  return !given_up_[FileOf(offset)];
+}
+
+uint64_t NvmeTier::GivenUpBytesUsed(size_t file) const {
+  MutexLock lock(mutex_);
+  return allocator_->withdrawn_bytes_used(file * file_bytes_);
+}
+
+void NvmeTier::Distrust(Extent extent) {
+  MutexLock lock(mutex_);
+  distrusted_.insert(extent.offset);
 }
 
 absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min) {
   MutexLock lock(mutex_);
+  if (bytes_min > extent_bytes_in_use_max_ && bytes_min <= extent_bytes_max_) {
+    return absl::UnavailableError(absl::StrCat(
+        "L3 takes no ", bytes_min, " bytes: ", std::count(given_up_.begin(), given_up_.end(), true),
+        " of its ", given_up_.size(),
+        " data files are given up until the next Open, as a flush of ", "them failed"));
+  }
   const uint64_t free = allocator_->largest_free_bytes();
   return allocator_->Allocate(std::max(std::min(bytes_max, free), bytes_min));
 }
@@ -103,13 +169,28 @@ void NvmeTier::Split(Extent run, absl::Span<const uint64_t> sizes) {
 }
 
 void NvmeTier::Locate(uint64_t offset, IoOp* op) const {
-  op->file = io_files_[offset / files_->data_file_bytes()];
-  op->offset = offset % files_->data_file_bytes();
+  op->file = io_files_[FileOf(offset)];
+  op->offset = offset % file_bytes_;
+}
+
+uint64_t NvmeTier::bytes_max() const {
+  MutexLock lock(mutex_);
+  return allocator_->bytes_max() - quarantined_bytes_;
 }
 
 uint64_t NvmeTier::bytes_used() const {
   MutexLock lock(mutex_);
-  return allocator_->bytes_used();
+  return allocator_->bytes_used() - quarantined_bytes_;
+}
+
+uint64_t NvmeTier::bytes_free() const {
+  MutexLock lock(mutex_);
+  return allocator_->bytes_max() - allocator_->bytes_used();
+}
+
+uint64_t NvmeTier::bytes_quarantined() const {
+  MutexLock lock(mutex_);
+  return quarantined_bytes_;
 }
 
 }  // namespace cairn

@@ -2,15 +2,18 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "io/async_io.h"
 #include "io/store_files.h"
 #include "src/base/mutex.h"
 #include "tiers/allocator.h"
+#include "tiers/extent_allocator.h"
 
 namespace cairn {
 
@@ -32,16 +35,27 @@ class NvmeTier {
                                                           absl::Span<const Extent> in_use);
 
   // As much as there is in one run, `bytes_max` at most. kResourceExhausted when no free run has
-  // `bytes_min` now.
+  // `bytes_min` now; kUnavailable when no file that is not given up could ever have it.
   absl::StatusOr<Extent> ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Release(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
   // Of a tensor in a pack, if `pack` is not null, which dies with its last member: then the bytes
   // of its table, else 0.
   uint64_t Release(Extent extent, PackExtent* pack) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A write to this reserved extent failed: when it is released it is quarantined, out of use for
+  // as long as this lives or until what came later fills the 1/64 of L3 that may be. An extent that
+  // is larger by itself is not.
+  void Distrust(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes extents of a reserved run: cut at each of these sizes, in order; what is left over is
   // one more.
   void Split(Extent run, absl::Span<const uint64_t> sizes) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Takes a data file out of use: nothing more is reserved in it. What lies there is read on.
+  void GiveUp(size_t file) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether the file with this offset is not given up.
+  bool InUse(uint64_t offset) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Reserved in a file that was given up.
+  uint64_t GivenUpBytesUsed(size_t file) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Points the op at `offset` of L3.
   void Locate(uint64_t offset, IoOp* op) const;
@@ -51,25 +65,34 @@ class NvmeTier {
   bool Contains(Extent extent) const { return Contains(*files_, extent); }
   static bool Contains(const StoreFiles& files, Extent extent);
 
-  // The longest extent that could ever be reserved.
+  // The longest extent that could ever be reserved, with all files in use.
   uint64_t extent_bytes_max() const { return extent_bytes_max_; }
-  uint64_t bytes_max() const { return bytes_max_; }
-  uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);
-  uint64_t bytes_free() const { return bytes_max() - bytes_used(); }
+  uint64_t bytes_max() const ABSL_LOCKS_EXCLUDED(mutex_);   // Without what is out of use.
+  uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);  // As bytes_max.
+  uint64_t bytes_quarantined() const ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t bytes_free() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
-           std::unique_ptr<Allocator> allocator, uint64_t extent_bytes_max);
+           std::unique_ptr<ExtentAllocator> allocator, uint64_t extent_bytes_max);
+  size_t FileOf(uint64_t offset) const { return offset / file_bytes_; }
+  void ReleaseLocked(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // Constant.
+  // Constant. Extents may be released when the files are closed already.
   const StoreFiles* const files_;
+  const uint64_t file_bytes_;
   AsyncIo* const io_;
   const std::vector<int> io_files_;
   const uint64_t extent_bytes_max_;
-  uint64_t bytes_max_ = 0;
+  uint64_t quarantined_bytes_max_ = 0;
 
   mutable Mutex mutex_;
-  const std::unique_ptr<Allocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  const std::unique_ptr<ExtentAllocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  std::vector<bool> given_up_ ABSL_GUARDED_BY(mutex_);                // By file.
+  uint64_t extent_bytes_in_use_max_ ABSL_GUARDED_BY(mutex_);          // Of the files that are not.
+  absl::flat_hash_set<uint64_t> distrusted_ ABSL_GUARDED_BY(mutex_);  // Offsets of extents.
+  std::deque<Extent> quarantined_ ABSL_GUARDED_BY(mutex_);            // The oldest first.
+  uint64_t quarantined_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace cairn

@@ -118,6 +118,9 @@ struct CAIRN_EXPORT StoreOptions {
   uint32_t async_queue_max = 65536;
   uint32_t stripe_count = 64;  // Of the directory; a power of two.
 
+  // How long a Close waits for the device, which may have to write half of L2 first.
+  absl::Duration close_timeout = absl::Minutes(5);
+
   // Gets one line for what an operator should know (a fallback, a degraded mode). Called from any
   // thread, not concurrently. Default: standard error.
   std::function<void(std::string_view line)> log;

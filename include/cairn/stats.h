@@ -16,7 +16,8 @@ struct LatencySummary {
 };
 
 struct TierStats {
-  uint64_t bytes_max = 0;   // What tensors may occupy: L3 without the index's share.
+  uint64_t bytes_max = 0;   // What tensors may occupy: L3 without the index's share and what is
+                            // out of use.
   uint64_t bytes_used = 0;  // Occupied, with padding and record headers.
   uint64_t tensors = 0;
   uint64_t hits = 0;        // Gets and GetIntos served from here.
@@ -34,7 +35,7 @@ struct CAIRN_EXPORT StatsSnapshot {
 
   uint64_t puts = 0;
   uint64_t puts_kept_existing = 0;  // IfExists::kKeep found the key.
-  uint64_t puts_refused = 0;        // No room before the deadline.
+  uint64_t puts_refused = 0;        // No room before the deadline, or no data file takes writes.
   uint64_t gets = 0;                // Every tensor asked for by any Get verb.
   uint64_t misses = 0;              // Of those: kNotFound.
   uint64_t erases = 0;
@@ -50,7 +51,14 @@ struct CAIRN_EXPORT StatsSnapshot {
 
   uint64_t checksum_failures = 0;  // Reads whose bytes were not what was written, twice.
   uint64_t read_errors = 0;        // Reads the device refused, twice.
-  uint64_t write_errors = 0;
+  uint64_t write_errors = 0;       // Writes the device refused, each try of a tensor or a pack.
+  uint64_t write_retries = 0;      // Of those: tried once more, in another place on L3.
+  // Free space of L3 where a write failed: not used until the next Open, so that a bad place of the
+  // medium is not given to the next put. At most 1/64 of L3; past that the oldest is used again.
+  uint64_t l3_bytes_quarantined = 0;
+  // Data files out of use until the next Open because a flush of them failed: nothing more is put
+  // there, and nothing that lies there is acknowledged as flushed. `degraded` names them.
+  uint64_t data_files_given_up = 0;
   uint64_t quarantined = 0;        // Tensors that answer kDataLoss until they are put again.
   uint64_t recovered_tensors = 0;  // Found on L3 at Open.
   uint64_t recovery_dropped = 0;   // Index entries at Open that could not be true.

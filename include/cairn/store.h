@@ -93,12 +93,19 @@ class CAIRN_EXPORT Store {
   // index is damaged or gone; nothing was changed, and the message says how to make it anew.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
 
-  // Close(), its status logged when not OK.
+  // Close(), its status logged when not OK; but waits for as long as the device takes, since the
+  // kernel may still write into memory that would be freed.
   virtual ~Store() = default;
 
   // Finishes what is in flight, writes what is dirty, closes the files. Calls after it answer
-  // kFailedPrecondition; handles stay readable. A second Close is OK and does nothing. When the
-  // disk refuses, the status says what was lost.
+  // kFailedPrecondition; handles stay readable. When the disk refuses, the status says what was
+  // lost. A Close after one that ended so or with OK is OK and does nothing.
+  //
+  // kDeadlineExceeded after options.close_timeout: requests that the device has cannot be taken
+  // back, so the store goes on closing behind the scenes and holds the files; another Close waits
+  // once more. Until one has ended otherwise, the store, the memory and the queues of calls that
+  // have not ended must stay. A host that cannot wait lets go of the store without destroying it
+  // (std::unique_ptr::release) and ends its process, which leaves on disk what a kill would.
   virtual absl::Status Close() = 0;
 
   // Stores a copy of the view's bytes. OK when acknowledged as options.durability asks. On
@@ -160,7 +167,11 @@ class CAIRN_EXPORT Store {
   // Erases every tensor of a fingerprint in this directory, and says how many.
   virtual absl::StatusOr<uint64_t> PurgeFingerprint(std::string_view fingerprint) = 0;
 
-  // Everything put before this call is on L3, flushed and in the synced index when it returns OK.
+  // Everything put since Open and before this call is on L3, flushed and in the synced index when
+  // it returns OK. kUnavailable: a write or a flush failed. A data file whose flush fails is given
+  // up until the next Open (Stats().degraded names it): every Flush says so as long as tensors lie
+  // there, and so does every put of Durability::kFlushed that finds its tensor there. A put anew
+  // goes to another file. What is there is read on, verified by its checksum as ever.
   virtual absl::Status Flush() = 0;
 
   virtual absl::StatusOr<TensorInfo> Describe(TensorKey key) const = 0;

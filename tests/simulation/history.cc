@@ -127,11 +127,25 @@ void History::Flushed(uint64_t step, bool all_erases) {
     });
     if (changes) continue;
     for (KeyWrite& write : writes) {
-      if (write.effect != Effect::kDone) continue;
+      if (write.effect != Effect::kDone || write.unflushed) continue;
       const bool erase = write.content == 0;
       if (erase && !all_erases && write.survives == Survives::kNothing) continue;
       write.survives = Survives::kPowerCut;
     }
+  }
+}
+
+void History::FlushFailed() {
+  for (Writes& writes : keys_) {
+    for (KeyWrite& write : writes) {
+      write.unflushed |= write.content != 0 && write.survives != Survives::kPowerCut;
+    }
+  }
+}
+
+void History::PowerLost() {
+  for (Writes& writes : keys_) {
+    for (KeyWrite& write : writes) write.unflushed = false;
   }
 }
 
@@ -179,10 +193,12 @@ void History::Observed(int key, std::optional<uint64_t> content, uint64_t step, 
       if (write.content != *content) continue;
       seen.content = *content;
       seen.keep = write.keep;
+      seen.unflushed = write.unflushed;
       seen.expires_first_unix_ms = write.expires_first_unix_ms;
       seen.expires_last_unix_ms = write.expires_last_unix_ms;
     }
   }
+  if (seen.unflushed) seen.survives = std::min(seen.survives, Survives::kKill);
   Writes& writes = keys_[static_cast<size_t>(key)];
   writes.push_back(seen);
 }
@@ -197,7 +213,8 @@ std::string History::Describe(int key) const {
         ", ", write.end == KeyWrite::kPending ? "pending" : absl::StrCat(write.end), "] ",
         kEffects[static_cast<size_t>(write.effect)], ", survives ",
         kSurvives[static_cast<size_t>(write.survives)], write.keep ? ", kept" : "",
-        write.damaged ? ", may be damaged" : "", write.lost ? ", may be lost" : "",
+        write.damaged ? ", may be damaged" : "", write.unflushed ? ", unflushed" : "",
+        write.lost ? ", may be lost" : "",
         write.expires_first_unix_ms != 0 ? absl::StrCat(", until ", write.expires_first_unix_ms)
                                          : "",
         "\n");

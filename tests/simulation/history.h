@@ -30,6 +30,7 @@ struct KeyWrite {
   bool keep = false;                  // Retention::kKeep.
   bool lost = false;                  // It failed: the key may hold nothing for it.
   bool damaged = false;               // Of no tensor: may answer kDataLoss.
+  bool unflushed = false;             // A flush of it failed: no later one makes it survive more.
   int64_t expires_first_unix_ms = 0;  // At the earliest and at the latest; 0: never.
   int64_t expires_last_unix_ms = 0;
 };
@@ -76,6 +77,11 @@ class History {
   // All puts that took effect before this step survive loss of power, and so do the erases that
   // would survive a kill, or all. Not those of a key that is being written at or after the step.
   void Flushed(uint64_t step, bool all_erases);
+  // A flush failed, and the store that knew of it has ended: what was not acknowledged as flushed
+  // may be lost with the power, whatever a later store flushes.
+  void FlushFailed();
+  // The power was lost: what is there now is on the medium.
+  void PowerLost();
   // The store ended at this step, and only what survives that end is certain. After a loss of power
   // what was evicted can be named by the index again, its bytes used by others.
   void Ended(uint64_t step, Survives needed, bool evicted_some);

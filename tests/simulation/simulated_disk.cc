@@ -36,6 +36,7 @@ void SimulatedDisk::Reset() {
   std::fill(writes_.begin(), writes_.end(), 0);
   std::fill(is_dirty_.begin(), is_dirty_.end(), false);
   dirty_.clear();
+  lost_.clear();
   flushes_under_way_ = 0;
 }
 
@@ -49,6 +50,7 @@ void SimulatedDisk::Write(uint64_t block, const std::byte* bytes, Random& random
   } else {
     is_dirty_[block] = true;
     dirty_.push_back(block);
+    lost_.erase(block);
   }
   std::memcpy(CacheAt(block), bytes, kBlockBytes);
 }
@@ -84,6 +86,16 @@ void SimulatedDisk::EndFlush(const Flush& flush) {
   std::erase_if(dirty_, [this](uint64_t block) { return !is_dirty_[block]; });
 }
 
+void SimulatedDisk::FailFlush(const Flush& flush) {
+  --flushes_under_way_;
+  for (const auto& [block, write] : flush.blocks) {
+    if (!is_dirty_[block] || writes_[block] != write) continue;
+    is_dirty_[block] = false;
+    lost_.insert(block);
+  }
+  std::erase_if(dirty_, [this](uint64_t block) { return !is_dirty_[block]; });
+}
+
 void SimulatedDisk::Persist(uint64_t block) {
   std::memcpy(MediumAt(block), CacheAt(block), kBlockBytes);
   is_dirty_[block] = false;
@@ -101,6 +113,8 @@ void SimulatedDisk::PowerCut(Random& random) {
     }
   }
   dirty_.clear();
+  for (const uint64_t block : lost_) std::memcpy(CacheAt(block), MediumAt(block), kBlockBytes);
+  lost_.clear();
 }
 
 }  // namespace cairn

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -44,7 +45,10 @@ class SimulatedDisk {
   Flush BeginFlush(int file);
   void EndFlush(const Flush& flush);
 
-  // One that failed.
+  // One that failed: what it was about is no longer known to need one. It is read on, no later
+  // flush takes it along, and loss of power loses it.
+  void FailFlush(const Flush& flush);
+  // One whose disk is gone.
   void AbandonFlush() { --flushes_under_way_; }
   // Of the flushes under way none will end.
   void AbandonFlushes() { flushes_under_way_ = 0; }
@@ -53,6 +57,8 @@ class SimulatedDisk {
   void PowerCut(Random& random);
 
   uint64_t dirty_blocks() const { return dirty_.size(); }
+  // Not on the medium, and not to come there by any flush.
+  uint64_t lost_blocks() const { return lost_.size(); }
 
  private:
   std::byte* CacheAt(uint64_t block) const { return cache_ + block * kBlockBytes; }
@@ -65,6 +71,7 @@ class SimulatedDisk {
   uint64_t flushes_under_way_ = 0;
   std::vector<bool> is_dirty_;
   std::vector<uint64_t> dirty_;  // In the order in which they became so.
+  std::set<uint64_t> lost_;
 };
 
 }  // namespace cairn

@@ -193,11 +193,11 @@ int SimulatedIo::Flush(int fd) {
   const auto file = std::find(files_.begin(), files_.end(), fd) - files_.begin();
   if (gone_) return EIO;
   const SimulatedDisk::Flush flush = disk_->BeginFlush(static_cast<int>(file));
-  const bool fails = faults_->fails && faults_->one_in != 0 && random_.OneIn(faults_->one_in);
+  const bool fails = faults_->flush_fails_one_in != 0 && random_.OneIn(faults_->flush_fails_one_in);
   SleepFor(microseconds(50 + random_.Below(2000)));
   if (gone_) return EIO;
   if (fails) {
-    disk_->AbandonFlush();
+    disk_->FailFlush(flush);
     return EIO;
   }
   disk_->EndFlush(flush);

@@ -23,6 +23,8 @@ struct IoFaults {
   bool fails = false;  // Reports an error, having moved all, some or nothing.
   bool lies = false;   // Reports success, having lost, torn, misdirected or flipped something.
   uint64_t slow_one_in = 0;  // Takes up to three seconds.
+  // One in so many flushes fails; 0: none. Each takes a data file from the store.
+  uint64_t flush_fails_one_in = 0;
 };
 
 // An engine over the simulated disk: requests are carried out in any order, each after a while,

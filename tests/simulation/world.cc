@@ -60,6 +60,15 @@ Scenario::Scenario(uint64_t seed_chosen) : seed(seed_chosen) {
   if (kind >= 6) io_faults.one_in = kOneIn[random.Below(3)];
   if (kind >= 6 && random.OneIn(2)) index_faults.one_in = kOneIn[random.Below(3)];
   if (random.OneIn(3)) io_faults.slow_one_in = 20;
+  if (kind >= 6 && random.OneIn(2)) {
+    io_faults.flush_fails_one_in = kOneIn[random.Below(3)];
+    // Nothing else, so that more of what the store says is certain.
+    if (random.OneIn(2)) {
+      io_faults.one_in = 0;
+      io_faults.lies = false;
+      index_faults.one_in = 0;
+    }
+  }
   const uint64_t count = random.Between(1, 3);
   for (uint64_t i = 0; i < count; ++i) {
     constexpr Ending kEndings[] = {Ending::kClose,   Ending::kClose,    Ending::kKill,
@@ -207,6 +216,11 @@ void World::RunPhase(const Scenario::Phase& phase) {
   }
   squeeze_.Release();
   const Survives survived = End(phase);
+  if (phase.ending == Scenario::Ending::kPowerCut) {
+    history_.PowerLost();
+  } else if (disk_->lost_blocks() > 0) {
+    history_.FlushFailed();
+  }
   store_.reset();
   SetFaults(false);
   if (!failure_.empty()) return;
@@ -270,7 +284,9 @@ void World::CountEvictions() {
   const StatsSnapshot stats = store_->Stats();
   // A tensor that could not be written may leave L2 unwritten.
   tally_.evictions += stats.l3.evictions;
-  if (stats.l3.evictions > 0 || (scenario_.fails() && stats.l2.evictions > 0)) evicted_ = true;
+  if (stats.l3.evictions > 0 || (stats.spill_failures > 0 && stats.l2.evictions > 0)) {
+    evicted_ = true;
+  }
 }
 
 bool World::SpillsFailed() {

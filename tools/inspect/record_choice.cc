@@ -97,15 +97,18 @@ class Numbers {
   std::map<std::string, Latest<uint32_t>> numbers_;
 };
 
-// In order of keys, of each the latest first.
-std::vector<size_t> ByKey(const std::vector<Found>& found) {
+// In order of keys, of each the latest first. Of a write that failed in one place and went well in
+// another the one that verifies.
+std::vector<size_t> ByKey(const std::vector<Found>& found, const std::vector<bool>& unverified) {
   std::vector<size_t> order(found.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&found](size_t a, size_t b) {
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     const Found& left = found[a];
     const Found& right = found[b];
-    return std::tie(left.fingerprint_id, left.key, right.record.sequence) <
-           std::tie(right.fingerprint_id, right.key, left.record.sequence);
+    const bool left_unverified = unverified[a];
+    const bool right_unverified = unverified[b];
+    return std::tie(left.fingerprint_id, left.key, right.record.sequence, left_unverified) <
+           std::tie(right.fingerprint_id, right.key, left.record.sequence, right_unverified);
   });
   return order;
 }
@@ -128,7 +131,7 @@ RecordChoice ChooseRecords(const std::vector<Found>& found, const std::vector<bo
   RecordChoice choice;
   const std::vector<bool> used_again = UsedAgain(found, unverified);
   const Numbers numbers(found);
-  const std::vector<size_t> order = ByKey(found);
+  const std::vector<size_t> order = ByKey(found, unverified);
   for (size_t i = 0; i < order.size(); ++i) {
     const size_t number = order[i];
     const Found& one = found[number];
