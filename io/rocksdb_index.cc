@@ -205,7 +205,7 @@ absl::Status RocksDbIndex::ScanRaw(
       entry->Next();
     }
     for (; entry->Valid() && entry->key().starts_with(ToSlice(prefix)); entry->Next()) {
-      last = entry->key().ToString();
+      last.assign(entry->key().data(), entry->key().size());
       const rocksdb::Slice value = entry->value();
       if (!visitor(last, {value.data(), value.size()})) return absl::OkStatus();
     }
