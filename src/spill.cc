@@ -92,7 +92,7 @@ class Spill {
     Entry* entry = nullptr;
     bool list = false;
     void OnCommitted(absl::Status status) override {
-      if (status.ok()) StatsRecorder::Add(spill->context_.stats->bytes_written_l3, entry->bytes);
+      if (status.ok()) StatsRecorder::Add(spill->context_.stats->bytes_written_l3, entry->bytes());
       spill->Finish(*this, status);
     }
   };
@@ -131,7 +131,7 @@ class Spill {
       if (!status.ok()) {
         Finish(*member,
                absl::Status(status.code(),
-                            absl::StrCat("tensor ", PrintableKey(member->entry->key),
+                            absl::StrCat("tensor ", PrintableKey(member->entry->key()),
                                          " could not be written to L3: ", status.message())));
       } else {
         context_.directory->BeginCommit(member->entry, member, member->list);
@@ -145,7 +145,7 @@ class Spill {
     if (!status.ok()) StatsRecorder::Add(context_.stats->spill_failures);
     const SpillContext& context = context_;
     Entry* const entry = member.entry;
-    const uint64_t sequence = entry->sequence;
+    const uint64_t sequence = entry->sequence();
     if (members_left_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
     context.tracker->Note(status);
     // Before End, so that a Flush that saw it end finds the directory so.
@@ -173,11 +173,11 @@ class Spill {
 void AppendInParts(Spill& spill, const Entry& entry, absl::Span<const ConstPiece> pieces) {
   size_t piece = 0;
   uint64_t piece_offset = 0;
-  for (uint64_t i = 0; i < ChecksumChunkCount(entry.bytes); ++i) {
+  for (uint64_t i = 0; i < ChecksumChunkCount(entry.bytes()); ++i) {
     const uint64_t start = i * kChecksumChunkBytes;
-    spill.BeginPart(i, entry.l3_extent.offset + (i == 0 ? 0 : entry.header_bytes + start));
+    spill.BeginPart(i, entry.l3_extent().offset + (i == 0 ? 0 : entry.header_bytes() + start));
     if (i == 0) spill.AppendDescription();
-    uint64_t left = std::min(kChecksumChunkBytes, entry.bytes - start);
+    uint64_t left = std::min(kChecksumChunkBytes, entry.bytes() - start);
     while (left > 0) {
       CAIRN_CHECK(piece < pieces.size());
       const uint64_t take = std::min(left, pieces[piece].size - piece_offset);
@@ -197,17 +197,17 @@ void AppendInParts(Spill& spill, const Entry& entry, absl::Span<const ConstPiece
 void StartSpill(const SpillContext& context, const SpillTensor& tensor,
                 std::vector<uint64_t> chunk_sums, IoBatch& batch) {
   const Entry& entry = *tensor.entry;
-  auto* spill = new Spill(context, entry.header_bytes, 1, ChecksumChunkCount(entry.bytes));
+  auto* spill = new Spill(context, entry.header_bytes(), 1, ChecksumChunkCount(entry.bytes()));
   EncodeRecordHeader({.store_uuid = context.store_uuid,
                       .fingerprint = context.fingerprint,
-                      .fingerprint_id = entry.fingerprint_id,
-                      .key = entry.key,
+                      .fingerprint_id = entry.fingerprint_id(),
+                      .key = std::string(entry.key()),
                       .record = entry.Record(),
                       .chunk_sums = std::move(chunk_sums)},
                      spill->description());
   AppendInParts(*spill, entry, tensor.pieces);
   spill->Join(0, tensor);
-  context.tracker->Begin(entry.sequence);
+  context.tracker->Begin(entry.sequence());
   spill->Start(nullptr, batch);
 }
 
@@ -217,15 +217,15 @@ void StartPackSpill(const SpillContext& context, const PackExtent& pack,
   auto* spill = new Spill(context, pack.table.bytes, tensors.size(), 1);
   PackTable table = {.store_uuid = context.store_uuid,
                      .fingerprint = context.fingerprint,
-                     .fingerprint_id = tensors.front().entry->fingerprint_id,
+                     .fingerprint_id = tensors.front().entry->fingerprint_id(),
                      .offset = pack.table.offset,
                      .table_bytes = static_cast<uint32_t>(pack.table.bytes),
                      .members = {}};
   table.members.reserve(tensors.size());
-  spill->BeginPart(0, tensors.front().entry->l3_extent.offset);
+  spill->BeginPart(0, tensors.front().entry->l3_extent().offset);
   for (size_t i = 0; i < tensors.size(); ++i) {
     const Entry& entry = *tensors[i].entry;
-    table.members.push_back({{entry.fingerprint_id, entry.key}, entry.Record()});
+    table.members.push_back({{entry.fingerprint_id(), entry.key()}, entry.Record()});
     for (const ConstPiece& piece : tensors[i].pieces) spill->Append(0, piece.data, piece.size);
     spill->Join(i, tensors[i]);
   }
