@@ -158,8 +158,13 @@ class Directory {
   }
 
  private:
+  struct HashedEntry {
+    Entry* entry;
+    uint64_t hash;
+  };
   struct KeyHash {
     using is_transparent = void;
+    size_t operator()(const HashedEntry& one) const { return static_cast<size_t>(one.hash); }
     size_t operator()(const HashedKey& key) const { return static_cast<size_t>(key.hash); }
     size_t operator()(const Entry* entry) const { return static_cast<size_t>(entry->hash()); }
   };
@@ -168,6 +173,7 @@ class Directory {
     bool operator()(const Entry* a, const HashedKey& b) const {
       return a->fingerprint_id() == b.fingerprint_id && a->key() == b.key;
     }
+    bool operator()(const Entry* a, const HashedEntry& b) const { return (*this)(a, b.entry); }
     bool operator()(const Entry* a, const Entry* b) const {
       return a->fingerprint_id() == b->fingerprint_id() && a->key() == b->key();
     }
