@@ -193,6 +193,7 @@ absl::Status Run(const std::string& path, uint64_t tensors) {
   }
   CAIRN_RETURN_IF_ERROR(MakeFiles(path, tensors));
   CAIRN_RETURN_IF_ERROR(FillIndex(path, tensors));
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   for (int i = 0; i < 3; ++i) {
     CAIRN_RETURN_IF_ERROR(MeasureIndex(path, tensors));
     CAIRN_RETURN_IF_ERROR(MeasureOpen(path, tensors));

@@ -140,8 +140,11 @@ std::vector<Extent> Findings::Settle() {
   }
   // A member keeps its table's claim, and so the pack alive, until all of them are seen.
   for (Claim& claim : claims_) {
-    if (claim.entry != nullptr && lost.contains(claim.entry->pack)) claim.dropped = true;
-    if (claim.entry == nullptr) ++claim.pack->members;
+    if (claim.entry == nullptr) {
+      ++claim.pack->members;
+    } else if (!lost.empty() && lost.contains(claim.entry->pack)) {
+      claim.dropped = true;
+    }
   }
   for (const Claim& claim : claims_) {
     if (claim.entry != nullptr && claim.dropped) Drop(claim);
