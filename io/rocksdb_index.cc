@@ -21,6 +21,9 @@
 namespace cairn {
 namespace {
 
+// A scan is of all there is, at Open: files are read in pieces of this.
+constexpr size_t kScanReadBytes = size_t{1} << 20;
+
 class SilentLogger final : public rocksdb::Logger {
  public:
   using rocksdb::Logger::Logv;
@@ -198,6 +201,7 @@ absl::Status RocksDbIndex::ScanRaw(
     rocksdb::ReadOptions read;
     read.verify_checksums = verify;
     read.fill_cache = false;
+    read.readahead_size = kScanReadBytes;
     const std::unique_ptr<rocksdb::Iterator> entry(database->db->NewIterator(read));
     entry->Seek(last);
     // The entry that was visited before the damage.
