@@ -21,6 +21,9 @@
 namespace cairn {
 namespace {
 
+// A scan is of all there is, at Open: files are read in pieces of this.
+constexpr size_t kScanReadBytes = size_t{1} << 20;
+
 class SilentLogger final : public rocksdb::Logger {
  public:
   using rocksdb::Logger::Logv;
@@ -198,6 +201,7 @@ absl::Status RocksDbIndex::ScanRaw(
     rocksdb::ReadOptions read;
     read.verify_checksums = verify;
     read.fill_cache = false;
+    read.readahead_size = kScanReadBytes;
     const std::unique_ptr<rocksdb::Iterator> entry(database->db->NewIterator(read));
     entry->Seek(last);
     // The entry that was visited before the damage.
@@ -205,7 +209,7 @@ absl::Status RocksDbIndex::ScanRaw(
       entry->Next();
     }
     for (; entry->Valid() && entry->key().starts_with(ToSlice(prefix)); entry->Next()) {
-      last = entry->key().ToString();
+      last.assign(entry->key().data(), entry->key().size());
       const rocksdb::Slice value = entry->value();
       if (!visitor(last, {value.data(), value.size()})) return absl::OkStatus();
     }

@@ -11,15 +11,16 @@ namespace cairn {
 namespace {
 
 void FillInfo(const Entry& entry, TensorInfo* info) {
-  info->meta = entry.meta;
-  info->tensor_class = entry.tensor_class;
-  info->retention = entry.retention;
-  info->bytes = entry.bytes;
+  info->meta = entry.meta();
+  info->tensor_class = entry.tensor_class();
+  info->retention = entry.retention();
+  info->bytes = entry.bytes();
   info->in_l2 = entry.l2 == CopyState::kResident;
   info->in_l3 = entry.l3 == CopyState::kResident && !entry.spilling;
   info->quarantined = entry.quarantined;
-  info->expires = entry.expires_unix_ms == 0 ? absl::InfiniteFuture()
-                                             : absl::FromUnixMillis(entry.expires_unix_ms);
+  const int64_t expires_unix_ms = entry.expires_unix_ms();
+  info->expires =
+      expires_unix_ms == 0 ? absl::InfiniteFuture() : absl::FromUnixMillis(expires_unix_ms);
 }
 
 }  // namespace
@@ -36,7 +37,7 @@ Directory::~Directory() {
   for (uint32_t i = 0; i < stripe_count_; ++i) {
     Stripe& stripe = stripes_[i];
     MutexLock lock(stripe.mutex);
-    for (auto& [ref, entry] : stripe.entries) {
+    for (Entry* const entry : stripe.entries) {
       CAIRN_CHECK(entry->pins == 0);
       Forget(entry);
     }
@@ -45,8 +46,8 @@ Directory::~Directory() {
 }
 
 Entry* Directory::Find(const Stripe& stripe, const HashedKey& key) {
-  const auto found = stripe.entries.find(KeyRef{key.fingerprint_id, key.key, key.hash});
-  return found == stripe.entries.end() ? nullptr : found->second;
+  const auto found = stripe.entries.find(key);
+  return found == stripe.entries.end() ? nullptr : *found;
 }
 
 Entry* Directory::FindReadable(const Stripe& stripe, const HashedKey& key, int64_t now_unix_ms) {
@@ -56,17 +57,13 @@ Entry* Directory::FindReadable(const Stripe& stripe, const HashedKey& key, int64
 }
 
 Entry* Directory::FindCandidate(const Stripe& stripe, const TierEviction::Candidate& candidate) {
-  const auto found =
-      stripe.entries.find(KeyRef{candidate.fingerprint_id, candidate.key, candidate.hash});
-  if (found == stripe.entries.end() || found->second->sequence != candidate.sequence) {
-    return nullptr;
-  }
-  return found->second;
+  Entry* const entry = Find(stripe, {candidate.fingerprint_id, candidate.key, candidate.hash});
+  return entry != nullptr && entry->sequence() == candidate.sequence ? entry : nullptr;
 }
 
 void Directory::Touch(Entry* entry) {
-  parts_.l2_eviction->Touch(&entry->l2_node);
-  parts_.l3_eviction->Touch(&entry->l3_node);
+  if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Touch(hot);
+  parts_.l3_eviction->Touch(entry);
 }
 
 Directory::Lookup Directory::Acquire(const HashedKey& key, int64_t now_unix_ms,
@@ -79,19 +76,18 @@ Directory::Lookup Directory::Acquire(const HashedKey& key, int64_t now_unix_ms,
   switch (entry->l2) {
     case CopyState::kResident:
       ++entry->pins;
-      return {Found::kPinned, entry, entry->bytes};
+      return {Found::kPinned, entry, entry->bytes()};
     case CopyState::kFilling:
       if (waiter != nullptr) {
-        waiter->next = entry->fill_waiters;
-        entry->fill_waiters = waiter;
+        waiter->next = std::exchange(entry->hot()->fill_waiters, waiter);
       }
-      return {Found::kJoined, nullptr, entry->bytes};
+      return {Found::kJoined, nullptr, entry->bytes()};
     case CopyState::kAbsent:
       break;
   }
-  if (entry->quarantined) return {Found::kQuarantined, nullptr, entry->bytes};
+  if (entry->quarantined) return {Found::kQuarantined, nullptr, entry->bytes()};
   CAIRN_CHECK(entry->l3 == CopyState::kResident);
-  return {Found::kNeedsFill, nullptr, entry->bytes};
+  return {Found::kNeedsFill, nullptr, entry->bytes()};
 }
 
 Directory::Lookup Directory::AcquireForDirectRead(const HashedKey& key, int64_t now_unix_ms) {
@@ -102,12 +98,12 @@ Directory::Lookup Directory::AcquireForDirectRead(const HashedKey& key, int64_t 
   Touch(entry);
   if (entry->l2 == CopyState::kResident) {
     ++entry->pins;
-    return {Found::kPinned, entry, entry->bytes};
+    return {Found::kPinned, entry, entry->bytes()};
   }
-  if (entry->quarantined) return {Found::kQuarantined, nullptr, entry->bytes};
+  if (entry->quarantined) return {Found::kQuarantined, nullptr, entry->bytes()};
   CAIRN_CHECK(entry->l3 == CopyState::kResident);
   ++entry->pins;
-  return {Found::kNeedsFill, entry, entry->bytes};
+  return {Found::kNeedsFill, entry, entry->bytes()};
 }
 
 bool Directory::Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) const {
@@ -133,7 +129,7 @@ std::optional<uint64_t> Directory::FindOnL3(const HashedKey& key) const {
   MutexLock lock(stripe.mutex);
   const Entry* entry = Find(stripe, key);
   if (entry == nullptr || entry->spilling || entry->l3 != CopyState::kResident) return std::nullopt;
-  return entry->l3_extent.offset;
+  return entry->l3_extent().offset;
 }
 
 Entry* Directory::AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) {
@@ -147,7 +143,7 @@ Entry* Directory::AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo
 }
 
 void Directory::DropLease(Entry* entry) {
-  Stripe& stripe = StripeFor(entry->hash);
+  Stripe& stripe = StripeFor(entry->hash());
   bool dead = false;
   {
     MutexLock lock(stripe.mutex);
@@ -163,7 +159,7 @@ void Directory::ForEach(absl::FunctionRef<void(const Entry&, const TensorInfo&)>
   for (uint32_t i = 0; i < stripe_count_; ++i) {
     Stripe& stripe = stripes_[i];
     MutexLock lock(stripe.mutex);
-    for (const auto& [ref, entry] : stripe.entries) {
+    for (const Entry* const entry : stripe.entries) {
       TensorInfo info;
       FillInfo(*entry, &info);
       visitor(*entry, info);
@@ -182,7 +178,7 @@ size_t Directory::size() const {
 }
 
 void Directory::Unpin(Entry* entry) {
-  Stripe& stripe = StripeFor(entry->hash);
+  Stripe& stripe = StripeFor(entry->hash());
   bool dead = false;
   {
     MutexLock lock(stripe.mutex);
@@ -205,9 +201,9 @@ void Directory::KeepPack(PackExtent* pack) {
 }
 
 void Directory::ReleaseL3(Entry* entry) {
-  const Extent extent = std::exchange(entry->l3_extent, {});
+  const Extent extent = entry->TakeL3Extent();
   PackExtent* const pack = std::exchange(entry->pack, nullptr);
-  if (entry->retention == Retention::kKeep) {
+  if (entry->retention() == Retention::kKeep) {
     kept_bytes_.fetch_sub(extent.bytes, std::memory_order_relaxed);
   }
   const bool pack_kept = pack != nullptr && pack->kept;
@@ -216,8 +212,8 @@ void Directory::ReleaseL3(Entry* entry) {
 }
 
 void Directory::AddKept(const Entry& entry) {
-  if (entry.retention == Retention::kKeep) {
-    kept_bytes_.fetch_add(entry.l3_extent.bytes, std::memory_order_relaxed);
+  if (entry.retention() == Retention::kKeep) {
+    kept_bytes_.fetch_add(entry.l3_extent().bytes, std::memory_order_relaxed);
   }
 }
 
@@ -228,9 +224,9 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
     Unlist(stripe, old);
     // The index names the old write, or will, until the new one is committed: its extent is not
     // free before.
-    if (old->indexed || old->spilling || old->replaced != nullptr) {
+    if (old->indexed || old->spilling || old->replaced() != nullptr) {
       ++old->pins;
-      entry->replaced = old;
+      entry->MakeHot().replaced = old;
     } else if (Dead(*old)) {
       dead = old;
     }
@@ -238,7 +234,7 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
   entry->listed = true;
   entry->counted = true;
   index_bytes_.fetch_add(entry->index_bytes(), std::memory_order_relaxed);
-  stripe.entries.emplace(KeyRef{entry->fingerprint_id, entry->key, entry->hash}, entry);
+  CAIRN_CHECK(stripe.entries.insert(entry).second);
   if (entry->l2 == CopyState::kResident) l2_count_.fetch_add(1, std::memory_order_relaxed);
   return dead;
 }
@@ -246,9 +242,9 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
 void Directory::Unlist(Stripe& stripe, Entry* entry) {
   CAIRN_CHECK(entry->listed);
   entry->listed = false;
-  stripe.entries.erase(KeyRef{entry->fingerprint_id, entry->key, entry->hash});
-  parts_.l2_eviction->Forget(&entry->l2_node);
-  parts_.l3_eviction->Forget(&entry->l3_node);
+  CAIRN_CHECK(stripe.entries.erase(entry) == 1);
+  if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Forget(hot);
+  parts_.l3_eviction->Forget(entry);
   if (entry->l2 == CopyState::kResident) l2_count_.fetch_sub(1, std::memory_order_relaxed);
   if (entry->l3 == CopyState::kResident) l3_count_.fetch_sub(1, std::memory_order_relaxed);
   if (entry->quarantined) quarantined_.fetch_sub(1, std::memory_order_relaxed);
@@ -256,10 +252,12 @@ void Directory::Unlist(Stripe& stripe, Entry* entry) {
 
 void Directory::Bury(Entry* entry) {
   if (entry->counted) index_bytes_.fetch_sub(entry->index_bytes(), std::memory_order_relaxed);
-  CAIRN_CHECK(entry->fill_waiters == nullptr && entry->spill_waiters == nullptr);
-  CAIRN_CHECK(entry->replaced == nullptr && entry->l2 != CopyState::kFilling);
-  if (entry->l2 == CopyState::kResident) parts_.l2->Release(entry->l2_extent);
-  if (entry->l3_extent.bytes > 0) ReleaseL3(entry);
+  if (const HotPart* const hot = entry->hot()) {
+    CAIRN_CHECK(hot->fill_waiters == nullptr && hot->spill_waiters == nullptr);
+    CAIRN_CHECK(hot->replaced == nullptr && entry->l2 != CopyState::kFilling);
+    if (entry->l2 == CopyState::kResident) parts_.l2->Release(hot->l2_extent);
+  }
+  if (entry->l3_extent().bytes > 0) ReleaseL3(entry);
   delete entry;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -31,10 +32,14 @@ struct HashedKey {
   std::string_view key;
   uint64_t hash = 0;
 
-  HashedKey(uint32_t id, std::string_view bytes)
-      : fingerprint_id(id), key(bytes), hash(HashKey({id, bytes})) {}
-  explicit HashedKey(const Entry& entry)
-      : fingerprint_id(entry.fingerprint_id), key(entry.key), hash(entry.hash) {}
+  HashedKey(uint32_t id, std::string_view bytes) : HashedKey(id, bytes, HashKey({id, bytes})) {}
+  HashedKey(uint32_t id, std::string_view bytes, uint64_t hash_of_both)
+      : fingerprint_id(id), key(bytes), hash(hash_of_both) {}
+  explicit HashedKey(const Entry& entry) : HashedKey(entry.fingerprint_id(), entry.key()) {}
+
+  friend bool operator==(const HashedKey& a, const HashedKey& b) {
+    return a.fingerprint_id == b.fingerprint_id && a.key == b.key;
+  }
 };
 
 // What exists and where: every tensor's entry, in stripes with a lock each, and the only code that
@@ -95,8 +100,8 @@ class Directory {
   // kAbsent, l3 kFilling, or kAbsent with spill_failed when it stays in L2. Replaces what the key
   // named.
   void List(std::unique_ptr<Entry> entry);
-  // Lists what the index names at Open. Called in order of sequence, by one thread.
-  void ListRecovered(std::unique_ptr<Entry> entry);
+  // Lists what the index names at Open, in order of sequence. Once, by one thread.
+  void ListRecovered(absl::Span<Entry* const> entries);
 
   // ---- Fill ----
   // Makes the caller the filler: l2 becomes kFilling in `target`, the entry is pinned for the
@@ -156,27 +161,34 @@ class Directory {
   }
 
  private:
-  struct KeyRef {
-    uint32_t fingerprint_id;
-    std::string_view key;
+  struct HashedEntry {
+    Entry* entry;
     uint64_t hash;
-    bool operator==(const KeyRef& other) const {
-      return fingerprint_id == other.fingerprint_id && key == other.key;
+  };
+  struct KeyHash {
+    using is_transparent = void;
+    size_t operator()(const HashedEntry& one) const { return static_cast<size_t>(one.hash); }
+    size_t operator()(const HashedKey& key) const { return static_cast<size_t>(key.hash); }
+    size_t operator()(const Entry* entry) const { return static_cast<size_t>(entry->hash()); }
+  };
+  struct KeyEqual {
+    using is_transparent = void;
+    bool operator()(const Entry* a, const HashedKey& b) const {
+      return a->fingerprint_id() == b.fingerprint_id && a->key() == b.key;
+    }
+    bool operator()(const Entry* a, const HashedEntry& b) const { return (*this)(a, b.entry); }
+    bool operator()(const Entry* a, const Entry* b) const {
+      return a->fingerprint_id() == b->fingerprint_id() && a->key() == b->key();
     }
   };
-  struct KeyRefHash {
-    size_t operator()(const KeyRef& ref) const { return static_cast<size_t>(ref.hash); }
-  };
   class Removal;
-  // The key's bytes are the value's own.
-  template <class Value>
-  using Map = absl::flat_hash_map<KeyRef, Value*, KeyRefHash>;
 
   struct alignas(64) Stripe {
     mutable Mutex mutex;
-    Map<Entry> entries ABSL_GUARDED_BY(mutex);
-    // The last removal of a key, until the index has confirmed it.
-    Map<Removal> removals ABSL_GUARDED_BY(mutex);
+    // By their keys, which are their own: a slot is a pointer, as there are as many as tensors.
+    absl::flat_hash_set<Entry*, KeyHash, KeyEqual> entries ABSL_GUARDED_BY(mutex);
+    // The last removal of a key, until the index has confirmed it. The key is the removal's own.
+    absl::flat_hash_map<HashedKey, Removal*, KeyHash> removals ABSL_GUARDED_BY(mutex);
   };
 
   Stripe& StripeFor(uint64_t hash) const { return stripes_[hash >> shift_]; }
@@ -216,6 +228,8 @@ class Directory {
   // Gives the entry's place on L3 back.
   void ReleaseL3(Entry* entry);
   void QuarantineLocked(Entry* entry);
+  // Lets the copy in L2 go, which is resident and not pinned.
+  void DropFromL2Locked(Entry* entry);
   static bool Dead(const Entry& entry) {
     return !entry.listed && entry.pins == 0 && entry.leases == 0;
   }

@@ -25,30 +25,25 @@ uint64_t Directory::EvictFromL2() {
     if (!candidate.has_value()) return 0;
     Stripe& stripe = StripeFor(candidate->hash);
     Entry* dead = nullptr;
-    Extent freed;
+    uint64_t bytes = 0;
     {
       MutexLock lock(stripe.mutex);
       Entry* entry = FindCandidate(stripe, *candidate);
       if (entry == nullptr || entry->l2 != CopyState::kResident) continue;
       const bool only_copy = entry->l3 != CopyState::kResident;
       if (entry->pins > 0 || (only_copy && entry->leases > 0)) {
-        parts_.l2_eviction->Track(&entry->l2_node);
+        parts_.l2_eviction->Track(entry->hot());
         continue;
       }
-      freed = entry->l2_extent;
+      bytes = entry->hot()->l2_extent.bytes;
       if (only_copy) {
         if (!RemoveLocked(stripe, entry)) dead = entry;
       } else {
-        parts_.l2_eviction->Forget(&entry->l2_node);
-        l2_count_.fetch_sub(1, std::memory_order_relaxed);
-        entry->l2 = CopyState::kAbsent;
-        entry->l2_extent = {};
-        // Here and not later: a pinned reader of this stripe may take the copy's place at once.
-        parts_.l2->Release(freed);
+        DropFromL2Locked(entry);
       }
     }
     if (dead != nullptr) Bury(dead);
-    return freed.bytes;
+    return bytes;
   }
   return 0;
 }
@@ -64,15 +59,15 @@ uint64_t Directory::EvictFromL3() {
     Entry* entry = FindCandidate(stripe, *candidate);
     if (entry == nullptr || entry->l3 != CopyState::kResident) continue;
     // Its place would be no use to anybody: it stays, and is no candidate any more.
-    if (!parts_.l3->InUse(entry->l3_extent.offset)) {
+    if (!parts_.l3->InUse(entry->l3_extent().offset)) {
       ++tries;
       continue;
     }
     if (entry->pins > 0 || entry->leases > 0) {
-      parts_.l3_eviction->Track(&entry->l3_node);
+      parts_.l3_eviction->Track(entry);
       continue;
     }
-    const uint64_t bytes = entry->l3_extent.bytes;
+    const uint64_t bytes = entry->l3_extent().bytes;
     CAIRN_CHECK(RemoveLocked(stripe, entry));
     return bytes;
   }
@@ -91,12 +86,19 @@ absl::Status Directory::DropFromL2(const HashedKey& key) {
     return absl::ResourceExhaustedError(
         absl::StrCat("tensor ", PrintableKey(key.key), " is pinned ", entry->pins, " times"));
   }
-  parts_.l2_eviction->Forget(&entry->l2_node);
-  l2_count_.fetch_sub(1, std::memory_order_relaxed);
-  parts_.l2->Release(entry->l2_extent);
-  entry->l2 = CopyState::kAbsent;
-  entry->l2_extent = {};
+  DropFromL2Locked(entry);
   return absl::OkStatus();
+}
+
+void Directory::DropFromL2Locked(Entry* entry) {
+  CAIRN_CHECK(entry->l2 == CopyState::kResident && entry->l3 == CopyState::kResident);
+  CAIRN_CHECK(entry->pins == 0);
+  parts_.l2_eviction->Forget(entry->hot());
+  l2_count_.fetch_sub(1, std::memory_order_relaxed);
+  entry->l2 = CopyState::kAbsent;
+  // Here and not later: a pinned reader of this stripe may take the copy's place at once.
+  parts_.l2->Release(std::exchange(entry->hot()->l2_extent, {}));
+  entry->CoolDown();
 }
 
 }  // namespace cairn

@@ -2,6 +2,7 @@
 // directory_eviction.cc, what only looks in directory.cc.
 
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
@@ -27,6 +28,14 @@ void WakeSpillWaiters(SpillWaiter* waiter, const absl::Status& status) {
   }
 }
 
+constexpr size_t kPrefetchAhead = 16;
+
+void Prefetch(const Entry* entry) {
+  // Its fields, and the key behind them.
+  __builtin_prefetch(entry);
+  __builtin_prefetch(reinterpret_cast<const char*>(entry) + 64);
+}
+
 }  // namespace
 
 // ---- Coming ----
@@ -38,16 +47,16 @@ void Directory::List(std::unique_ptr<Entry> owned) {
   CAIRN_CHECK(entry->spilling || entry->spill_failed);
   Entry* dead = nullptr;
   {
-    Stripe& stripe = StripeFor(entry->hash);
+    Stripe& stripe = StripeFor(entry->hash());
     MutexLock lock(stripe.mutex);
     dead = ListLocked(stripe, entry);
     if (entry->spilling) {
-      entry->dirty = true;
-      dirty_bytes_.fetch_add(entry->l2_extent.bytes, std::memory_order_relaxed);
+      entry->hot()->dirty = true;
+      dirty_bytes_.fetch_add(entry->hot()->l2_extent.bytes, std::memory_order_relaxed);
       AddKept(*entry);
     } else {
-      parts_.l2_eviction->Track(&entry->l2_node);
-      if (Entry* replaced = std::exchange(entry->replaced, nullptr)) {
+      parts_.l2_eviction->Track(entry->hot());
+      if (Entry* replaced = entry->TakeReplaced()) {
         EnqueueRemoval(stripe, nullptr, replaced);
       }
     }
@@ -55,17 +64,42 @@ void Directory::List(std::unique_ptr<Entry> owned) {
   if (dead != nullptr) Bury(dead);
 }
 
-void Directory::ListRecovered(std::unique_ptr<Entry> owned) {
-  Entry* entry = owned.release();
-  CAIRN_CHECK(entry->l3 == CopyState::kResident && entry->l2 == CopyState::kAbsent);
-  Stripe& stripe = StripeFor(entry->hash);
-  MutexLock lock(stripe.mutex);
-  entry->indexed = true;
-  Entry* dead = ListLocked(stripe, entry);
-  CAIRN_CHECK(dead == nullptr && entry->replaced == nullptr);
-  AddKept(*entry);
-  l3_count_.fetch_add(1, std::memory_order_relaxed);
-  if (entry->retention == Retention::kCache) parts_.l3_eviction->Track(&entry->l3_node);
+void Directory::ListRecovered(absl::Span<Entry* const> entries) {
+  // By stripe: a stripe's table is then filled in one go, at its final size, while it is in the
+  // cache.
+  std::vector<std::vector<HashedEntry>> by_stripe(stripe_count_);
+  for (auto& of_stripe : by_stripe) of_stripe.reserve(entries.size() / stripe_count_ * 9 / 8);
+  uint64_t index_bytes = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    // They were made in another order, so each would be waited for.
+    if (i + kPrefetchAhead < entries.size()) Prefetch(entries[i + kPrefetchAhead]);
+    Entry* const entry = entries[i];
+    CAIRN_CHECK(entry->l3 == CopyState::kAbsent && entry->hot() == nullptr);
+    entry->l3 = CopyState::kResident;
+    entry->indexed = entry->listed = entry->counted = true;
+    index_bytes += entry->index_bytes();
+    if (entry->retention() == Retention::kKeep) {
+      AddKept(*entry);
+      if (entry->pack != nullptr && !entry->pack->kept) KeepPack(entry->pack);
+    } else {
+      parts_.l3_eviction->Track(entry);
+    }
+    const uint64_t hash = entry->hash();
+    by_stripe[hash >> shift_].push_back({entry, hash});
+  }
+  index_bytes_.fetch_add(index_bytes, std::memory_order_relaxed);
+  l3_count_.fetch_add(entries.size(), std::memory_order_relaxed);
+  for (uint32_t i = 0; i < stripe_count_; ++i) {
+    Stripe& stripe = stripes_[i];
+    MutexLock lock(stripe.mutex);
+    CAIRN_CHECK(stripe.entries.empty());
+    stripe.entries.reserve(by_stripe[i].size());
+    for (const HashedEntry& one : by_stripe[i]) {
+      stripe.entries.lazy_emplace(one, [&one](const auto& make) { make(one.entry); });
+    }
+    CAIRN_CHECK(stripe.entries.size() == by_stripe[i].size());
+    by_stripe[i] = {};
+  }
 }
 
 // ---- Fill ----
@@ -75,16 +109,14 @@ Entry* Directory::BeginFill(const HashedKey& key, Extent target, FillWaiter* wai
   MutexLock lock(stripe.mutex);
   Entry* entry = Find(stripe, key);
   if (entry == nullptr || entry->l2 != CopyState::kAbsent || entry->quarantined ||
-      entry->l3 != CopyState::kResident || target.bytes < entry->bytes) {
+      entry->l3 != CopyState::kResident || target.bytes < entry->bytes()) {
     return nullptr;
   }
   entry->l2 = CopyState::kFilling;
-  entry->l2_extent = target;
+  HotPart& hot = entry->MakeHot();
+  hot.l2_extent = target;
   ++entry->pins;
-  if (waiter != nullptr) {
-    waiter->next = entry->fill_waiters;
-    entry->fill_waiters = waiter;
-  }
+  if (waiter != nullptr) waiter->next = std::exchange(hot.fill_waiters, waiter);
   return entry;
 }
 
@@ -93,20 +125,21 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
   Extent unused;
   bool dead = false;
   {
-    Stripe& stripe = StripeFor(entry->hash);
+    Stripe& stripe = StripeFor(entry->hash());
     MutexLock lock(stripe.mutex);
     CAIRN_CHECK(entry->l2 == CopyState::kFilling && entry->pins > 0);
-    waiters = std::exchange(entry->fill_waiters, nullptr);
+    waiters = std::exchange(entry->hot()->fill_waiters, nullptr);
     if (status.ok()) {
       entry->l2 = CopyState::kResident;
       for (FillWaiter* waiter = waiters; waiter != nullptr; waiter = waiter->next) ++entry->pins;
       if (entry->listed) {
         l2_count_.fetch_add(1, std::memory_order_relaxed);
-        parts_.l2_eviction->Track(&entry->l2_node);
+        parts_.l2_eviction->Track(entry->hot());
       }
     } else {
       entry->l2 = CopyState::kAbsent;
-      unused = std::exchange(entry->l2_extent, {});
+      unused = std::exchange(entry->hot()->l2_extent, {});
+      entry->CoolDown();
       if (absl::IsDataLoss(status)) QuarantineLocked(entry);
     }
     // With the lock still held: who is woken may find the entry unpinned by this fill.
@@ -126,7 +159,7 @@ void Directory::QuarantineLocked(Entry* entry) {
 }
 
 void Directory::Quarantine(Entry* entry) {
-  Stripe& stripe = StripeFor(entry->hash);
+  Stripe& stripe = StripeFor(entry->hash());
   MutexLock lock(stripe.mutex);
   QuarantineLocked(entry);
 }
@@ -136,7 +169,7 @@ void Directory::Quarantine(Entry* entry) {
 void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
   Entry* dead = nullptr;
   {
-    Stripe& stripe = StripeFor(entry->hash);
+    Stripe& stripe = StripeFor(entry->hash());
     MutexLock lock(stripe.mutex);
     CAIRN_CHECK(entry->spilling && entry->l3 == CopyState::kFilling && entry->pins > 0);
     if (list) {
@@ -145,7 +178,7 @@ void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
     }
     // The newest write of the key that the index knows of, or this one if it knows of none since.
     Entry* named = Find(stripe, HashedKey(*entry));
-    while (named != nullptr && named != entry && !named->indexed) named = named->replaced;
+    while (named != nullptr && named != entry && !named->indexed) named = named->replaced();
     if (named == entry) {
       entry->l3 = CopyState::kResident;
       if (entry->listed) l3_count_.fetch_add(1, std::memory_order_relaxed);
@@ -154,8 +187,8 @@ void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
     // Removed meanwhile: the index is told once more, as what it was told may have failed, or not
     // be flushed as this one asks.
     change->kind = named == nullptr ? IndexEdit::Kind::kDelete : IndexEdit::Kind::kPut;
-    change->fingerprint_id = entry->fingerprint_id;
-    change->key = entry->key;
+    change->fingerprint_id = entry->fingerprint_id();
+    change->key = entry->key();
     if (named != nullptr) change->record = named->Record();
     // Under the lock, so that the order of edits in the index is that of the directory.
     parts_.index_writer->Enqueue(change);
@@ -169,20 +202,21 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
   Removal* voided = nullptr;
   bool dead = false;
   {
-    Stripe& stripe = StripeFor(entry->hash);
+    Stripe& stripe = StripeFor(entry->hash());
     MutexLock lock(stripe.mutex);
     CAIRN_CHECK(entry->spilling && entry->pins > 0);
+    HotPart* const hot = entry->hot();
     entry->spilling = false;
-    waiters = std::exchange(entry->spill_waiters, nullptr);
+    waiters = std::exchange(hot->spill_waiters, nullptr);
     const bool in_l2 = entry->l2 == CopyState::kResident;
-    if (std::exchange(entry->dirty, false)) {
-      dirty_bytes_.fetch_sub(entry->l2_extent.bytes, std::memory_order_relaxed);
+    if (std::exchange(hot->dirty, false)) {
+      dirty_bytes_.fetch_sub(hot->l2_extent.bytes, std::memory_order_relaxed);
     }
     if (status.ok() && entry->indexed) {
-      replaced = std::exchange(entry->replaced, nullptr);
+      replaced = std::exchange(hot->replaced, nullptr);
       voided = TakeVoidRemoval(stripe, *entry);
-      if (entry->listed && entry->retention == Retention::kCache) {
-        parts_.l3_eviction->Track(&entry->l3_node);
+      if (entry->listed && entry->retention() == Retention::kCache) {
+        parts_.l3_eviction->Track(entry);
       }
     } else {
       if (entry->l3 == CopyState::kResident && entry->listed) {
@@ -194,15 +228,16 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
       // the index has confirmed something newer.
       if (!entry->indexed && in_l2) ReleaseL3(entry);
     }
-    if (entry->listed && in_l2 && (status.ok() || entry->retention == Retention::kCache)) {
-      parts_.l2_eviction->Track(&entry->l2_node);
+    if (entry->listed && in_l2 && (status.ok() || entry->retention() == Retention::kCache)) {
+      parts_.l2_eviction->Track(entry->hot());
     }
     // Nowhere left: the tensor is gone. What it replaced must not come back in its stead.
     if (entry->listed && !in_l2 && entry->l3 == CopyState::kAbsent) {
       RemoveLocked(stripe, entry);
-    } else if (!status.ok() && entry->listed && entry->replaced != nullptr) {
-      EnqueueRemoval(stripe, nullptr, std::exchange(entry->replaced, nullptr));
+    } else if (!status.ok() && entry->listed && hot->replaced != nullptr) {
+      EnqueueRemoval(stripe, nullptr, std::exchange(hot->replaced, nullptr));
     }
+    entry->CoolDown();
     // As in EndFill.
     --entry->pins;
     dead = Dead(*entry);
@@ -223,8 +258,7 @@ bool Directory::JoinSpill(const HashedKey& key, SpillWaiter* waiter, absl::Statu
     return false;
   }
   if (entry->spilling) {
-    waiter->next = entry->spill_waiters;
-    entry->spill_waiters = waiter;
+    waiter->next = std::exchange(entry->hot()->spill_waiters, waiter);
     return true;
   }
   *outcome = entry->l3 == CopyState::kResident

@@ -17,9 +17,9 @@ struct Bytes {
 // Of an entry, if it is not null, and of all that another replaced.
 Bytes BytesOf(const Entry* entry, const Entry* chain) {
   Bytes bytes;
-  if (entry != nullptr) bytes = {entry->l3_extent.bytes, entry->index_bytes()};
-  for (; chain != nullptr; chain = chain->replaced) {
-    bytes.l3 += chain->l3_extent.bytes;
+  if (entry != nullptr) bytes = {entry->l3_extent().bytes, entry->index_bytes()};
+  for (; chain != nullptr; chain = chain->replaced()) {
+    bytes.l3 += chain->l3_extent().bytes;
     bytes.index += chain->index_bytes();
   }
   return bytes;
@@ -35,17 +35,17 @@ class Directory::Removal final : public IndexChange {
       : directory_(directory),
         entry_(entry),
         replaced_(replaced),
-        hash_((entry == nullptr ? replaced : entry)->hash),
+        hash_((entry == nullptr ? replaced : entry)->hash()),
         bytes_(BytesOf(entry, replaced)) {
     kind = IndexEdit::Kind::kDelete;
     const Entry* named = entry == nullptr ? replaced : entry;
-    fingerprint_id = named->fingerprint_id;
-    key = named->key;
+    fingerprint_id = named->fingerprint_id();
+    key = named->key();
     directory_->l3_bytes_leaving_.fetch_add(bytes_.l3, std::memory_order_relaxed);
     directory_->index_bytes_leaving_.fetch_add(bytes_.index, std::memory_order_relaxed);
   }
 
-  KeyRef ref() const { return {fingerprint_id, key, hash_}; }
+  HashedKey ref() const { return {fingerprint_id, key, hash_}; }
   void OnCommitted(absl::Status status) override { directory_->EndRemoval(this, status); }
 
   // With the stripe's lock held:
@@ -79,7 +79,7 @@ class Directory::Removal final : public IndexChange {
     if (earlier_ != nullptr) earlier_->Abandon();
     if (entry_ != nullptr) directory_->Forget(entry_);
     for (Entry* entry = replaced_; entry != nullptr;) {
-      directory_->Forget(std::exchange(entry, entry->replaced));
+      directory_->Forget(std::exchange(entry, entry->replaced()));
     }
     delete this;
   }
@@ -107,7 +107,7 @@ void Directory::EnqueueRemoval(Stripe& stripe, Entry* entry, Entry* replaced) {
 }
 
 bool Directory::JoinRemoval(Stripe& stripe, const HashedKey& key, Committed& committed) {
-  const auto found = stripe.removals.find(KeyRef{key.fingerprint_id, key.key, key.hash});
+  const auto found = stripe.removals.find(key);
   if (found == stripe.removals.end()) return false;
   found->second->Join(std::move(committed));
   if (found->second->failed()) found->second->Enqueue();
@@ -149,15 +149,14 @@ void Directory::RetryRemovals(uint32_t number) {
   for (const auto& [ref, removal] : stripe.removals) {
     if (!removal->failed()) continue;
     // What the index may name by now is newer and must stay.
-    const auto listed = stripe.entries.find(ref);
-    const Entry* entry = listed == stripe.entries.end() ? nullptr : listed->second;
-    while (entry != nullptr && !entry->indexed) entry = entry->replaced;
+    const Entry* entry = Find(stripe, ref);
+    while (entry != nullptr && !entry->indexed) entry = entry->replaced();
     if (entry == nullptr) removal->Enqueue();
   }
 }
 
 Directory::Removal* Directory::TakeVoidRemoval(Stripe& stripe, const Entry& entry) {
-  const auto found = stripe.removals.find(KeyRef{entry.fingerprint_id, entry.key, entry.hash});
+  const auto found = stripe.removals.find(HashedKey(entry));
   if (found == stripe.removals.end() || !found->second->failed()) return nullptr;
   Removal* const removal = found->second;
   stripe.removals.erase(found);
@@ -175,7 +174,7 @@ void Directory::AbandonRemovals(Stripe& stripe) {
 
 bool Directory::RemoveLocked(Stripe& stripe, Entry* entry) {
   Unlist(stripe, entry);
-  Entry* replaced = std::exchange(entry->replaced, nullptr);
+  Entry* replaced = entry->TakeReplaced();
   if (!entry->indexed && replaced == nullptr) return false;
   ++entry->pins;
   EnqueueRemoval(stripe, entry, replaced);
@@ -186,9 +185,9 @@ void Directory::ReleaseReplaced(Entry* chain) {
   while (chain != nullptr) {
     Entry* entry = chain;
     {
-      Stripe& stripe = StripeFor(entry->hash);
+      Stripe& stripe = StripeFor(entry->hash());
       MutexLock lock(stripe.mutex);
-      chain = std::exchange(entry->replaced, nullptr);
+      chain = entry->TakeReplaced();
     }
     Unpin(entry);
   }
@@ -220,7 +219,7 @@ uint64_t Directory::RemoveExpired(uint32_t number, int64_t now_unix_ms) {
   {
     MutexLock lock(stripe.mutex);
     std::vector<Entry*> expired;
-    for (const auto& [ref, entry] : stripe.entries) {
+    for (Entry* const entry : stripe.entries) {
       if (entry->Expired(now_unix_ms)) expired.push_back(entry);
     }
     count = expired.size();

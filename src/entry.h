@@ -1,9 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <string>
-#include <vector>
+#include <memory>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "cairn/options.h"
@@ -43,71 +43,112 @@ class SpillWaiter {
   SpillWaiter* next = nullptr;
 };
 
-// One write of one tensor: its identity and its copies. Listed in the directory under its key
-// until it is replaced, erased or evicted; it lives on, unlisted, until its last pin is gone, so
-// readers of an old value finish undisturbed.
-struct Entry {
-  // Constant once listed (checksum and the extents: once their copy is resident; until then an
-  // extent keeps its size, and its spill may move it).
-  std::string key;  // EncodeIndexKey's form is made when needed; this is the caller's key.
-  uint32_t fingerprint_id = 0;
-  uint32_t header_bytes = 0;
-  uint64_t hash = 0;  // HashKey.
-  uint64_t sequence = 0;
-  uint64_t bytes = 0;
-  uint64_t checksum = 0;
-  TensorMeta meta;
-  TensorClass tensor_class = TensorClass::kGeneral;
-  Retention retention = Retention::kCache;
-  int64_t expires_unix_ms = 0;  // 0: never.
+// What an entry has only while it is hot: in L2 or on its way up or down, waited for, or holding
+// what it replaced. Its base is its place in L2's order of eviction.
+struct HotPart final : EvictionNode {
+  explicit HotPart(Entry* owner) : entry(owner) {}
+
+  Entry* const entry;
+  // Constant while the copy in L2 is resident.
   Extent l2_extent;
-  Extent l3_extent;            // Header and payload; in a pack the payload.
-  PackExtent* pack = nullptr;  // Shared with the other members.
 
   // Guarded by the lock of the key's stripe.
-  CopyState l2 = CopyState::kAbsent;
-  CopyState l3 = CopyState::kAbsent;
-  bool listed = false;
-  bool counted = false;       // Has been listed: Directory::index_bytes has it.
-  bool spilling = false;      // From its creation to EndSpill.
-  bool dirty = false;         // Spilling from L2: its bytes count as dirty.
-  bool indexed = false;       // A put of it was handed to the index writer.
-  bool spill_failed = false;  // It could not be written to L3 and may leave L2 unwritten.
-  bool quarantined = false;   // Its bytes on L3 did not verify.
-  uint32_t pins = 0;          // Handles, moves in flight, removals in the index.
-  uint32_t leases = 0;
   FillWaiter* fill_waiters = nullptr;
   SpillWaiter* spill_waiters = nullptr;
   // The write this one replaced, while the index names it or may come to. Pinned.
   Entry* replaced = nullptr;
+  bool dirty = false;  // Spilling from L2: its bytes count as dirty.
+};
 
-  // Guarded by the lock of the tier's policy.
-  EvictionNode l2_node;
-  EvictionNode l3_node;
-
-  Entry() { l2_node.entry = l3_node.entry = this; }
+// One write of one tensor: its identity and its copies. Listed in the directory under its key
+// until it is replaced, erased or evicted; it lives on, unlisted, until its last pin is gone, so
+// readers of an old value finish undisturbed.
+//
+// There are as many as tensors on L3, and most are never asked for again: so it is one block of
+// memory, the key and the shape behind its fields, and what only few have at a time is in the
+// HotPart. Its base is its place in L3's order of eviction.
+struct Entry final : EvictionNode {
+ public:
+  // With everything the record has but its place in a pack, and the key. Where `record.offset` is
+  // 0, no place on L3 yet.
+  static std::unique_ptr<Entry> Create(IndexKey key, const IndexRecord& record);
   Entry(const Entry&) = delete;
   Entry& operator=(const Entry&) = delete;
+  // It is longer than its type.
+  static void operator delete(void* memory) { ::operator delete(memory); }
 
-  IndexRecord Record() const {
-    return {.sequence = sequence,
-            .offset = l3_extent.offset,
-            .pack_offset = pack == nullptr ? 0 : pack->table.offset,
-            .header_bytes = header_bytes,
-            .payload_bytes = bytes,
-            .checksum = checksum,
-            .meta = meta,
-            .tensor_class = tensor_class,
-            .retention = retention,
-            .expires_unix_ms = expires_unix_ms};
-  }
-  uint64_t index_bytes() const { return IndexFootprintBytes(key.size(), meta.rank); }
-  uint64_t l3_payload_offset() const {
-    return l3_extent.offset + (pack == nullptr ? header_bytes : 0);
-  }
+  // ---- Constant ----
+  std::string_view key() const { return {tail(), key_bytes_}; }
+  uint32_t fingerprint_id() const { return fingerprint_id_; }
+  uint64_t hash() const { return HashKey({fingerprint_id_, key()}); }
+  uint64_t sequence() const { return sequence_; }
+  uint64_t bytes() const { return bytes_; }
+  TensorMeta meta() const;
+  uint8_t rank() const { return rank_; }
+  TensorClass tensor_class() const { return tensor_class_; }
+  Retention retention() const { return keep_ ? Retention::kKeep : Retention::kCache; }
+  int64_t expires_unix_ms() const;  // 0: never.
   bool Expired(int64_t now_unix_ms) const {
-    return expires_unix_ms != 0 && expires_unix_ms <= now_unix_ms;
+    return has_expiry_ && expires_unix_ms() <= now_unix_ms;
   }
+
+  // ---- Constant once its copy on L3 is resident, until that is released; until then its spill
+  // may move it ----
+  uint32_t header_bytes() const { return header_blocks_ * uint32_t{kBlockBytes}; }
+  void set_header_bytes(uint64_t bytes);
+  // Header and payload; in a pack the payload. No bytes: no place on L3.
+  Extent l3_extent() const;
+  // Must be as long as bytes() and header_bytes() ask for.
+  void set_l3_extent(Extent extent);
+  Extent TakeL3Extent();
+  uint64_t l3_payload_offset() const { return l3_offset_ + (pack == nullptr ? header_bytes() : 0); }
+  PackExtent* pack = nullptr;  // Shared with the other members. Before the extent.
+  uint64_t checksum = 0;
+
+  // ---- Guarded by the lock of the key's stripe ----
+  uint32_t pins = 0;  // Handles, moves in flight, removals in the index.
+  uint32_t leases = 0;
+  CopyState l2 : 2 = CopyState::kAbsent;
+  CopyState l3 : 2 = CopyState::kAbsent;
+  bool listed : 1 = false;
+  bool counted : 1 = false;       // Has been listed: Directory::index_bytes has it.
+  bool spilling : 1 = false;      // From its creation to EndSpill.
+  bool indexed : 1 = false;       // A put of it was handed to the index writer.
+  bool spill_failed : 1 = false;  // It could not be written to L3 and may leave L2 unwritten.
+  bool quarantined : 1 = false;   // Its bytes on L3 did not verify.
+
+  // Null while it is cold. Stays while there is a copy in L2: a pin on that is enough to look.
+  HotPart* hot() const { return hot_.get(); }
+  HotPart& MakeHot();
+  // Lets go of the hot part if it is in use for nothing any more; no node of it is tracked then.
+  void CoolDown();
+  Entry* replaced() const { return hot_ == nullptr ? nullptr : hot_->replaced; }
+  Entry* TakeReplaced();
+
+  IndexRecord Record() const;
+  uint64_t index_bytes() const { return IndexFootprintBytes(key_bytes_, rank_); }
+
+ private:
+  Entry(IndexKey key, const IndexRecord& record);
+  char* tail() { return reinterpret_cast<char*>(this + 1); }
+  const char* tail() const { return reinterpret_cast<const char*>(this + 1); }
+  const char* dims() const { return tail() + key_bytes_ + (has_expiry_ ? sizeof(int64_t) : 0); }
+
+  // In an order that leaves no gap. No field that is read without the lock shares bits with one
+  // that is written under it.
+  const DType dtype_;
+  const uint8_t rank_;
+  const uint8_t key_bytes_;
+  const TensorClass tensor_class_ : 4;
+  const bool keep_ : 1;
+  const bool has_expiry_ : 1;
+  uint16_t header_blocks_ = 0;
+  const uint32_t bytes_;
+  const uint32_t fingerprint_id_;
+  const uint64_t sequence_;
+  uint64_t l3_offset_ = 0;
+  std::unique_ptr<HotPart> hot_;
+  // Behind it: the key; when it expires, if it does; its dimensions.
 };
 
 }  // namespace cairn

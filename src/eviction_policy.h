@@ -5,15 +5,13 @@
 
 namespace cairn {
 
-struct Entry;
-
 // A copy's place in the order of eviction, embedded in what it belongs to. The policy's own while
 // tracked.
 struct EvictionNode {
   EvictionNode* colder = nullptr;
   EvictionNode* warmer = nullptr;
-  Entry* entry = nullptr;  // Whose copy this is; the policy never looks into it.
-  bool tracked = false;
+
+  bool tracked() const { return colder != nullptr; }
 };
 
 // Which copy leaves a tier next. Bookkeeping only: no lock, no memory of its own per copy, no

@@ -108,17 +108,19 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
 
 absl::Status Evictor::Reserve(Entry& entry, bool with_l3, Deadline deadline) {
   if (with_l3) {
-    CAIRN_ASSIGN_OR_RETURN(entry.l3_extent, ReserveL3(entry.Record().extent_bytes(), deadline));
+    CAIRN_ASSIGN_OR_RETURN(const Extent l3_extent,
+                           ReserveL3(entry.Record().extent_bytes(), deadline));
+    entry.set_l3_extent(l3_extent);
   }
-  const absl::StatusOr<Extent> l2_extent = ReserveL2(entry.bytes, deadline);
+  const absl::StatusOr<Extent> l2_extent = ReserveL2(entry.bytes(), deadline);
   if (!l2_extent.ok()) {
     if (with_l3) {
-      parts_.l3->Release(std::exchange(entry.l3_extent, {}));
+      parts_.l3->Release(entry.TakeL3Extent());
       RoomMade();
     }
     return l2_extent.status();
   }
-  entry.l2_extent = *l2_extent;
+  entry.MakeHot().l2_extent = *l2_extent;
   return absl::OkStatus();
 }
 

@@ -26,10 +26,10 @@ class Fill {
   Fill(const FillContext& context, Entry* entry, IoPriority priority, DirectReadDone done)
       : context_(context),
         entry_(entry),
-        seed_(ChecksumSeed(entry->hash, entry->sequence)),
+        seed_(ChecksumSeed(entry->hash(), entry->sequence())),
         priority_(priority),
         done_(std::move(done)),
-        sums_(ChecksumChunkCount(entry->bytes)),
+        sums_(ChecksumChunkCount(entry->bytes())),
         chunks_(sums_.size()) {}
 
   void Start(absl::Span<const Piece> target, IoBatch& batch) {
@@ -54,7 +54,7 @@ class Fill {
       const uint64_t start = i * kChecksumChunkBytes;
       chunk.fill = this;
       chunk.number = i;
-      chunk.payload_bytes = std::min(kChecksumChunkBytes, entry_->bytes - start);
+      chunk.payload_bytes = std::min(kChecksumChunkBytes, entry_->bytes() - start);
       uint64_t wanted = RoundUpToBlock(chunk.payload_bytes);
       while (wanted > 0) {
         CAIRN_CHECK(piece < target.size());
@@ -118,8 +118,8 @@ class Fill {
     const bool read = status.ok();
     if (read && TensorChecksum(seed_, sums_) != entry_->checksum) {
       status = absl::DataLossError(absl::StrCat(
-          "tensor ", PrintableKey(entry_->key), ": ", entry_->bytes, " bytes at L3 offset ",
-          entry_->l3_extent.offset, " do not match their checksum"));
+          "tensor ", PrintableKey(entry_->key()), ": ", entry_->bytes(), " bytes at L3 offset ",
+          entry_->l3_extent().offset, " do not match their checksum"));
     }
     if (absl::IsDataLoss(status) && reads_ < kReadsMax) {
       IoBatch batch;
@@ -131,13 +131,13 @@ class Fill {
       StatsRecorder::Add(read ? context_.stats->checksum_failures : context_.stats->read_errors);
       if (!read) status = Named(status);
     } else {
-      StatsRecorder::Add(context_.stats->bytes_read_l3, entry_->bytes);
+      StatsRecorder::Add(context_.stats->bytes_read_l3, entry_->bytes());
     }
     Finish(std::move(status));
   }
 
   absl::Status Named(const absl::Status& status) const {
-    return {status.code(), absl::StrCat("tensor ", PrintableKey(entry_->key),
+    return {status.code(), absl::StrCat("tensor ", PrintableKey(entry_->key()),
                                         " could not be read: ", status.message())};
   }
 
@@ -174,13 +174,13 @@ class Fill {
 
 void StartFill(const FillContext& context, Entry* entry, std::byte* target, IoPriority priority,
                IoBatch& batch) {
-  const Piece piece = {target, entry->l2_extent.bytes};
+  const Piece piece = {target, entry->hot()->l2_extent.bytes};
   (new Fill(context, entry, priority, nullptr))->Start({&piece, 1}, batch);
 }
 
 void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const Piece> pieces,
                      DirectReadDone done, IoBatch& batch) {
-  CAIRN_CHECK(entry->bytes % kBlockBytes == 0);
+  CAIRN_CHECK(entry->bytes() % kBlockBytes == 0);
   (new Fill(context, entry, IoPriority::kDemandRead, std::move(done)))->Start(pieces, batch);
 }
 

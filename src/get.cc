@@ -75,7 +75,7 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
         absl::StrCat("tensor ", PrintableKey(key.key), " is still being loaded"));
   }
   CAIRN_RETURN_IF_ERROR(status);
-  CountGet(Level::kL3Nvme, entry->bytes, start);
+  CountGet(Level::kL3Nvme, entry->bytes(), start);
   return core_->NewHandle(entry, Level::kL3Nvme);
 }
 

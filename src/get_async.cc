@@ -34,7 +34,7 @@ class AsyncGet final : public FillWaiter {
     FinishWith(entry, Level::kL3Nvme);
   }
   void FinishWith(Entry* entry, Level found_at) {
-    store_->CountGet(found_at, entry->bytes, start_);
+    store_->CountGet(found_at, entry->bytes(), start_);
     Finish(store_->core_->NewHandle(entry, found_at));
   }
   void Finish(absl::StatusOr<TensorHandle> result) {

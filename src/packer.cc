@@ -35,9 +35,10 @@ uint64_t Packer::TableBytes(uint64_t members_bytes) const {
 
 bool Packer::Fits(const OpenPack& pack, const Entry& entry) const {
   const uint64_t members_bytes =
-      pack.members_bytes + PackMemberBytes(entry.key.size(), entry.meta.rank);
-  return pack.retention == entry.retention && context_->l3->InUse(pack.run.offset) &&
-         pack.payload_bytes + BlockBytes(entry.bytes) + TableBytes(members_bytes) <= pack.run.bytes;
+      pack.members_bytes + PackMemberBytes(entry.key().size(), entry.rank());
+  return pack.retention == entry.retention() && context_->l3->InUse(pack.run.offset) &&
+         pack.payload_bytes + BlockBytes(entry.bytes()) + TableBytes(members_bytes) <=
+             pack.run.bytes;
 }
 
 absl::Status Packer::Add(Tensor& tensor, Deadline deadline) {
@@ -60,12 +61,12 @@ absl::Status Packer::Add(Tensor& tensor, Deadline deadline) {
 
 absl::Status Packer::Open(const Entry& entry, Deadline deadline) {
   const uint64_t bytes_min =
-      BlockBytes(entry.bytes) + TableBytes(PackMemberBytes(entry.key.size(), entry.meta.rank));
+      BlockBytes(entry.bytes()) + TableBytes(PackMemberBytes(entry.key().size(), entry.rank()));
   CAIRN_ASSIGN_OR_RETURN(const Extent run, evictor_->ReserveL3UpTo(std::max(run_bytes_, bytes_min),
                                                                    bytes_min, deadline));
   auto pack = std::make_unique<OpenPack>();
   pack->run = run;
-  pack->retention = entry.retention;
+  pack->retention = entry.retention();
   pack->extent = std::make_unique<PackExtent>();
   std::unique_ptr<OpenPack> before;
   {
@@ -82,15 +83,16 @@ void Packer::Place(Tensor& tensor) {
   OpenPack& pack = *open_;
   // The spill owns it until it is listed.
   Entry* const entry = tensor.entry.release();
-  entry->l3_extent = {pack.run.offset + pack.payload_bytes, BlockBytes(entry->bytes)};
+  const Extent place = {pack.run.offset + pack.payload_bytes, BlockBytes(entry->bytes())};
   entry->pack = pack.extent.get();
-  pack.payload_bytes += entry->l3_extent.bytes;
-  pack.members_bytes += PackMemberBytes(entry->key.size(), entry->meta.rank);
+  entry->set_l3_extent(place);
+  pack.payload_bytes += place.bytes;
+  pack.members_bytes += PackMemberBytes(entry->key().size(), entry->rank());
   pack.tensors.push_back({.entry = entry,
                           .pieces = std::move(tensor.pieces),
                           .list = tensor.list_when_written,
                           .flush = tensor.flush});
-  context_->tracker->Begin(entry->sequence);
+  context_->tracker->Begin(entry->sequence());
   if (!tensor.list_when_written) context_->directory->List(std::unique_ptr<Entry>(entry));
 }
 
@@ -143,8 +145,8 @@ void Packer::Write(std::unique_ptr<OpenPack> pack) {
   std::vector<uint64_t> sizes;
   sizes.reserve(pack->tensors.size() + 1);
   for (const SpillTensor& tensor : pack->tensors) {
-    sizes.push_back(tensor.entry->l3_extent.bytes);
-    tensor.entry->header_bytes = static_cast<uint32_t>(table_bytes);
+    sizes.push_back(tensor.entry->l3_extent().bytes);
+    tensor.entry->set_header_bytes(table_bytes);
   }
   sizes.push_back(table_bytes);
   l3.Split(pack->run, sizes);

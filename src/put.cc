@@ -107,19 +107,18 @@ Durability StoreImpl::Resolve(Durability durability) const {
 }
 
 std::unique_ptr<Entry> StoreImpl::NewEntry(const PutInput& input, const PutOptions& options) const {
-  auto entry = std::make_unique<Entry>();
-  entry->key = std::string(input.key);
-  entry->fingerprint_id = core_->fingerprint_id;
-  entry->hash = HashKey({entry->fingerprint_id, entry->key});
-  entry->sequence = core_->next_sequence.fetch_add(1, std::memory_order_relaxed);
-  entry->bytes = input.meta.byte_count();
-  entry->header_bytes =
-      RecordHeaderBytes(core_->options.fingerprint.size(), input.key.size(), entry->bytes);
-  entry->meta = input.meta;
-  entry->tensor_class = options.tensor_class;
-  entry->retention = options.retention;
-  entry->expires_unix_ms = ExpiresUnixMs(options.ttl, core_->NowUnixMs());
-  if (entry->expires_unix_ms != 0) core_->ttl_used.store(true, std::memory_order_relaxed);
+  IndexRecord record;
+  record.sequence = core_->next_sequence.fetch_add(1, std::memory_order_relaxed);
+  record.payload_bytes = input.meta.byte_count();
+  record.header_bytes =
+      RecordHeaderBytes(core_->options.fingerprint.size(), input.key.size(), record.payload_bytes);
+  record.meta = input.meta;
+  record.tensor_class = options.tensor_class;
+  record.retention = options.retention;
+  record.expires_unix_ms = ExpiresUnixMs(options.ttl, core_->NowUnixMs());
+  if (record.expires_unix_ms != 0) core_->ttl_used.store(true, std::memory_order_relaxed);
+  std::unique_ptr<Entry> entry = Entry::Create({core_->fingerprint_id, input.key}, record);
+  entry->MakeHot();
   entry->pins = 1;
   entry->spilling = true;
   entry->l3 = CopyState::kFilling;
@@ -160,7 +159,7 @@ void StoreImpl::ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t>
   IoBatch batch;
   StartSpill(core_->spill_context,
              {.entry = listed,
-              .pieces = {{core_->l2->Address(listed->l2_extent), listed->bytes}},
+              .pieces = {{core_->l2->Address(listed->hot()->l2_extent), listed->bytes()}},
               .list = false,
               .flush = flush},
              std::move(sums), batch);
@@ -178,22 +177,22 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
     return outcome;
 
   std::unique_ptr<Entry> entry = NewEntry(input, options);
-  const bool packed = Packer::Takes(entry->bytes);
-  absl::Status room = core_->evictor->WaitForDirtyRoom(entry->bytes, deadline);
+  const bool packed = Packer::Takes(entry->bytes());
+  absl::Status room = core_->evictor->WaitForDirtyRoom(entry->bytes(), deadline);
   if (room.ok()) room = core_->evictor->WaitForIndexRoom(*entry, deadline);
   // The packer finds room on L3 for small ones.
   if (room.ok()) room = core_->evictor->Reserve(*entry, /*with_l3=*/!packed, deadline);
   if (!room.ok()) return RefusePut(input.key, room);
-  std::byte* const target = core_->l2->Address(entry->l2_extent);
-  const uint64_t seed = ChecksumSeed(entry->hash, entry->sequence);
-  std::vector<uint64_t> sums = CopyAndSum(input.pieces, entry->bytes, seed, target);
+  std::byte* const target = core_->l2->Address(entry->hot()->l2_extent);
+  const uint64_t seed = ChecksumSeed(entry->hash(), entry->sequence());
+  std::vector<uint64_t> sums = CopyAndSum(input.pieces, entry->bytes(), seed, target);
   entry->checksum = TensorChecksum(seed, sums);
   entry->l2 = CopyState::kResident;
-  StatsRecorder::Add(core_->stats.bytes_written_l2, entry->bytes);
+  StatsRecorder::Add(core_->stats.bytes_written_l2, entry->bytes());
 
   const Durability durability = Resolve(options.durability);
   SpillWait wait;
-  if (durability != Durability::kInMemory) entry->spill_waiters = wait.NewWaiter();
+  if (durability != Durability::kInMemory) entry->hot()->spill_waiters = wait.NewWaiter();
   const bool flush = durability == Durability::kFlushed;
   if (packed) {
     Packer::Tensor tensor = {.entry = std::move(entry),
@@ -202,8 +201,8 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
                              .flush = flush};
     room = core_->packer->Add(tensor, deadline);
     if (!room.ok()) {
-      core_->l2->Release(tensor.entry->l2_extent);
-      SpillWait::Discard(tensor.entry->spill_waiters);
+      core_->l2->Release(tensor.entry->hot()->l2_extent);
+      SpillWait::Discard(tensor.entry->hot()->spill_waiters);
       return RefusePut(input.key, room);
     }
   } else {

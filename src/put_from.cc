@@ -109,16 +109,17 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
                            .list_when_written = true,
                            .flush = options.durability == Durability::kFlushed};
   Entry& entry = *tensor.entry;
-  const uint64_t seed = ChecksumSeed(entry.hash, entry.sequence);
-  std::vector<uint64_t> sums = SumPieces(input.pieces, entry.bytes, seed);
+  const uint64_t seed = ChecksumSeed(entry.hash(), entry.sequence());
+  std::vector<uint64_t> sums = SumPieces(input.pieces, entry.bytes(), seed);
   entry.checksum = TensorChecksum(seed, sums);
-  entry.spill_waiters = waiter;
-  const bool packed = Packer::Takes(entry.bytes);
+  entry.MakeHot().spill_waiters = waiter;
+  const bool packed = Packer::Takes(entry.bytes());
   const auto find_room = [&](Packer& packer, Deadline until) -> absl::Status {
     CAIRN_RETURN_IF_ERROR(core_->evictor->WaitForIndexRoom(entry, until));
     if (packed) return packer.Add(tensor, until);
-    CAIRN_ASSIGN_OR_RETURN(entry.l3_extent,
+    CAIRN_ASSIGN_OR_RETURN(const Extent l3_extent,
                            core_->evictor->ReserveL3(entry.Record().extent_bytes(), until));
+    entry.set_l3_extent(l3_extent);
     return absl::OkStatus();
   };
   absl::Status room = find_room(batch.packer(), Deadline::min());

@@ -2,8 +2,9 @@
 // name is free space. Time and memory follow the index, never the data.
 
 #include <algorithm>
-#include <map>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,112 +23,167 @@ namespace {
 // use them for other bytes, or a stale extent could verify.
 constexpr uint64_t kSequenceGap = uint64_t{1} << 20;
 
-struct Recovered {
-  uint32_t fingerprint_id;
-  std::string key;
-  IndexRecord record;
-  bool dropped = false;
-
-  Extent extent() const { return {record.offset, record.extent_bytes()}; }
-};
-
 // Bytes of L3 that the index gives to somebody: to a tensor, or to the table of a pack.
 struct Claim {
-  Extent extent;
-  uint64_t sequence = 0;        // A table has that of the last member.
-  Recovered* tensor = nullptr;  // Null: a table.
+  uint64_t offset = 0;
+  uint64_t sequence = 0;       // A table has that of its last member.
+  Entry* entry = nullptr;      // Null: a table.
+  PackExtent* pack = nullptr;  // Of a table.
+  uint32_t blocks = 0;
   bool dropped = false;
 
-  uint64_t end() const { return extent.offset + extent.bytes; }
+  uint64_t end() const { return offset + blocks * kBlockBytes; }
 };
 
-// In order of offset, tables once for all members.
-std::vector<Claim> ClaimsOf(std::vector<Recovered>& found) {
-  std::vector<Claim> claims;
-  claims.reserve(found.size());
-  absl::flat_hash_map<std::pair<uint64_t, uint64_t>, uint64_t> tables;
-  for (Recovered& one : found) {
-    if (one.dropped) continue;
-    claims.push_back({one.extent(), one.record.sequence, &one});
-    if (!one.record.packed()) continue;
-    uint64_t& sequence = tables[{one.record.pack_offset, one.record.header_bytes}];
-    sequence = std::max(sequence, one.record.sequence);
+// What the index says. Owns what it has found until Take.
+class Findings {
+ public:
+  Findings() = default;
+  ~Findings() {
+    for (const Claim& claim : claims_) Release(claim);
   }
-  for (const auto& [table, sequence] : tables) {
-    claims.push_back({{table.first, table.second}, sequence});
-  }
-  std::sort(claims.begin(), claims.end(),
-            [](const Claim& a, const Claim& b) { return a.extent.offset < b.extent.offset; });
-  return claims;
-}
+  Findings(const Findings&) = delete;
+  Findings& operator=(const Findings&) = delete;
 
-// Of two that claim the same bytes, the later write has them; a pack without its table is nobody's.
-// Returns what is in use, in order of offset.
-std::vector<Extent> SettleClaims(std::vector<Recovered>& found) {
-  std::vector<Claim> claims = ClaimsOf(found);
+  // A tensor that the index names; `believed`: it can be true by itself.
+  void Add(IndexKey key, const IndexRecord& record, bool believed) {
+    last_sequence = std::max(last_sequence, record.sequence);
+    ttl_used |= record.expires_unix_ms != 0;
+    if (!believed) {
+      dropped_.push_back({key.fingerprint_id, std::string(key.key)});
+      return;
+    }
+    std::unique_ptr<Entry> entry = Entry::Create(key, record);
+    if (record.packed()) entry->pack = Join(record);
+    claims_.push_back({.offset = record.offset,
+                       .sequence = record.sequence,
+                       .entry = entry.release(),
+                       .blocks = Blocks(record.extent_bytes())});
+  }
+  void AddDamaged(std::string_view raw_key) { damaged_.emplace_back(raw_key); }
+
+  // Of two that claim the same bytes, the later write has them; a pack without its table is
+  // nobody's. Returns what is in use, in order of offset.
+  std::vector<Extent> Settle();
+  // Has the index forget what is dropped, before anything else is written: it must not name what
+  // will be used anew.
+  absl::Status ForgetDropped(Index& index) const;
+  // The tensors in order of sequence, which are the caller's from here on.
+  std::vector<Entry*> Take();
+  uint64_t dropped() const { return dropped_.size() + damaged_.size(); }
+
+  uint64_t last_sequence = 0;
+  bool ttl_used = false;
+
+ private:
+  // A table by its offset and size, which members that are damaged may not agree on.
+  using Table = std::pair<uint64_t, uint32_t>;
+  struct Pack {
+    PackExtent* extent = nullptr;
+    uint64_t sequence = 0;
+  };
+  struct Key {
+    uint32_t fingerprint_id;
+    std::string key;
+  };
+
+  static uint32_t Blocks(uint64_t bytes) { return static_cast<uint32_t>(bytes / kBlockBytes); }
+  PackExtent* Join(const IndexRecord& record) {
+    Pack& pack = packs_[{record.pack_offset, record.header_bytes}];
+    if (pack.extent == nullptr) {
+      pack.extent = new PackExtent{.table = {record.pack_offset, record.header_bytes}};
+    }
+    pack.sequence = std::max(pack.sequence, record.sequence);
+    ++pack.extent->members;
+    return pack.extent;
+  }
+  static void Leave(PackExtent* pack) {
+    if (pack != nullptr && --pack->members == 0) delete pack;
+  }
+  static void Release(const Claim& claim) {
+    if (claim.entry == nullptr) return;
+    Leave(claim.entry->pack);
+    delete claim.entry;
+  }
+  void Drop(const Claim& claim) {
+    dropped_.push_back({claim.entry->fingerprint_id(), std::string(claim.entry->key())});
+    Release(claim);
+  }
+
+  std::vector<Claim> claims_;
+  absl::flat_hash_map<Table, Pack> packs_;
+  std::vector<Key> dropped_;
+  std::vector<std::string> damaged_;  // Raw keys.
+};
+
+std::vector<Extent> Findings::Settle() {
+  for (const auto& [table, pack] : packs_) {
+    claims_.push_back({.offset = table.first,
+                       .sequence = pack.sequence,
+                       .pack = pack.extent,
+                       .blocks = Blocks(table.second)});
+  }
+  packs_ = {};
+  std::sort(claims_.begin(), claims_.end(),
+            [](const Claim& a, const Claim& b) { return a.offset < b.offset; });
   Claim* last = nullptr;
-  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> lost_tables;
-  for (Claim& next : claims) {
-    if (last == nullptr || next.extent.offset >= last->end()) {
+  absl::flat_hash_set<const PackExtent*> lost;
+  for (Claim& next : claims_) {
+    if (last == nullptr || next.offset >= last->end()) {
       last = &next;
       continue;
     }
     Claim& loser = next.sequence < last->sequence ? next : *last;
     if (&loser == last) last = &next;
     loser.dropped = true;
-    if (loser.tensor == nullptr) lost_tables.insert({loser.extent.offset, loser.extent.bytes});
+    if (loser.entry == nullptr) lost.insert(loser.pack);
+  }
+  // A member keeps its table's claim, and so the pack alive, until all of them are seen.
+  for (Claim& claim : claims_) {
+    if (claim.entry == nullptr) {
+      ++claim.pack->members;
+    } else if (!lost.empty() && lost.contains(claim.entry->pack)) {
+      claim.dropped = true;
+    }
+  }
+  for (const Claim& claim : claims_) {
+    if (claim.entry != nullptr && claim.dropped) Drop(claim);
   }
   std::vector<Extent> in_use;
-  in_use.reserve(claims.size());
-  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> held_tables;
-  for (Claim& claim : claims) {
-    if (claim.tensor == nullptr) continue;
-    Recovered& one = *claim.tensor;
-    const std::pair<uint64_t, uint64_t> table = {one.record.pack_offset, one.record.header_bytes};
-    one.dropped = claim.dropped || (one.record.packed() && lost_tables.contains(table));
-    claim.dropped = one.dropped;
-    if (!one.dropped && one.record.packed()) held_tables.insert(table);
+  in_use.reserve(claims_.size());
+  for (Claim& claim : claims_) {
+    if (claim.entry == nullptr && claim.pack->members == 1) claim.dropped = true;
+    if (!claim.dropped) in_use.push_back({claim.offset, claim.blocks * kBlockBytes});
+    if (claim.entry == nullptr) Leave(claim.pack);
   }
-  for (const Claim& claim : claims) {
-    const bool held = claim.tensor != nullptr
-                          ? !claim.dropped
-                          : held_tables.contains({claim.extent.offset, claim.extent.bytes});
-    if (held) in_use.push_back(claim.extent);
-  }
+  std::erase_if(claims_,
+                [](const Claim& claim) { return claim.entry == nullptr || claim.dropped; });
   return in_use;
 }
 
-std::unique_ptr<Entry> ToEntry(const Recovered& found) {
-  auto entry = std::make_unique<Entry>();
-  const IndexRecord& record = found.record;
-  entry->key = found.key;
-  entry->fingerprint_id = found.fingerprint_id;
-  entry->header_bytes = record.header_bytes;
-  entry->hash = HashKey({found.fingerprint_id, found.key});
-  entry->sequence = record.sequence;
-  entry->bytes = record.payload_bytes;
-  entry->checksum = record.checksum;
-  entry->meta = record.meta;
-  entry->tensor_class = record.tensor_class;
-  entry->retention = record.retention;
-  entry->expires_unix_ms = record.expires_unix_ms;
-  entry->l3_extent = found.extent();
-  entry->l3 = CopyState::kResident;
-  return entry;
+absl::Status Findings::ForgetDropped(Index& index) const {
+  for (const std::string& raw_key : damaged_) CAIRN_RETURN_IF_ERROR(index.DeleteRaw(raw_key));
+  std::vector<IndexEdit> edits;
+  edits.reserve(dropped_.size());
+  for (const Key& key : dropped_) {
+    edits.push_back(
+        {.kind = IndexEdit::Kind::kDelete, .key = {key.fingerprint_id, key.key}, .record = {}});
+  }
+  return edits.empty() ? absl::OkStatus() : index.Commit(edits, /*sync=*/true);
 }
 
-// What the index says, believed or marked as dropped.
-struct Findings {
-  std::vector<Recovered> found;
-  std::vector<std::string> damaged;  // Raw keys.
-  uint64_t last_sequence = 0;
-  bool ttl_used = false;
-  std::vector<Extent> in_use;  // In order of offset.
-};
+std::vector<Entry*> Findings::Take() {
+  std::sort(claims_.begin(), claims_.end(),
+            [](const Claim& a, const Claim& b) { return a.sequence < b.sequence; });
+  std::vector<Entry*> entries;
+  entries.reserve(claims_.size());
+  for (const Claim& claim : claims_) entries.push_back(claim.entry);
+  claims_ = {};
+  return entries;
+}
 
-absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, uint64_t offset_end,
-                                   int64_t now_unix_ms) {
-  Findings findings;
+absl::Status ReadIndex(const Index& index, const StoreFiles& files, uint64_t offset_end,
+                       int64_t now_unix_ms, Findings& findings) {
   CAIRN_ASSIGN_OR_RETURN(const std::vector<Fingerprint> fingerprints, index.Fingerprints());
   absl::flat_hash_set<uint32_t> known;
   for (const Fingerprint& fingerprint : fingerprints) known.insert(fingerprint.id);
@@ -135,7 +191,6 @@ absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, 
   CAIRN_RETURN_IF_ERROR(index.ForEach(
       {.record =
            [&](IndexKey key, const IndexRecord& record) {
-             Recovered one = {key.fingerprint_id, std::string(key.key), record};
              const bool expired =
                  record.expires_unix_ms != 0 && record.expires_unix_ms <= now_unix_ms;
              const bool shrunk_away = record.offset >= offset_end;
@@ -146,73 +201,41 @@ absl::StatusOr<Findings> ReadIndex(const Index& index, const StoreFiles& files, 
                return false;
              }
              // A number without its fingerprint: nobody could ever ask for it.
-             one.dropped =
-                 expired || shrunk_away || !known.contains(key.fingerprint_id) ||
-                 !NvmeTier::Contains(files, one.extent()) ||
-                 !NvmeTier::Contains(files, {record.header_offset(), record.header_bytes});
-             findings.last_sequence = std::max(findings.last_sequence, record.sequence);
-             findings.ttl_used |= record.expires_unix_ms != 0;
-             findings.found.push_back(std::move(one));
+             const bool believed =
+                 !expired && !shrunk_away && known.contains(key.fingerprint_id) &&
+                 NvmeTier::Contains(files, {record.offset, record.extent_bytes()}) &&
+                 NvmeTier::Contains(files, {record.header_offset(), record.header_bytes});
+             findings.Add(key, record, believed);
              return true;
            },
        .damaged =
            [&](std::string_view raw_key, const absl::Status&) {
-             findings.damaged.emplace_back(raw_key);
+             findings.AddDamaged(raw_key);
              return true;
            }}));
-  CAIRN_RETURN_IF_ERROR(refused);
-  findings.in_use = SettleClaims(findings.found);
-  return findings;
-}
-
-// Before anything else is written: the index must not name what will be used anew.
-absl::Status ForgetDropped(Index& index, const Findings& findings) {
-  for (const std::string& raw_key : findings.damaged) {
-    CAIRN_RETURN_IF_ERROR(index.DeleteRaw(raw_key));
-  }
-  std::vector<IndexEdit> edits;
-  for (const Recovered& one : findings.found) {
-    if (!one.dropped) continue;
-    edits.push_back(
-        {.kind = IndexEdit::Kind::kDelete, .key = {one.fingerprint_id, one.key}, .record = {}});
-  }
-  return edits.empty() ? absl::OkStatus() : index.Commit(edits, /*sync=*/true);
+  return refused;
 }
 
 }  // namespace
 
 absl::Status StoreCore::Recover() {
   const uint64_t offset_end = files->OffsetEndWithin(options.l3_bytes_max);
-  CAIRN_ASSIGN_OR_RETURN(Findings findings, ReadIndex(*index, *files, offset_end, NowUnixMs()));
-  CAIRN_RETURN_IF_ERROR(ForgetDropped(*index, findings));
+  Findings findings;
+  CAIRN_RETURN_IF_ERROR(ReadIndex(*index, *files, offset_end, NowUnixMs(), findings));
+  const std::vector<Extent> in_use = findings.Settle();
+  CAIRN_RETURN_IF_ERROR(findings.ForgetDropped(*index));
   if (offset_end < files->offset_end()) {
     CAIRN_RETURN_IF_ERROR(files->ShrinkTo(options.l3_bytes_max));
   }
-  CAIRN_ASSIGN_OR_RETURN(l3, NvmeTier::Create(files.get(), io.get(), findings.in_use));
+  CAIRN_ASSIGN_OR_RETURN(l3, NvmeTier::Create(files.get(), io.get(), in_use));
   MakeFlusher();
   MakeDirectory();
 
   // Old writes first: the order in which they would be evicted.
-  std::sort(
-      findings.found.begin(), findings.found.end(),
-      [](const Recovered& a, const Recovered& b) { return a.record.sequence < b.record.sequence; });
-  std::map<uint64_t, PackExtent*> packs;
-  for (const Recovered& one : findings.found) {
-    if (one.dropped) continue;
-    std::unique_ptr<Entry> entry = ToEntry(one);
-    if (one.record.packed()) {
-      PackExtent*& pack = packs[one.record.pack_offset];
-      if (pack == nullptr) {
-        pack = new PackExtent{.table = {one.record.pack_offset, one.record.header_bytes}};
-        if (one.record.retention == Retention::kKeep) directory->KeepPack(pack);
-      }
-      ++pack->members;
-      entry->pack = pack;
-    }
-    directory->ListRecovered(std::move(entry));
-    ++recovered_tensors;
-  }
-  recovery_dropped = findings.found.size() - recovered_tensors + findings.damaged.size();
+  const std::vector<Entry*> entries = findings.Take();
+  directory->ListRecovered(entries);
+  recovered_tensors = entries.size();
+  recovery_dropped = findings.dropped();
   if (recovery_dropped > 0) {
     Log(absl::StrCat(options.path, ": ", recovery_dropped,
                      " index entries were expired, damaged or could not be true, and are dropped"));

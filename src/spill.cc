@@ -95,7 +95,7 @@ class Spill {
     Entry* entry = nullptr;
     bool list = false;
     void OnCommitted(absl::Status status) override {
-      if (status.ok()) StatsRecorder::Add(spill->context_.stats->bytes_written_l3, entry->bytes);
+      if (status.ok()) StatsRecorder::Add(spill->context_.stats->bytes_written_l3, entry->bytes());
       spill->Finish(*this, status);
     }
   };
@@ -121,8 +121,8 @@ class Spill {
     if (pack_ == nullptr) {
       EncodeRecordHeader({.store_uuid = context_.store_uuid,
                           .fingerprint = context_.fingerprint,
-                          .fingerprint_id = first.fingerprint_id,
-                          .key = first.key,
+                          .fingerprint_id = first.fingerprint_id(),
+                          .key = std::string(first.key()),
                           .record = first.Record(),
                           .chunk_sums = chunk_sums_},
                          target);
@@ -130,14 +130,14 @@ class Spill {
     }
     PackTable table = {.store_uuid = context_.store_uuid,
                        .fingerprint = context_.fingerprint,
-                       .fingerprint_id = first.fingerprint_id,
+                       .fingerprint_id = first.fingerprint_id(),
                        .offset = pack_->table.offset,
                        .table_bytes = static_cast<uint32_t>(description_bytes_),
                        .members = {}};
     table.members.reserve(members_count_);
     for (const Member& member : members()) {
       const Entry& entry = *member.entry;
-      table.members.push_back({{entry.fingerprint_id, entry.key}, entry.Record()});
+      table.members.push_back({{entry.fingerprint_id(), entry.key()}, entry.Record()});
     }
     EncodePackTable(table, target);
   }
@@ -156,7 +156,7 @@ class Spill {
   std::vector<Extent> Extents() {
     std::vector<Extent> extents;
     extents.reserve(members_count_ + 1);
-    for (const Member& member : members()) extents.push_back(member.entry->l3_extent);
+    for (const Member& member : members()) extents.push_back(member.entry->l3_extent());
     if (pack_ != nullptr) extents.push_back(pack_->table);
     return extents;
   }
@@ -174,7 +174,11 @@ class Spill {
     if (!run.ok()) return false;
     l3.Split(*run, sizes);
     const uint64_t shift = run->offset - extents.front().offset;  // Modulo 2^64.
-    for (Member& member : members()) member.entry->l3_extent.offset += shift;
+    for (Member& member : members()) {
+      Extent extent = member.entry->TakeL3Extent();
+      extent.offset += shift;
+      member.entry->set_l3_extent(extent);
+    }
     if (pack_ != nullptr) pack_->table.offset += shift;
     for (Part& part : absl::MakeSpan(parts_.get(), parts_count_)) part.l3_offset += shift;
     for (const Extent& extent : extents) l3.Release(extent);
@@ -219,7 +223,7 @@ class Spill {
       if (!status.ok()) {
         Finish(*member,
                absl::Status(status.code(),
-                            absl::StrCat("tensor ", PrintableKey(member->entry->key),
+                            absl::StrCat("tensor ", PrintableKey(member->entry->key()),
                                          " could not be written to L3", where, status.message())));
       } else {
         context_.directory->BeginCommit(member->entry, member, member->list);
@@ -233,7 +237,7 @@ class Spill {
     if (!status.ok()) StatsRecorder::Add(context_.stats->spill_failures);
     const SpillContext& context = context_;
     Entry* const entry = member.entry;
-    const uint64_t sequence = entry->sequence;
+    const uint64_t sequence = entry->sequence();
     if (members_left_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
     context.tracker->Note(status);
     // Before End, so that a Flush that saw it end finds the directory so.
@@ -264,11 +268,11 @@ class Spill {
 void AppendInParts(Spill& spill, const Entry& entry, absl::Span<const ConstPiece> pieces) {
   size_t piece = 0;
   uint64_t piece_offset = 0;
-  for (uint64_t i = 0; i < ChecksumChunkCount(entry.bytes); ++i) {
+  for (uint64_t i = 0; i < ChecksumChunkCount(entry.bytes()); ++i) {
     const uint64_t start = i * kChecksumChunkBytes;
-    spill.BeginPart(i, entry.l3_extent.offset + (i == 0 ? 0 : entry.header_bytes + start));
+    spill.BeginPart(i, entry.l3_extent().offset + (i == 0 ? 0 : entry.header_bytes() + start));
     if (i == 0) spill.AppendDescription();
-    uint64_t left = std::min(kChecksumChunkBytes, entry.bytes - start);
+    uint64_t left = std::min(kChecksumChunkBytes, entry.bytes() - start);
     while (left > 0) {
       CAIRN_CHECK(piece < pieces.size());
       const uint64_t take = std::min(left, pieces[piece].size - piece_offset);
@@ -288,11 +292,11 @@ void AppendInParts(Spill& spill, const Entry& entry, absl::Span<const ConstPiece
 void StartSpill(const SpillContext& context, const SpillTensor& tensor,
                 std::vector<uint64_t> chunk_sums, IoBatch& batch) {
   const Entry& entry = *tensor.entry;
-  auto* spill = new Spill(context, /*pack=*/nullptr, std::move(chunk_sums), entry.header_bytes,
-                          /*members=*/1, ChecksumChunkCount(entry.bytes));
+  auto* spill = new Spill(context, /*pack=*/nullptr, std::move(chunk_sums), entry.header_bytes(),
+                          /*members=*/1, ChecksumChunkCount(entry.bytes()));
   AppendInParts(*spill, entry, tensor.pieces);
   spill->Join(0, tensor);
-  context.tracker->Begin(entry.sequence);
+  context.tracker->Begin(entry.sequence());
   spill->Start(nullptr, batch);
 }
 
@@ -300,7 +304,7 @@ void StartPackSpill(const SpillContext& context, PackExtent* pack, std::vector<S
                     absl::AnyInvocable<void()> written, IoBatch& batch) {
   auto* spill =
       new Spill(context, pack, /*chunk_sums=*/{}, pack->table.bytes, tensors.size(), /*parts=*/1);
-  spill->BeginPart(0, tensors.front().entry->l3_extent.offset);
+  spill->BeginPart(0, tensors.front().entry->l3_extent().offset);
   for (size_t i = 0; i < tensors.size(); ++i) {
     for (const ConstPiece& piece : tensors[i].pieces) spill->Append(0, piece.data, piece.size);
     spill->Join(i, tensors[i]);

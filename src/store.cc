@@ -160,7 +160,7 @@ uint64_t StoreImpl::RemoveAll(uint32_t fingerprint_id, std::string_view key_pref
     if (id == fingerprint_id && StartsWith(key, key_prefix)) keys.emplace_back(key);
   };
   core_->directory->ForEach(
-      [&](const Entry& entry, const TensorInfo&) { collect(entry.fingerprint_id, entry.key); });
+      [&](const Entry& entry, const TensorInfo&) { collect(entry.fingerprint_id(), entry.key()); });
   core_->directory->ForEachLeaving(collect);
   RemovalCount removals;
   uint64_t count = 0;
@@ -233,13 +233,13 @@ absl::StatusOr<ScanPage> StoreImpl::Scan(std::string_view key_prefix, std::strin
   // The smallest limit + 1 keys seen so far: the one too many tells whether there are more.
   std::map<std::string, TensorInfo> smallest;
   core_->directory->ForEach([&](const Entry& entry, const TensorInfo& info) {
-    if (entry.fingerprint_id != core_->fingerprint_id || entry.Expired(now)) return;
-    if (!StartsWith(entry.key, key_prefix) || entry.key <= after) return;
+    if (entry.fingerprint_id() != core_->fingerprint_id || entry.Expired(now)) return;
+    if (!StartsWith(entry.key(), key_prefix) || entry.key() <= after) return;
     if (smallest.size() > limit) {
-      if (entry.key >= smallest.rbegin()->first) return;
+      if (entry.key() >= smallest.rbegin()->first) return;
       smallest.erase(std::prev(smallest.end()));
     }
-    smallest.emplace(entry.key, info);
+    smallest.emplace(entry.key(), info);
   });
   ScanPage page;
   page.more = smallest.size() > limit;

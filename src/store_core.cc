@@ -36,8 +36,8 @@ int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
 
 StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
     : options(WithLog(store_options)),
-      l2_eviction(NewLruPolicy()),
-      l3_eviction(NewLruPolicy()),
+      l2_eviction(NewLruPolicy(), TierEviction::EntryOfL2),
+      l3_eviction(NewLruPolicy(), TierEviction::EntryOfL3),
       seams_(std::move(seams)),
       now_unix_ms_(seams_.now_unix_ms ? seams_.now_unix_ms : WallClockUnixMs) {}
 
@@ -227,9 +227,9 @@ absl::Status StoreCore::Shutdown() {
 }
 
 TensorHandle StoreCore::NewHandle(Entry* entry, Level found_at) {
-  const TensorView view = {.meta = entry->meta,
-                           .data = l2->Address(entry->l2_extent),
-                           .size = entry->bytes,
+  const TensorView view = {.meta = entry->meta(),
+                           .data = l2->Address(entry->hot()->l2_extent),
+                           .size = entry->bytes(),
                            .kind = device->is_gpu() && l2->pin_status().ok()
                                        ? MemoryKind::kHostPinned
                                        : MemoryKind::kHost,

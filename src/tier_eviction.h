@@ -22,12 +22,22 @@ class TierEviction {
     uint64_t sequence = 0;
   };
 
-  explicit TierEviction(std::unique_ptr<EvictionPolicy> policy) : policy_(std::move(policy)) {}
+  // Whose place in the tier's order a node is.
+  using EntryOf = const Entry& (*)(const EvictionNode& node);
+  static const Entry& EntryOfL2(const EvictionNode& node) {
+    return *static_cast<const HotPart&>(node).entry;
+  }
+  static const Entry& EntryOfL3(const EvictionNode& node) {
+    return static_cast<const Entry&>(node);
+  }
+
+  TierEviction(std::unique_ptr<EvictionPolicy> policy, EntryOf entry_of)
+      : entry_of_(entry_of), policy_(std::move(policy)) {}
 
   // A use when it is tracked already: whoever was about to evict it may have put it back.
   void Track(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
-    node->tracked ? policy_->Touch(node) : policy_->Track(node);
+    node->tracked() ? policy_->Touch(node) : policy_->Track(node);
   }
   void Touch(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
@@ -41,8 +51,9 @@ class TierEviction {
     MutexLock lock(mutex_);
     EvictionNode* node = policy_->Pick();
     if (node == nullptr) return std::nullopt;
-    const Entry& entry = *node->entry;
-    return Candidate{entry.fingerprint_id, entry.key, entry.hash, entry.sequence};
+    const Entry& entry = entry_of_(*node);
+    return Candidate{entry.fingerprint_id(), std::string(entry.key()), entry.hash(),
+                     entry.sequence()};
   }
   uint64_t size() const ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
@@ -50,6 +61,7 @@ class TierEviction {
   }
 
  private:
+  const EntryOf entry_of_;
   mutable Mutex mutex_;
   const std::unique_ptr<EvictionPolicy> policy_ ABSL_PT_GUARDED_BY(mutex_);
 };

@@ -33,7 +33,10 @@ absl::Status CheckPlaced(Extent extent, uint64_t end, uint64_t space_bytes, uint
 }  // namespace
 
 ExtentAllocator::ExtentAllocator(uint64_t space_bytes, uint64_t alignment)
-    : alignment_(alignment), bytes_max_(space_bytes) {}
+    : space_bytes_(space_bytes),
+      alignment_(alignment),
+      bytes_max_(space_bytes),
+      begins_((space_bytes / alignment + 63) / 64) {}
 
 absl::StatusOr<std::unique_ptr<ExtentAllocator>> ExtentAllocator::Create(
     uint64_t space_bytes, uint64_t alignment, absl::Span<const Extent> reserved,
@@ -47,7 +50,7 @@ absl::StatusOr<std::unique_ptr<ExtentAllocator>> ExtentAllocator::Create(
         absl::StrCat("space of ", space_bytes, " bytes is not a multiple of ", alignment));
   }
   std::unique_ptr<ExtentAllocator> allocator(new ExtentAllocator(space_bytes, alignment));
-  allocator->used_by_offset_.reserve(in_use.size());
+  allocator->reserved_.reserve(reserved.size());
 
   // One pass over both lists in order of offset. The free runs between them come out sorted, so
   // both trees are built from sorted input, which is linear.
@@ -67,9 +70,10 @@ absl::StatusOr<std::unique_ptr<ExtentAllocator>> ExtentAllocator::Create(
     end = extent.offset + extent.bytes;
     if (is_reserved) {
       allocator->bytes_max_ -= extent.bytes;
+      allocator->reserved_.push_back(extent);
     } else {
       allocator->bytes_used_ += extent.bytes;
-      allocator->used_by_offset_.emplace(extent.offset, extent.bytes);
+      allocator->FlipBegin(extent.offset);
     }
   }
   if (space_bytes > end) free_runs.emplace_back(end, space_bytes - end);
@@ -100,21 +104,20 @@ absl::StatusOr<Extent> ExtentAllocator::Allocate(uint64_t bytes) {
   if (run_bytes > rounded_bytes) {
     AddFree({run_offset + rounded_bytes, run_bytes - rounded_bytes});
   }
-  used_by_offset_.emplace(run_offset, rounded_bytes);
+  FlipBegin(run_offset);
   bytes_used_ += rounded_bytes;
   return Extent{run_offset, rounded_bytes};
 }
 
 absl::Status ExtentAllocator::Free(Extent extent) {
-  const auto used = used_by_offset_.find(extent.offset);
-  if (used == used_by_offset_.end() || used->second != extent.bytes) {
+  if (!Allocated(extent)) {
     return absl::InvalidArgumentError(
         absl::StrCat("extent ", Describe(extent), " is not allocated"));
   }
-  used_by_offset_.erase(used);
+  FlipBegin(extent.offset);
   bytes_used_ -= extent.bytes;
-  if (Withdrawn* const withdrawn = FindWithdrawn(extent.offset)) {
-    withdrawn->bytes_used -= extent.bytes;
+  if (const std::optional<uint64_t> range = WithdrawnRangeOf(extent.offset)) {
+    withdrawn_[*range].bytes_used -= extent.bytes;
     bytes_max_ -= extent.bytes;
     return absl::OkStatus();
   }
@@ -139,8 +142,7 @@ absl::Status ExtentAllocator::Free(Extent extent) {
 }
 
 absl::Status ExtentAllocator::Split(Extent extent, uint64_t bytes) {
-  const auto used = used_by_offset_.find(extent.offset);
-  if (used == used_by_offset_.end() || used->second != extent.bytes) {
+  if (!Allocated(extent)) {
     return absl::InvalidArgumentError(
         absl::StrCat("extent ", Describe(extent), " is not allocated"));
   }
@@ -148,17 +150,15 @@ absl::Status ExtentAllocator::Split(Extent extent, uint64_t bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("extent ", Describe(extent), " cannot be split at ", bytes));
   }
-  used->second = bytes;
-  used_by_offset_.emplace(extent.offset + bytes, extent.bytes - bytes);
+  FlipBegin(extent.offset + bytes);
   return absl::OkStatus();
 }
 
 void ExtentAllocator::Withdraw(Extent range) {
-  const uint64_t end = range.offset + range.bytes;
-  Withdrawn& withdrawn = withdrawn_[range.offset];
-  withdrawn.end = end;
-  for (const auto& [offset, bytes] : used_by_offset_) {
-    if (offset >= range.offset && offset < end) withdrawn.bytes_used += bytes;
+  const uint64_t end = std::min(range.offset + range.bytes, space_bytes_);
+  uint64_t bytes_used = end - range.offset;
+  for (const Extent& extent : reserved_) {
+    if (extent.offset >= range.offset && extent.offset < end) bytes_used -= extent.bytes;
   }
   std::vector<Extent> rest;
   auto run = free_by_offset_.upper_bound(range.offset);
@@ -172,19 +172,21 @@ void ExtentAllocator::Withdraw(Extent range) {
       continue;
     }
     bytes_max_ -= last - first;
+    bytes_used -= last - first;
     if (offset < first) rest.push_back({offset, first - offset});
     if (last < offset + bytes) rest.push_back({last, offset + bytes - last});
     free_by_bytes_.erase({bytes, offset});
     run = free_by_offset_.erase(run);
   }
   for (const Extent& extent : rest) AddFree(extent);
+  withdrawn_[range.offset] = {.end = end, .bytes_used = bytes_used};
 }
 
-ExtentAllocator::Withdrawn* ExtentAllocator::FindWithdrawn(uint64_t offset) {
+std::optional<uint64_t> ExtentAllocator::WithdrawnRangeOf(uint64_t offset) const {
   const auto behind = withdrawn_.upper_bound(offset);
-  if (behind == withdrawn_.begin()) return nullptr;
-  Withdrawn& withdrawn = std::prev(behind)->second;
-  return offset < withdrawn.end ? &withdrawn : nullptr;
+  if (behind == withdrawn_.begin()) return std::nullopt;
+  const auto& [begin, range] = *std::prev(behind);
+  return offset < range.end ? std::optional(begin) : std::nullopt;
 }
 
 uint64_t ExtentAllocator::withdrawn_bytes_used(uint64_t offset) const {
@@ -194,6 +196,35 @@ uint64_t ExtentAllocator::withdrawn_bytes_used(uint64_t offset) const {
 
 uint64_t ExtentAllocator::largest_free_bytes() const {
   return free_by_bytes_.empty() ? 0 : free_by_bytes_.rbegin()->first;
+}
+
+bool ExtentAllocator::Allocated(Extent extent) const {
+  if (extent.bytes == 0 || ((extent.offset | extent.bytes) & (alignment_ - 1)) != 0) return false;
+  if (extent.offset > space_bytes_ || extent.bytes > space_bytes_ - extent.offset) return false;
+  // Nothing but its own beginning in it, and something else right behind it. (What is free in a
+  // range that was withdrawn is listed nowhere.)
+  const uint64_t end = extent.offset + extent.bytes;
+  if (!Begins(extent.offset) || AnyBegins(extent.offset + alignment_, end)) return false;
+  if (WithdrawnRangeOf(extent.offset).has_value()) return true;
+  const auto free = free_by_offset_.lower_bound(extent.offset);
+  const uint64_t next_free = free == free_by_offset_.end() ? space_bytes_ : free->first;
+  const auto reserved =
+      std::lower_bound(reserved_.begin(), reserved_.end(), extent.offset,
+                       [](const Extent& other, uint64_t offset) { return other.offset < offset; });
+  const uint64_t next_reserved = reserved == reserved_.end() ? space_bytes_ : reserved->offset;
+  const uint64_t next = std::min(next_free, next_reserved);
+  return end == next || (end < next && Begins(end));
+}
+
+bool ExtentAllocator::AnyBegins(uint64_t from, uint64_t to) const {
+  const uint64_t end = to / alignment_;
+  for (uint64_t number = from / alignment_; number < end;) {
+    const uint64_t left = std::min(end - number, 64 - number % 64);
+    const uint64_t mask = (left == 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1);
+    if ((begins_[number / 64] >> (number % 64) & mask) != 0) return true;
+    number += left;
+  }
+  return false;
 }
 
 void ExtentAllocator::AddFree(Extent extent) {

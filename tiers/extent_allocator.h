@@ -3,10 +3,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "tiers/allocator.h"
@@ -15,7 +16,9 @@ namespace cairn {
 
 // Best fit over the free runs of an address space, neighbours joined when freed: exact sizes, no
 // rounding but to the alignment, so uniform KV blocks of any size fill the space without waste.
-// O(log free runs) an operation, no node for the space in use but a hash entry.
+// O(log free runs) an operation. An allocated extent has no node of its own: a bit says where one
+// begins, and it ends where the next one, free space or a reserved extent does; so memory follows
+// the space (a bit for each 4096 bytes) and the free runs, not the number of extents.
 class ExtentAllocator final : public Allocator {
  public:
   // The space is [0, space_bytes) in units of `alignment` (a power of two), less `reserved`
@@ -44,16 +47,30 @@ class ExtentAllocator final : public Allocator {
     uint64_t end = 0;
     uint64_t bytes_used = 0;
   };
-  // The range that was withdrawn with this offset in it, or null.
-  Withdrawn* FindWithdrawn(uint64_t offset);
+  // Where the range begins that was withdrawn and has this offset in it.
+  std::optional<uint64_t> WithdrawnRangeOf(uint64_t offset) const;
+  // Whether this very extent is allocated.
+  bool Allocated(Extent extent) const;
+  bool Begins(uint64_t offset) const {
+    const uint64_t number = offset / alignment_;
+    return (begins_[number / 64] >> (number % 64) & 1) != 0;
+  }
+  void FlipBegin(uint64_t offset) {
+    const uint64_t number = offset / alignment_;
+    begins_[number / 64] ^= uint64_t{1} << (number % 64);
+  }
+  // Whether an allocated extent begins in [from, to).
+  bool AnyBegins(uint64_t from, uint64_t to) const;
 
+  const uint64_t space_bytes_;
   const uint64_t alignment_;
+  std::vector<Extent> reserved_;  // In order.
   uint64_t bytes_max_ = 0;
   uint64_t bytes_used_ = 0;
-  std::map<uint64_t, uint64_t> free_by_offset_;             // offset -> bytes
-  std::set<std::pair<uint64_t, uint64_t>> free_by_bytes_;   // (bytes, offset)
-  absl::flat_hash_map<uint64_t, uint64_t> used_by_offset_;  // offset -> bytes
-  std::map<uint64_t, Withdrawn> withdrawn_;                 // By offset.
+  std::map<uint64_t, uint64_t> free_by_offset_;            // offset -> bytes
+  std::set<std::pair<uint64_t, uint64_t>> free_by_bytes_;  // (bytes, offset)
+  std::vector<uint64_t> begins_;  // A bit for each unit of the space: an allocated extent begins.
+  std::map<uint64_t, Withdrawn> withdrawn_;  // By offset.
 };
 
 }  // namespace cairn

@@ -21,7 +21,7 @@ namespace cairn {
 struct PackExtent {
   Extent table;
   std::atomic<uint32_t> members = 0;
-  bool kept = false;  // Of tensors that are to be kept. Constant once there are members.
+  bool kept = false;  // Of tensors that are to be kept. Constant once one of them is listed.
 };
 
 // L3: extents of the data files, and the requests that reach them. Extents are whole 4096-byte
