@@ -10,24 +10,42 @@
 namespace cairn {
 namespace {
 
-// What of the address space is never an extent: each file's header block, the end of a file that
-// is shorter than the stride, and files that could not be opened.
-std::vector<Extent> ReservedExtents(const StoreFiles& files) {
+// What of the address space is never an extent of this folder: files in others, each file's header
+// block, the end of a file that is shorter than the stride, and files that could not be opened.
+std::vector<Extent> ReservedExtents(const StoreFiles& files, size_t folder) {
   std::vector<Extent> reserved;
   const uint64_t stride = files.data_file_bytes();
   for (size_t i = 0; i < files.files().size(); ++i) {
     const StoreFiles::File& file = files.files()[i];
     const uint64_t start = i * stride;
-    const bool last = i + 1 == files.files().size();
-    if (file.fd < 0) {
-      reserved.push_back({start, last ? files.offset_end() - start : stride});
+    const uint64_t end = std::min(start + stride, files.offset_end());
+    if (file.fd < 0 || i % files.folders().size() != folder) {
+      // The last may be one that could not be opened, and has no bytes then.
+      if (end > start) reserved.push_back({start, end - start});
       continue;
     }
     reserved.push_back({start, kBlockBytes});
     const uint64_t bytes = file.bytes / kBlockBytes * kBlockBytes;
-    if (!last && bytes < stride) reserved.push_back({start + bytes, stride - bytes});
+    if (start + bytes < end) reserved.push_back({start + bytes, end - start - bytes});
   }
   return reserved;
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Allocator>>> CreateAllocators(
+    const StoreFiles& files, absl::Span<const Extent> in_use) {
+  std::vector<std::vector<Extent>> in_use_of(files.folders().size());
+  for (const Extent& extent : in_use) {
+    in_use_of[extent.offset / files.data_file_bytes() % in_use_of.size()].push_back(extent);
+  }
+  std::vector<std::unique_ptr<Allocator>> allocators;
+  for (size_t folder = 0; folder < in_use_of.size(); ++folder) {
+    CAIRN_ASSIGN_OR_RETURN(
+        std::unique_ptr<Allocator> allocator,
+        ExtentAllocator::Create(files.offset_end(), kBlockBytes, ReservedExtents(files, folder),
+                                in_use_of[folder]));
+    allocators.push_back(std::move(allocator));
+  }
+  return allocators;
 }
 
 }  // namespace
@@ -45,10 +63,8 @@ bool NvmeTier::Contains(const StoreFiles& files, Extent extent) {
 
 absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Create(const StoreFiles* files, AsyncIo* io,
                                                            absl::Span<const Extent> in_use) {
-  const std::vector<Extent> reserved = ReservedExtents(*files);
-  CAIRN_ASSIGN_OR_RETURN(
-      std::unique_ptr<Allocator> allocator,
-      ExtentAllocator::Create(files->offset_end(), kBlockBytes, reserved, in_use));
+  CAIRN_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Allocator>> allocators,
+                         CreateAllocators(*files, in_use));
   std::vector<int> io_files;
   uint64_t extent_bytes_max = 0;
   for (const StoreFiles::File& file : files->files()) {
@@ -59,29 +75,43 @@ absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Create(const StoreFiles* fil
         std::max(extent_bytes_max, file.bytes / kBlockBytes * kBlockBytes - kBlockBytes);
   }
   return std::unique_ptr<NvmeTier>(
-      new NvmeTier(files, io, std::move(io_files), std::move(allocator), extent_bytes_max));
+      new NvmeTier(files, io, std::move(io_files), std::move(allocators), extent_bytes_max));
 }
 
 NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
-                   std::unique_ptr<Allocator> allocator, uint64_t extent_bytes_max)
+                   std::vector<std::unique_ptr<Allocator>> allocators, uint64_t extent_bytes_max)
     : files_(files),
       io_(io),
       io_files_(std::move(io_files)),
       extent_bytes_max_(extent_bytes_max),
-      allocator_(std::move(allocator)) {
+      allocators_(std::move(allocators)) {
   MutexLock lock(mutex_);
-  bytes_max_ = allocator_->bytes_max();
+  for (const auto& allocator : allocators_) bytes_max_ += allocator->bytes_max();
+}
+
+Allocator& NvmeTier::AllocatorOf(Extent extent) {
+  return *allocators_[extent.offset / files_->data_file_bytes() % allocators_.size()];
 }
 
 void NvmeTier::Release(Extent extent) {
   MutexLock lock(mutex_);
-  CAIRN_CHECK(allocator_->Free(extent).ok());
+  CAIRN_CHECK(AllocatorOf(extent).Free(extent).ok());
 }
 
 absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min) {
   MutexLock lock(mutex_);
-  const uint64_t free = allocator_->largest_free_bytes();
-  return allocator_->Allocate(std::max(std::min(bytes_max, free), bytes_min));
+  size_t chosen = next_;
+  uint64_t chosen_bytes = 0;
+  for (size_t i = 0; i < allocators_.size() && chosen_bytes < bytes_max; ++i) {
+    const size_t folder = (next_ + i) % allocators_.size();
+    const uint64_t bytes = std::min(bytes_max, allocators_[folder]->largest_free_bytes());
+    if (bytes <= chosen_bytes) continue;
+    chosen = folder;
+    chosen_bytes = bytes;
+  }
+  absl::StatusOr<Extent> extent = allocators_[chosen]->Allocate(std::max(chosen_bytes, bytes_min));
+  if (extent.ok()) next_ = (chosen + 1) % allocators_.size();
+  return extent;
 }
 
 uint64_t NvmeTier::Release(Extent extent, PackExtent* pack) {
@@ -97,7 +127,7 @@ void NvmeTier::Split(Extent run, absl::Span<const uint64_t> sizes) {
   MutexLock lock(mutex_);
   for (const uint64_t bytes : sizes) {
     if (bytes == run.bytes) return;
-    CAIRN_CHECK(allocator_->Split(run, bytes).ok());
+    CAIRN_CHECK(AllocatorOf(run).Split(run, bytes).ok());
     run = {run.offset + bytes, run.bytes - bytes};
   }
 }
@@ -109,7 +139,9 @@ void NvmeTier::Locate(uint64_t offset, IoOp* op) const {
 
 uint64_t NvmeTier::bytes_used() const {
   MutexLock lock(mutex_);
-  return allocator_->bytes_used();
+  uint64_t bytes = 0;
+  for (const auto& allocator : allocators_) bytes += allocator->bytes_used();
+  return bytes;
 }
 
 }  // namespace cairn

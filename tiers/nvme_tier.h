@@ -22,7 +22,9 @@ struct PackExtent {
 };
 
 // L3: extents of the data files, and the requests that reach them. Extents are whole 4096-byte
-// blocks and never cross files. Thread-safe.
+// blocks and never cross files. Where the files lie in several folders, on a drive each, extents
+// are taken from them turn about: what is written one after another, and read so again, is spread
+// over all drives. Thread-safe.
 class NvmeTier {
  public:
   // `in_use`, sorted by offset, is what the index says is taken; the rest is free, so nothing that
@@ -59,7 +61,9 @@ class NvmeTier {
 
  private:
   NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
-           std::unique_ptr<Allocator> allocator, uint64_t extent_bytes_max);
+           std::vector<std::unique_ptr<Allocator>> allocators, uint64_t extent_bytes_max);
+
+  Allocator& AllocatorOf(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Constant.
   const StoreFiles* const files_;
@@ -69,7 +73,9 @@ class NvmeTier {
   uint64_t bytes_max_ = 0;
 
   mutable Mutex mutex_;
-  const std::unique_ptr<Allocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  // One for each folder, all over the one address space: what is of others is reserved in it.
+  const std::vector<std::unique_ptr<Allocator>> allocators_ ABSL_GUARDED_BY(mutex_);
+  size_t next_ ABSL_GUARDED_BY(mutex_) = 0;  // Of allocators_: whose turn it is.
 };
 
 }  // namespace cairn
