@@ -1,4 +1,4 @@
-// Several data paths: what is where, that all drives are used, and how much of them.
+// Several data paths: what is where, that all drives are used, how much of them, and the tools.
 
 #include <map>
 #include <vector>
@@ -6,6 +6,9 @@
 #include "tests/data_paths_fixture.h"
 #include "tests/faulty_io.h"
 #include "tests/loop_mount.h"
+#ifdef CAIRN_STORE_INSPECT
+#include "tests/run_store_inspect.h"
+#endif
 
 namespace cairn {
 namespace {
@@ -150,6 +153,57 @@ TEST_F(DataPathsTest, ASmallDriveIsNamedAndNothingIsLeftBehind) {
   ExpectSome(40);
   Close();
 }
+
+// ---- The tools ----
+
+#ifdef CAIRN_STORE_INSPECT
+class DataPathsToolTest : public DataPathsTest {
+ protected:
+  RunResult RunTool(const std::string& command) const {
+    return RunStoreInspect(command + " " + directory_.string(), drives_ / "errors");
+  }
+};
+
+TEST_F(DataPathsToolTest, FindTheDrivesByThemselves) {
+  MakeDrives(2);
+  Open();
+  PutSome();
+  EXPECT_EQ(RunTool("verify").exit_code, 0);  // Beside its owner.
+  Close();
+  const RunResult summary = RunTool("summary");
+  EXPECT_EQ(summary.exit_code, 0);
+  EXPECT_THAT(summary.output, HasSubstr(FolderIn(Drive(0)) + ": 1 files"));
+  EXPECT_THAT(summary.output, HasSubstr(FolderIn(Drive(1)) + ": 1 files"));
+  EXPECT_THAT(RunTool("keys").output, HasSubstr("k59"));
+  EXPECT_THAT(RunTool("show --json k1").output, HasSubstr(Drive(1)));
+
+  std::filesystem::remove_all(directory_ / "index");
+  ExpectStatus(OpenStatus(), StatusCode::kDataLoss, "store-inspect rebuild-index");
+  EXPECT_EQ(RunTool("rebuild-index").exit_code, 0);
+  EXPECT_EQ(RunTool("verify").exit_code, 0);
+  ExpectWhole();
+}
+
+TEST_F(DataPathsToolTest, NameADriveThatIsNotThere) {
+  MakeDrives(2);
+  Open();
+  PutSome();
+  Close();
+  std::filesystem::remove_all(directory_ / "index");
+  std::filesystem::rename(Drive(1), Drive(9));
+  const RunResult verified = RunTool("verify");
+  EXPECT_EQ(verified.exit_code, 1);
+  EXPECT_THAT(verified.output, HasSubstr("the drive is not mounted"));
+  // Half of the tensors would be forgotten.
+  const RunResult rebuilt = RunTool("rebuild-index");
+  EXPECT_EQ(rebuilt.exit_code, 2);
+  EXPECT_THAT(rebuilt.errors, HasSubstr(Drive(1)));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "index"));
+  std::filesystem::rename(Drive(9), Drive(1));
+  EXPECT_EQ(RunTool("rebuild-index").exit_code, 0);
+  ExpectWhole();
+}
+#endif
 
 }  // namespace
 }  // namespace cairn
