@@ -83,6 +83,7 @@ absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) 
   CAIRN_RETURN_IF_ERROR(WriteNewSuperblock(static_cast<uint32_t>(file_bytes.size())));
   CAIRN_RETURN_IF_ERROR(SyncDirectory(path_));
   absl::Cleanup remove_files = [this] {
+    // It may have its name already.
     rename(superblock_path().c_str(), superblock_new_path().c_str());
     DropFiles(0);
     folders_.Remove();
