@@ -10,15 +10,18 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "io/data_folders.h"
 #include "io/superblock.h"
 
 namespace cairn {
 
 // The files of a store: its superblock, its lock, its data files. Not what is in them.
 //
-//   PATH/superblock        4096 bytes: magic, format version, UUID, data_file_bytes, file count
+//   PATH/superblock        4096 bytes: magic, format version, UUID, data_file_bytes, file count,
+//                          data paths
 //   PATH/data/000000.data  preallocated, never extended, truncated or punched; block 0 is its
-//   header PATH/index/            RocksDB
+//                          header. With data paths elsewhere (DataFolders)
+//   PATH/index/            RocksDB
 //
 // An offset on L3 is file * data_file_bytes + offset in that file; block 0 of each file is never
 // part of an extent, so that no extent crosses files. The last file may be shorter than the rest,
@@ -29,7 +32,9 @@ class StoreFiles {
  public:
   struct Options {
     std::string path;
-    uint64_t bytes_max = 0;        // All of PATH, index included.
+    // Where data files lie; empty: in PATH/data, or where an existing store has them.
+    std::vector<std::string> data_paths = {};
+    uint64_t bytes_max = 0;        // All of it, index included.
     uint64_t index_bytes_max = 0;  // Of it the index's; 0: IndexBytesReserved.
     uint64_t data_file_bytes = 0;  // For a new store; 0: chosen.
     bool prewrite = false;         // New data files are written with zeros once.
@@ -46,10 +51,12 @@ class StoreFiles {
   // a smaller one changes nothing until ShrinkTo. Locks the store (flock on every data file, the
   // very descriptions that I/O uses: a killed owner's writes hold them until they are done).
   //   kFailedPrecondition: in use (by which process, where the system tells), another format
-  //     version, or a directory that holds something else
+  //     version, a directory that holds something else, a data path that is not there or not the
+  //     one that it must be (nothing is changed then)
   //   kResourceExhausted: the disk is too small (bytes needed and free); nothing is left behind
   //   kUnavailable: no permission, a missing parent, an I/O error; kDataLoss: a damaged superblock,
-  //     or no data file left; kInvalidArgument: bytes_max too small for a store
+  //     or no data file left; kInvalidArgument: bytes_max too small for a store, bad data paths
+  // Data paths that moved are taken over where all folders of the store are found in them.
   static absl::StatusOr<std::unique_ptr<StoreFiles>> Open(const Options& options);
 
   // For inspection: no lock, no write, no creation; files that are missing or whose header is
@@ -76,6 +83,11 @@ class StoreFiles {
   bool direct() const { return direct_; }    // O_DIRECT; false where the file system refuses it.
   bool created() const { return created_; }  // By this Open.
   std::string index_path() const;
+  std::string data_file_path(size_t number) const {
+    return folders_.FilePath(static_cast<uint32_t>(number));
+  }
+  // What the data files lie in, in turn: file k in folder k modulo their number. One or more.
+  const std::vector<std::string>& folders() const { return folders_.folders(); }
   uint64_t index_bytes_max() const { return IndexBytesOf(options_.bytes_max); }  // As in Options.
   const std::vector<std::string>& problems() const { return problems_; }
 
@@ -97,15 +109,19 @@ class StoreFiles {
 
   explicit StoreFiles(std::string path) : path_(std::move(path)) {}
 
+  // The directory has changed under us: look again. Never leaves Open.
+  static absl::Status Changed();
   absl::Status CreateOrOpen(const Options& options, Deadline deadline);
   absl::Status Create(const Options& options, Deadline deadline);
   absl::Status CreateFiles(const Options& options, Deadline deadline);
+  absl::Status PlaceFolders(const Superblock& superblock, bool read_only);
   absl::Status OpenExisting(const Superblock& superblock, bool read_only);
   absl::Status Lock(const Superblock& superblock, Deadline deadline);
   absl::Status Grow(uint64_t bytes_max, Deadline deadline);
   absl::Status AddFiles(const std::vector<uint64_t>& file_bytes, Deadline deadline);
+  absl::Status WriteNewSuperblock(uint32_t file_count) const;
+  absl::Status InstallNewSuperblock() const;
   absl::Status WriteSuperblock(uint32_t file_count) const;
-  absl::Status RemoveSurplusFiles(uint32_t file_count);
   void DropFiles(size_t first);
   void ChooseDirect();
   size_t FilesWithin(uint64_t bytes_max) const;
@@ -116,13 +132,14 @@ class StoreFiles {
   uint64_t OffsetEndOf(size_t file_count) const;
   uint64_t BudgetOf(size_t file) const;
 
-  std::string data_path() const;
   std::string superblock_path() const;
+  std::string superblock_new_path() const;
 
   // Constant after Open, but for ShrinkTo.
   const std::string path_;
   Options options_;  // Of Open.
   StoreUuid uuid_ = {};
+  DataFolders folders_;
   uint64_t data_file_bytes_ = 0;
   std::vector<File> files_;
   bool direct_ = false;

@@ -7,11 +7,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "io/data_file.h"
+#include "io/data_folders.h"
 #include "io/file.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
@@ -22,25 +25,41 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 absl::Status Foreign(const std::string& path, const std::string& name) {
-  return absl::FailedPreconditionError(
-      absl::StrCat(path, " holds ", PrintableKey(name),
-                   " and no superblock: it is not a store, and was left as it is"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      path, " holds ", PrintableKey(name),
+      " and no superblock speaks for it: it is not of a store, and was left as it is"));
 }
 
-absl::Status CheckLeftovers(const std::string& path) {
-  const std::string data_path = absl::StrCat(path, "/", kDataName);
-  absl::StatusOr<std::vector<std::string>> names = ListDirectory(data_path);
-  if (absl::IsFailedPrecondition(names.status())) return Foreign(path, kDataName);
+// Where a creation that was cut off has put data files: in PATH/data, and where its superblock says
+// that was to come last.
+std::vector<DataFolders> FoldersOfLeftovers(const std::string& path) {
+  std::vector<DataFolders> folders = {DataFolders(path, StoreUuid{}, {})};
+  const absl::StatusOr<std::string> bytes =
+      ReadStart(absl::StrCat(path, "/", kSuperblockNewName), kBlockBytes);
+  if (!bytes.ok()) return folders;
+  absl::StatusOr<Superblock> superblock = DecodeSuperblock(*bytes);
+  if (!superblock.ok()) return folders;
+  folders.emplace_back(path, superblock->uuid, std::move(superblock->data_paths));
+  return folders;
+}
+
+absl::Status CheckLeftovers(const std::string& folder) {
+  absl::StatusOr<std::vector<std::string>> names = ListDirectory(folder);
+  // Not made yet; or a creation that failed has taken it away again meanwhile.
+  if (absl::IsNotFound(names.status())) return absl::OkStatus();
+  const std::filesystem::path place(folder);
+  if (absl::IsFailedPrecondition(names.status())) {
+    return Foreign(place.parent_path().string(), place.filename().string());
+  }
   if (!names.ok()) return names.status();
   for (const std::string& name : *names) {
-    const std::string shown = absl::StrCat(kDataName, "/", name);
-    if (DataFileNumber(name) < 0) return Foreign(path, shown);
+    if (DataFileNumber(name) < 0) return Foreign(folder, name);
     // No store has the UUID of zeros, so that a filled file counts as foreign.
     const absl::StatusOr<Leftover> leftover =
-        ClassifyLeftover(absl::StrCat(data_path, "/", name), StoreUuid{});
+        ClassifyLeftover(absl::StrCat(folder, "/", name), StoreUuid{});
     if (absl::IsNotFound(leftover.status())) continue;
     if (!leftover.ok()) return leftover.status();
-    if (*leftover != Leftover::kBlank) return Foreign(path, shown);
+    if (*leftover != Leftover::kBlank) return Foreign(folder, name);
   }
   return absl::OkStatus();
 }
@@ -56,12 +75,18 @@ uint64_t DataBytesWithin(uint64_t bytes_max, uint64_t index_bytes_max) {
   return bytes_max < others ? 0 : bytes_max - others;
 }
 
-uint64_t ChooseDataFileBytes(uint64_t data_bytes) {
+uint64_t ChooseDataFileBytes(uint64_t data_bytes, uint64_t folder_count) {
   const uint64_t half = data_bytes / 2 / (2 * kMiB) * (2 * kMiB);
   // A large store takes larger files: few enough for the usual limit of open ones.
   constexpr uint64_t kFileCountWanted = 512;
   const uint64_t even = data_bytes / kFileCountWanted / (2 * kMiB) * (2 * kMiB);
-  return std::clamp(half, 16 * kMiB, std::clamp(even, 256 * kMiB, 1024 * kMiB));
+  const uint64_t largest = std::clamp(even, 256 * kMiB, 1024 * kMiB);
+  if (folder_count == 1) return std::clamp(half, 16 * kMiB, largest);
+  // As many for each folder. Rounded up, so that no rest makes one more: the last is shorter.
+  const uint64_t round_bytes = folder_count * largest;
+  const uint64_t count =
+      std::max<uint64_t>(1, (data_bytes + round_bytes - 1) / round_bytes) * folder_count;
+  return std::max(16 * kMiB, (data_bytes / count + 2 * kMiB - 1) / (2 * kMiB) * (2 * kMiB));
 }
 
 std::vector<uint64_t> PlanFiles(uint64_t data_bytes, uint64_t data_file_bytes) {
@@ -81,15 +106,28 @@ absl::StatusOr<DirectoryState> ClassifyDirectory(const std::string& path) {
   if (std::binary_search(names->begin(), names->end(), kSuperblockName)) {
     return DirectoryState::kStore;
   }
+  const std::vector<DataFolders> leftovers = FoldersOfLeftovers(path);
+  std::vector<std::string> expected = {kSuperblockNewName, "lost+found"};
+  for (const DataFolders& leftover : leftovers) {
+    for (const std::string& folder : leftover.folders()) {
+      CAIRN_RETURN_IF_ERROR(CheckLeftovers(folder));
+      expected.push_back(std::filesystem::path(folder).filename().string());
+    }
+  }
   for (const std::string& name : *names) {
-    // The root of a fresh ext4 has a lost+found.
-    if (name == kSuperblockNewName || name == "lost+found") continue;
-    if (name != kDataName) return Foreign(path, name);
-    const absl::Status leftovers = CheckLeftovers(path);
-    // A creation that failed has taken it away again meanwhile.
-    if (!leftovers.ok() && !absl::IsNotFound(leftovers)) return leftovers;
+    if (std::find(expected.begin(), expected.end(), name) == expected.end()) {
+      return Foreign(path, name);
+    }
   }
   return DirectoryState::kVacant;
+}
+
+absl::Status RemoveLeftovers(const std::string& path) {
+  for (const DataFolders& leftover : FoldersOfLeftovers(path)) {
+    CAIRN_RETURN_IF_ERROR(leftover.RemoveFilesFrom(0, StoreUuid{}));
+    leftover.Remove();
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {

@@ -23,8 +23,9 @@ uint64_t IndexBytesReserved(uint64_t bytes_max);
 uint64_t DataBytesWithin(uint64_t bytes_max, uint64_t index_bytes_max);
 
 // For a new store that was not told: 256 MiB, less where two would not fit, up to 1 GiB in large
-// ones.
-uint64_t ChooseDataFileBytes(uint64_t data_bytes);
+// ones. With several folders such that each gets as many files as the others, or about as many
+// where there are hundreds; 16 MiB or more.
+uint64_t ChooseDataFileBytes(uint64_t data_bytes, uint64_t folder_count = 1);
 
 // Sizes of the files that `data_bytes` have room for, all but the last `data_file_bytes` long.
 std::vector<uint64_t> PlanFiles(uint64_t data_bytes, uint64_t data_file_bytes);
@@ -35,6 +36,9 @@ enum class DirectoryState : uint8_t {
 };
 // kFailedPrecondition, naming it, when the directory holds something else.
 absl::StatusOr<DirectoryState> ClassifyDirectory(const std::string& path);
+// Removes what a creation that was cut off has left, in the data paths it was for, too. Of a
+// directory that is vacant, by who has locked its superblock.new.
+absl::Status RemoveLeftovers(const std::string& path);
 
 // Names in a directory, sorted, without "." and "..".
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);

@@ -68,6 +68,16 @@ bool ValidDataFileBytes(uint64_t bytes) {
   return bytes % kBlockBytes == 0 && bytes >= kDataFileBytesMin && bytes <= kDataFileBytesMax;
 }
 
+// False: what cannot be the paths of a store.
+bool ReadDataPaths(FieldReader& reader, std::vector<std::string>& paths) {
+  for (uint32_t left = reader.U32(); left > 0; --left) {
+    const std::string_view path = reader.Bytes(reader.U32());
+    if (!path.starts_with('/') || path.find('\0') != std::string_view::npos) return false;
+    paths.emplace_back(path);
+  }
+  return true;
+}
+
 }  // namespace
 
 std::string EncodeSuperblock(const Superblock& superblock) {
@@ -75,6 +85,11 @@ std::string EncodeSuperblock(const Superblock& superblock) {
   FieldWriter writer = BeginBlock(kSuperblockMagic, superblock.uuid, block);
   writer.U64(superblock.data_file_bytes);
   writer.U32(superblock.file_count);
+  writer.U32(static_cast<uint32_t>(superblock.data_paths.size()));
+  for (const std::string& path : superblock.data_paths) {
+    writer.U32(static_cast<uint32_t>(path.size()));
+    writer.Bytes(path);
+  }
   EndBlock(writer);
   return block;
 }
@@ -97,8 +112,11 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::string_view bytes) {
   superblock.data_file_bytes = reader->U64();
   superblock.file_count = reader->U32();
   if (!ValidDataFileBytes(superblock.data_file_bytes) || superblock.file_count == 0 ||
-      superblock.file_count > kFileCountMax || !reader->Zeros(reader->left())) {
+      superblock.file_count > kFileCountMax) {
     return absl::DataLossError("the superblock is damaged: it has impossible sizes");
+  }
+  if (!ReadDataPaths(*reader, superblock.data_paths) || !reader->Zeros(reader->left())) {
+    return absl::DataLossError("the superblock is damaged: its data paths are none");
   }
   return superblock;
 }

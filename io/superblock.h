@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "io/record.h"
@@ -19,7 +20,11 @@ struct Superblock {
   StoreUuid uuid = {};
   uint64_t data_file_bytes = 0;
   uint32_t file_count = 0;
+  // Where the data files are, from the root; none: in PATH/data. Together with 4 bytes for each at
+  // most kDataPathsBytesMax.
+  std::vector<std::string> data_paths = {};
 };
+inline constexpr uint64_t kDataPathsBytesMax = 4040;
 
 // Block 0 of each data file: whose it is and which.
 struct DataFileHeader {

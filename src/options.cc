@@ -17,6 +17,10 @@ absl::Status Invalid(std::string_view field, uint64_t value, std::string_view ru
 absl::Status StoreOptions::Validate() const {
   constexpr uint64_t kMiB = uint64_t{1} << 20;
   if (path.empty()) return absl::InvalidArgumentError("StoreOptions::path is empty");
+  for (const std::string& data_path : data_paths) {
+    if (!data_path.empty()) continue;
+    return absl::InvalidArgumentError("StoreOptions::data_paths has an empty one");
+  }
   if (fingerprint.size() > 255) {
     return Invalid("fingerprint", fingerprint.size(), "at most 255 bytes long");
   }

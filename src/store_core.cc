@@ -71,6 +71,7 @@ std::string StoreCore::Degraded() const {
 
 absl::Status StoreCore::OpenFiles() {
   CAIRN_ASSIGN_OR_RETURN(files, StoreFiles::Open({.path = options.path,
+                                                  .data_paths = options.data_paths,
                                                   .bytes_max = options.l3_bytes_max,
                                                   .index_bytes_max = options.l3_index_bytes_max,
                                                   .data_file_bytes = options.data_file_bytes,

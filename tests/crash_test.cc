@@ -75,6 +75,27 @@ class CrashTest : public ::testing::Test {
     EXPECT_TRUE((*store)->Close().ok());
   }
 
+  void KillAgainAndAgain() {
+    const char* text = std::getenv("CAIRN_TEST_KILLS");
+    const int kills = text == nullptr ? 10 : std::atoi(text);
+    const char* seed_text = std::getenv("CAIRN_TEST_SEED");
+    const uint64_t seed =
+        seed_text == nullptr ? std::random_device{}() : std::strtoull(seed_text, nullptr, 10);
+    std::printf("CAIRN_TEST_SEED=%lu, %d kills\n", static_cast<unsigned long>(seed), kills);
+    std::mt19937_64 random(seed);
+    int done = 0;
+    for (; done < kills && !HasFailure(); ++done) {
+      SCOPED_TRACE("kill " + std::to_string(done));
+      const auto after = std::chrono::microseconds(random() % 60000);
+      oracle_.Account(RunAndKill(static_cast<uint64_t>(done) + 1, after));
+      // As the kill left it, before recovery has a hand in it.
+      if (done % kKillsPerInspection == 0) Inspect();
+      Check();
+    }
+    std::printf("kills done: %d, violations: %d, CAIRN_TEST_SEED=%lu, engine %s\n", done,
+                HasFailure() ? 1 : 0, static_cast<unsigned long>(seed), engine_.c_str());
+  }
+
   void Inspect() const {
 #ifdef CAIRN_STORE_INSPECT
     const ProcessEnd end =
@@ -89,25 +110,19 @@ class CrashTest : public ::testing::Test {
   CrashOracle oracle_{CrashOracle::Cut::kProcess};
 };
 
-TEST_F(CrashTest, KilledWriterLosesNothingAcknowledged) {
-  const char* text = std::getenv("CAIRN_TEST_KILLS");
-  const int kills = text == nullptr ? 10 : std::atoi(text);
-  const char* seed_text = std::getenv("CAIRN_TEST_SEED");
-  const uint64_t seed =
-      seed_text == nullptr ? std::random_device{}() : std::strtoull(seed_text, nullptr, 10);
-  std::printf("CAIRN_TEST_SEED=%lu, %d kills\n", static_cast<unsigned long>(seed), kills);
-  std::mt19937_64 random(seed);
-  int done = 0;
-  for (; done < kills && !HasFailure(); ++done) {
-    SCOPED_TRACE("kill " + std::to_string(done));
-    const auto after = std::chrono::microseconds(random() % 60000);
-    oracle_.Account(RunAndKill(static_cast<uint64_t>(done) + 1, after));
-    // As the kill left it, before recovery has a hand in it.
-    if (done % kKillsPerInspection == 0) Inspect();
-    Check();
+TEST_F(CrashTest, KilledWriterLosesNothingAcknowledged) { KillAgainAndAgain(); }
+
+// The writer finds the drives by itself.
+TEST_F(CrashTest, KilledWriterLosesNothingOnSeveralDrives) {
+  StoreOptions options = CrashStoreOptions(path_, engine_);
+  for (const char* drive : {"drive0", "drive1", "drive2"}) {
+    options.data_paths.push_back(directory_ / drive);
+    std::filesystem::create_directory(options.data_paths.back());
   }
-  std::printf("kills done: %d, violations: %d, CAIRN_TEST_SEED=%lu, engine %s\n", done,
-              HasFailure() ? 1 : 0, static_cast<unsigned long>(seed), engine_.c_str());
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(options);
+  ASSERT_TRUE(store.ok()) << store.status();
+  ASSERT_TRUE((*store)->Close().ok());
+  KillAgainAndAgain();
 }
 
 }  // namespace

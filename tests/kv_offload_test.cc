@@ -121,6 +121,20 @@ TEST_F(KvOffloadTest, StartsWarm) {
               HasSubstr("warm start: " + figures["warm_start_blocks"].dump() + " blocks found"));
 }
 
+TEST_F(KvOffloadTest, SpreadsOverDataDirectoriesAndFindsThemAgain) {
+  std::filesystem::create_directory(Path("drive0"));
+  std::filesystem::create_directory(Path("drive1"));
+  const Words data = {"--data-dir", Path("drive0"), "--data-dir", Path("drive1")};
+  Figures(Small() + data + Words{"--requests", "60"});
+  EXPECT_FALSE(std::filesystem::exists(Path("store/data")));
+  EXPECT_FALSE(std::filesystem::is_empty(Path("drive0")));
+  EXPECT_FALSE(std::filesystem::is_empty(Path("drive1")));
+  EXPECT_GT(Figures(Small() + Words{"--requests", "60"})["warm_start_blocks"], 0);
+  const ProcessEnd end = Run(Small() + Words{"--data-dir", Path("drive1")});
+  EXPECT_EQ(end.exit_code, 2);
+  EXPECT_THAT(end.err, HasSubstr("made with 2 data paths"));
+}
+
 TEST_F(KvOffloadTest, ServesRequestsAtATime) {
   const Json figures = Figures(Small() + Words{"--requests", "150", "--concurrency", "4"});
   EXPECT_EQ(figures["requests"], 150);

@@ -209,9 +209,13 @@ TEST_F(StoreFilesTest, SuperblockOfAnotherVersion) {
 }
 
 TEST_F(StoreFilesTest, EveryFlippedByteOfTheSuperblockIsSeen) {
-  const Superblock superblock = {.uuid = {1, 2, 3}, .data_file_bytes = 16_MiB, .file_count = 3};
+  const Superblock superblock = {.uuid = {1, 2, 3},
+                                 .data_file_bytes = 16_MiB,
+                                 .file_count = 3,
+                                 .data_paths = {"/nvme0", "/nvme1/kv"}};
   std::string block = EncodeSuperblock(superblock);
   ASSERT_TRUE(DecodeSuperblock(block).ok());
+  EXPECT_EQ(DecodeSuperblock(block)->data_paths, superblock.data_paths);
   std::string header = EncodeDataFileHeader(
       {.uuid = {1, 2, 3}, .data_file_bytes = 16_MiB, .bytes = 8_MiB, .number = 2});
   ASSERT_TRUE(DecodeDataFileHeader(header).ok());

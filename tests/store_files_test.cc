@@ -19,7 +19,6 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "io/store_layout.h"
 #include "tests/store_files_fixture.h"
 
 namespace cairn {
@@ -27,37 +26,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-
-// ---- Sizes ----
-
-TEST(StoreLayoutTest, IndexIsASixtyFourthWithinBounds) {
-  EXPECT_EQ(StoreFiles::IndexBytesReserved(32_MiB), 8_MiB);
-  EXPECT_EQ(StoreFiles::IndexBytesReserved(1_GiB), 16_MiB);
-  EXPECT_EQ(StoreFiles::IndexBytesReserved(uint64_t{1} << 50), 4_GiB);
-}
-
-TEST(StoreLayoutTest, SmallStoresGetTwoFilesOrMore) {
-  EXPECT_EQ(ChooseDataFileBytes(uint64_t{8} << 40), 1_GiB);
-  EXPECT_EQ(ChooseDataFileBytes(uint64_t{16} << 30), 256_MiB);
-  EXPECT_EQ(ChooseDataFileBytes(uint64_t{256} << 30), 512_MiB);
-  EXPECT_EQ(ChooseDataFileBytes(512_MiB), 256_MiB);
-  EXPECT_EQ(ChooseDataFileBytes(511_MiB), 254_MiB);
-  EXPECT_EQ(ChooseDataFileBytes(20_MiB), 16_MiB);
-  EXPECT_THAT(PlanFiles(24_MiB - 4096, 16_MiB), ::testing::ElementsAre(16_MiB, 8_MiB - 4096));
-  EXPECT_THAT(PlanFiles(33_MiB - 1, 16_MiB), ::testing::ElementsAre(16_MiB, 16_MiB));
-  EXPECT_THAT(PlanFiles(33_MiB, 16_MiB), ::testing::ElementsAre(16_MiB, 16_MiB, 1_MiB));
-  EXPECT_THAT(PlanFiles(1_MiB - 1, 16_MiB), SizeIs(0));
-}
-
-TEST(StoreLayoutTest, NamesOfDataFiles) {
-  EXPECT_EQ(DataFilePath("d", 7), "d/000007.data");
-  EXPECT_EQ(DataFileNumber("000007.data"), 7);
-  EXPECT_EQ(DataFileNumber("1234567.data"), 1234567);
-  for (const char* name : {"7.data", "0000007.data", "000007.dat", "+00007.data", "x00007.data",
-                           "000007.data~", ".data", "99999999999.data", "-00001.data"}) {
-    EXPECT_EQ(DataFileNumber(name), -1) << name;
-  }
-}
 
 // ---- Creating and opening ----
 

@@ -12,28 +12,46 @@ namespace {
 
 constexpr uint64_t kQuarantinedShareMax = 64;  // One part in so many.
 
-// What of the address space is never an extent: each file's header block, the end of a file that
-// is shorter than the stride, and files that could not be opened.
-std::vector<Extent> ReservedExtents(const StoreFiles& files) {
+// What of the address space is never an extent of this folder: files in others, each file's header
+// block, the end of a file that is shorter than the stride, and files that could not be opened.
+std::vector<Extent> ReservedExtents(const StoreFiles& files, size_t folder) {
   std::vector<Extent> reserved;
   const uint64_t stride = files.data_file_bytes();
   for (size_t i = 0; i < files.files().size(); ++i) {
     const StoreFiles::File& file = files.files()[i];
     const uint64_t start = i * stride;
-    const bool last = i + 1 == files.files().size();
-    if (file.fd < 0) {
-      reserved.push_back({start, last ? files.offset_end() - start : stride});
+    const uint64_t end = std::min(start + stride, files.offset_end());
+    if (file.fd < 0 || i % files.folders().size() != folder) {
+      // The last may be one that could not be opened, and has no bytes then.
+      if (end > start) reserved.push_back({start, end - start});
       continue;
     }
     reserved.push_back({start, kBlockBytes});
     const uint64_t bytes = file.bytes / kBlockBytes * kBlockBytes;
-    if (!last && bytes < stride) reserved.push_back({start + bytes, stride - bytes});
+    if (start + bytes < end) reserved.push_back({start + bytes, end - start - bytes});
   }
   return reserved;
 }
 
 uint64_t LongestExtent(const StoreFiles::File& file) {
   return file.bytes / kBlockBytes * kBlockBytes - kBlockBytes;
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<ExtentAllocator>>> CreateAllocators(
+    const StoreFiles& files, absl::Span<const Extent> in_use) {
+  std::vector<std::vector<Extent>> in_use_of(files.folders().size());
+  for (const Extent& extent : in_use) {
+    in_use_of[extent.offset / files.data_file_bytes() % in_use_of.size()].push_back(extent);
+  }
+  std::vector<std::unique_ptr<ExtentAllocator>> allocators;
+  for (size_t folder = 0; folder < in_use_of.size(); ++folder) {
+    CAIRN_ASSIGN_OR_RETURN(
+        std::unique_ptr<ExtentAllocator> allocator,
+        ExtentAllocator::Create(files.offset_end(), kBlockBytes, ReservedExtents(files, folder),
+                                in_use_of[folder]));
+    allocators.push_back(std::move(allocator));
+  }
+  return allocators;
 }
 
 }  // namespace
@@ -51,10 +69,8 @@ bool NvmeTier::Contains(const StoreFiles& files, Extent extent) {
 
 absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Create(const StoreFiles* files, AsyncIo* io,
                                                            absl::Span<const Extent> in_use) {
-  const std::vector<Extent> reserved = ReservedExtents(*files);
-  CAIRN_ASSIGN_OR_RETURN(
-      std::unique_ptr<ExtentAllocator> allocator,
-      ExtentAllocator::Create(files->offset_end(), kBlockBytes, reserved, in_use));
+  CAIRN_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<ExtentAllocator>> allocators,
+                         CreateAllocators(*files, in_use));
   std::vector<int> io_files;
   uint64_t extent_bytes_max = 0;
   for (const StoreFiles::File& file : files->files()) {
@@ -64,35 +80,36 @@ absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Create(const StoreFiles* fil
     extent_bytes_max = std::max(extent_bytes_max, LongestExtent(file));
   }
   return std::unique_ptr<NvmeTier>(
-      new NvmeTier(files, io, std::move(io_files), std::move(allocator), extent_bytes_max));
+      new NvmeTier(files, io, std::move(io_files), std::move(allocators), extent_bytes_max));
 }
 
 NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
-                   std::unique_ptr<ExtentAllocator> allocator, uint64_t extent_bytes_max)
+                   std::vector<std::unique_ptr<ExtentAllocator>> allocators,
+                   uint64_t extent_bytes_max)
     : files_(files),
       file_bytes_(files->data_file_bytes()),
       io_(io),
       io_files_(std::move(io_files)),
       extent_bytes_max_(extent_bytes_max),
-      allocator_(std::move(allocator)),
+      allocator_(file_bytes_, std::move(allocators)),
       given_up_(files->files().size()),
       extent_bytes_in_use_max_(extent_bytes_max) {
   MutexLock lock(mutex_);
-  quarantined_bytes_max_ = allocator_->bytes_max() / kQuarantinedShareMax;
+  quarantined_bytes_max_ = allocator_.bytes_max() / kQuarantinedShareMax;
 }
 
 void NvmeTier::ReleaseLocked(Extent extent) {
   const bool distrusted = distrusted_.erase(extent.offset) > 0;
   const bool given_up = given_up_[FileOf(extent.offset)];
   if (!distrusted || given_up || extent.bytes > quarantined_bytes_max_) {
-    CAIRN_CHECK(allocator_->Free(extent).ok());
+    CAIRN_CHECK(allocator_.Free(extent).ok());
     return;
   }
   quarantined_.push_back(extent);
   quarantined_bytes_ += extent.bytes;
   while (quarantined_bytes_ > quarantined_bytes_max_) {
     quarantined_bytes_ -= quarantined_.front().bytes;
-    CAIRN_CHECK(allocator_->Free(quarantined_.front()).ok());
+    CAIRN_CHECK(allocator_.Free(quarantined_.front()).ok());
     quarantined_.pop_front();
   }
 }
@@ -106,14 +123,14 @@ void NvmeTier::GiveUp(size_t file) {
   MutexLock lock(mutex_);
   if (given_up_[file]) return;
   given_up_[file] = true;
-  allocator_->Withdraw({file * file_bytes_, file_bytes_});
+  allocator_.Withdraw({file * file_bytes_, file_bytes_});
   for (const Extent& extent : std::exchange(quarantined_, {})) {
     if (FileOf(extent.offset) != file) {
       quarantined_.push_back(extent);
       continue;
     }
     quarantined_bytes_ -= extent.bytes;
-    CAIRN_CHECK(allocator_->Free(extent).ok());
+    CAIRN_CHECK(allocator_.Free(extent).ok());
   }
   extent_bytes_in_use_max_ = 0;
   for (size_t i = 0; i < given_up_.size(); ++i) {
@@ -130,7 +147,7 @@ bool NvmeTier::InUse(uint64_t offset) const {
 
 uint64_t NvmeTier::GivenUpBytesUsed(size_t file) const {
   MutexLock lock(mutex_);
-  return allocator_->withdrawn_bytes_used(file * file_bytes_);
+  return allocator_.withdrawn_bytes_used(file * file_bytes_);
 }
 
 void NvmeTier::Distrust(Extent extent) {
@@ -146,8 +163,7 @@ absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_
         " of its ", given_up_.size(),
         " data files are given up until the next Open, as a flush of ", "them failed"));
   }
-  const uint64_t free = allocator_->largest_free_bytes();
-  return allocator_->Allocate(std::max(std::min(bytes_max, free), bytes_min));
+  return allocator_.AllocateUpTo(bytes_max, bytes_min);
 }
 
 uint64_t NvmeTier::Release(Extent extent, PackExtent* pack) {
@@ -163,7 +179,7 @@ void NvmeTier::Split(Extent run, absl::Span<const uint64_t> sizes) {
   MutexLock lock(mutex_);
   for (const uint64_t bytes : sizes) {
     if (bytes == run.bytes) return;
-    CAIRN_CHECK(allocator_->Split(run, bytes).ok());
+    CAIRN_CHECK(allocator_.Split(run, bytes).ok());
     run = {run.offset + bytes, run.bytes - bytes};
   }
 }
@@ -175,17 +191,17 @@ void NvmeTier::Locate(uint64_t offset, IoOp* op) const {
 
 uint64_t NvmeTier::bytes_max() const {
   MutexLock lock(mutex_);
-  return allocator_->bytes_max() - quarantined_bytes_;
+  return allocator_.bytes_max() - quarantined_bytes_;
 }
 
 uint64_t NvmeTier::bytes_used() const {
   MutexLock lock(mutex_);
-  return allocator_->bytes_used() - quarantined_bytes_;
+  return allocator_.bytes_used() - quarantined_bytes_;
 }
 
 uint64_t NvmeTier::bytes_free() const {
   MutexLock lock(mutex_);
-  return allocator_->bytes_max() - allocator_->bytes_used();
+  return allocator_.bytes_max() - allocator_.bytes_used();
 }
 
 uint64_t NvmeTier::bytes_quarantined() const {

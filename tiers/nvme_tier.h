@@ -13,7 +13,7 @@
 #include "io/store_files.h"
 #include "src/base/mutex.h"
 #include "tiers/allocator.h"
-#include "tiers/extent_allocator.h"
+#include "tiers/spread_allocator.h"
 
 namespace cairn {
 
@@ -25,7 +25,9 @@ struct PackExtent {
 };
 
 // L3: extents of the data files, and the requests that reach them. Extents are whole 4096-byte
-// blocks and never cross files. Thread-safe.
+// blocks and never cross files. Where the files lie in several folders, on a drive each, extents
+// are taken from them turn about: what is written one after another, and read so again, is spread
+// over all drives. Thread-safe.
 class NvmeTier {
  public:
   // `in_use`, sorted by offset, is what the index says is taken; the rest is free, so nothing that
@@ -74,7 +76,7 @@ class NvmeTier {
 
  private:
   NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
-           std::unique_ptr<ExtentAllocator> allocator, uint64_t extent_bytes_max);
+           std::vector<std::unique_ptr<ExtentAllocator>> allocators, uint64_t extent_bytes_max);
   size_t FileOf(uint64_t offset) const { return offset / file_bytes_; }
   void ReleaseLocked(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -87,7 +89,7 @@ class NvmeTier {
   uint64_t quarantined_bytes_max_ = 0;
 
   mutable Mutex mutex_;
-  const std::unique_ptr<ExtentAllocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  SpreadAllocator allocator_ ABSL_GUARDED_BY(mutex_);
   std::vector<bool> given_up_ ABSL_GUARDED_BY(mutex_);                // By file.
   uint64_t extent_bytes_in_use_max_ ABSL_GUARDED_BY(mutex_);          // Of the files that are not.
   absl::flat_hash_set<uint64_t> distrusted_ ABSL_GUARDED_BY(mutex_);  // Offsets of extents.

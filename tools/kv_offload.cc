@@ -38,6 +38,7 @@ absl::StatusOr<Trace> LoadTrace(const Options& options) {
 StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Progress& progress) {
   StoreOptions store;
   store.path = options.dir;
+  store.data_paths = options.data_dirs;
   store.fingerprint = block.fingerprint;
   store.l2_bytes_max = options.l2_bytes;
   store.l3_bytes_max = options.l3_bytes;

@@ -202,8 +202,7 @@ absl::StatusOr<DataFiles> AllDataFiles(const std::string& path, uint64_t first_o
   DataFiles result = {.first_offset = first_offset};
   for (size_t i = 0; i < files->files().size(); ++i) {
     if (files->files()[i].bytes < 2 * first_offset) continue;
-    result.paths.push_back(
-        DataFilePath(absl::StrCat(path, "/", kDataName), static_cast<uint32_t>(i)));
+    result.paths.push_back(files->data_file_path(i));
   }
   return result;
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -68,6 +69,17 @@ struct CAIRN_EXPORT StoreOptions {
   // The directory of the store. Created when missing (its parent must exist). Required.
   std::string path;
 
+  // Directories that the tensors are spread over, one on each drive, so that the bandwidth and the
+  // space of all add up; `path` keeps the index. They must exist: none is made, for one that is
+  // not there is mostly a drive that is not mounted. In each the store makes a folder
+  // cairn-UUID.N of its own, so several stores can share one. Every drive gets the same share of
+  // l3_bytes_max, and tensors are written to them turn about; a tensor lies on one drive.
+  // Empty: a new store has everything in `path`, an existing one its tensors where it has them.
+  // Their number and order stay what they were when the store was made. Where a drive is mounted
+  // elsewhere since, name the new place; it is remembered. A drive that is not there, or whose
+  // folder is another's, refuses the store by name (kFailedPrecondition), and nothing is changed.
+  std::vector<std::string> data_paths;
+
   // What the bytes depend on and the key does not say: model, revision, dtype, layout, parallel
   // rank, tokens a block. Part of every key's identity. At most 255 bytes; may be empty.
   std::string fingerprint;
@@ -78,8 +90,9 @@ struct CAIRN_EXPORT StoreOptions {
   // Host memory for tensors. At least kL2BytesMin. Taken at Open where the system lets it be pinned
   // for the device, else touched as it fills.
   uint64_t l2_bytes_max = uint64_t{1} << 30;
-  // Bytes on disk under `path`, index and logs included. At least kL3BytesMin. All data files are
-  // allocated at Open, so a disk that is too small says so then and not later. A store opened
+  // Bytes on disk under `path` and all data_paths together, index and logs included. At least
+  // kL3BytesMin. All data files are allocated at Open, so a disk that is too small says so then and
+  // not later. A store opened
   // with less than last time gives files back and forgets what was in them; kKeep tensors there
   // refuse it.
   uint64_t l3_bytes_max = uint64_t{16} << 30;

@@ -82,7 +82,8 @@ struct LeadingHits {
 //   kDeadlineExceeded    not in time; the work goes on
 //   kUnavailable         the disk or the GPU refused: see the message and Stats().degraded
 //   kInvalidArgument     the caller's mistake; nothing was changed
-//   kFailedPrecondition  the store is in use, of another format version or fingerprint, or closed
+//   kFailedPrecondition  the store is in use, of another format version or fingerprint, has a drive
+//                        that is not there, or is closed
 //   kUnimplemented       promised by this header and not built yet; the message names it
 class CAIRN_EXPORT Store {
  public:

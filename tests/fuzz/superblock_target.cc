@@ -48,6 +48,10 @@ std::vector<std::string> Seeds() {
   const std::vector<std::string> blocks = {
       EncodeSuperblock({.uuid = uuid, .data_file_bytes = kDataFileBytesMin, .file_count = 1}),
       EncodeSuperblock({.uuid = uuid, .data_file_bytes = uint64_t{1} << 30, .file_count = 4096}),
+      EncodeSuperblock({.uuid = uuid,
+                        .data_file_bytes = uint64_t{1} << 28,
+                        .file_count = 64,
+                        .data_paths = {"/nvme0", "/nvme1/kv"}}),
       EncodeDataFileHeader({.uuid = uuid,
                             .data_file_bytes = kDataFileBytesMin,
                             .bytes = kDataFileBytesMin,

@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kDescription =
     "Looks into the directory of a Cairn store, in use or not, whole or damaged. All commands but "
-    "rebuild-index change nothing.\n"
+    "rebuild-index change nothing. Data files in other directories are found by what DIR says.\n"
     "Exit status: 0 sound, 1 damage found, 2 cannot read.\n"
     "Keys are printed with bytes that are not printable as \\xNN, and may be typed so.";
 

@@ -37,6 +37,7 @@ nlohmann::ordered_json Describe(const StoreView& view, const StoreView::Entry& e
           {"expires", ExpiryText(record.expires_unix_ms)},
           {"sequence", record.sequence},
           {"data_file", record.offset / file_bytes},
+          {"data_file_path", view.files().data_file_path(record.offset / file_bytes)},
           {"offset_in_file", record.offset % file_bytes},
           {"offset", record.offset},
           {"extent_bytes", record.extent_bytes()},

@@ -76,6 +76,20 @@ Json ToJson(const std::map<std::string, Count>& counts) {
   return json;
 }
 
+// Where the data files lie, and how many bytes of them in each place.
+Json FoldersJson(const StoreFiles& files) {
+  Json folders = Json::array();
+  for (const std::string& folder : files.folders()) {
+    folders.push_back({{"path", folder}, {"data_files", 0}, {"data_bytes", 0}});
+  }
+  for (size_t i = 0; i < files.files().size(); ++i) {
+    Json& folder = folders[i % folders.size()];
+    folder["data_files"] = folder["data_files"].get<uint64_t>() + 1;
+    folder["data_bytes"] = folder["data_bytes"].get<uint64_t>() + files.files()[i].bytes;
+  }
+  return folders;
+}
+
 Json Report(const StoreView& view, const Options& options, Figures& figures) {
   const StoreFiles& files = view.files();
   uint64_t data_bytes = 0;
@@ -94,6 +108,7 @@ Json Report(const StoreView& view, const Options& options, Figures& figures) {
           {"data_files", files.files().size()},
           {"data_file_bytes", files.data_file_bytes()},
           {"data_bytes", data_bytes},
+          {"data_folders", FoldersJson(files)},
           {"used_bytes", figures.extent_bytes},
           {"free_bytes", usable_bytes - std::min(usable_bytes, figures.extent_bytes)},
           {"index_bytes_on_disk", view.IndexBytesOnDisk()},
@@ -129,6 +144,11 @@ void PrintText(const Json& report, Output& output) {
   line("format", absl::StrCat(number("format_version")));
   line("data files", absl::StrCat(number("data_files"), " of up to ", bytes("data_file_bytes"),
                                   ", ", bytes("data_bytes"), " in all"));
+  for (const Json& folder : report["data_folders"]) {
+    line("in",
+         absl::StrCat(folder["path"].get<std::string>(), ": ", folder["data_files"].get<uint64_t>(),
+                      " files, ", FormatBytes(folder["data_bytes"].get<uint64_t>())));
+  }
   line("used", absl::StrCat(bytes("used_bytes"), ", free ", bytes("free_bytes")));
   line("index", absl::StrCat(bytes("index_bytes_on_disk"), " on disk"));
   line("tensors", absl::StrCat(count(report), " (sizes ", bytes("size_min"), " to ",

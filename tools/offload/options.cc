@@ -46,6 +46,7 @@ constexpr const char* kFooter =
 struct Arguments {
   std::optional<std::string> trace, json;
   std::string dir;
+  std::vector<std::string> data_dirs;
   std::string l2, l3;
   bool l3_prewrite = false;
   std::string speed = "max";
@@ -74,10 +75,16 @@ void Declare(CLI::App& app, Arguments& arguments) {
   app.add_option("--dir", arguments.dir, "The store's directory; made when missing")
       ->type_name("DIR")
       ->required();
+  app.add_option("--data-dir", arguments.data_dirs,
+                 "A directory to keep tensors in instead of --dir, one for each drive: give it "
+                 "again for every further drive, always in the same order. Must exist. A store "
+                 "that is there already knows its own")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
   app.add_option("--l2", arguments.l2, "Host memory for tensors, such as 2GiB")
       ->type_name("SIZE")
       ->required();
-  app.add_option("--l3", arguments.l3, "Bytes on disk, such as 16GiB")
+  app.add_option("--l3", arguments.l3, "Bytes on disk, such as 16GiB, of all directories together")
       ->type_name("SIZE")
       ->required();
   app.add_flag(
@@ -211,6 +218,10 @@ absl::Status SetNumbers(const Arguments& arguments, Options& options) {
 absl::StatusOr<Options> Check(const Arguments& arguments) {
   Options options;
   options.dir = arguments.dir;
+  options.data_dirs = arguments.data_dirs;
+  for (const std::string& data_dir : options.data_dirs) {
+    if (data_dir.empty()) return Mistake("--data-dir", "names no directory");
+  }
   CAIRN_ASSIGN_OR_RETURN(options.trace, FileName("--trace", arguments.trace));
   CAIRN_ASSIGN_OR_RETURN(options.json, FileName("--json", arguments.json));
   CAIRN_ASSIGN_OR_RETURN(options.l2_bytes, SizeOf("--l2", arguments.l2));

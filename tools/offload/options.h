@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "cairn/options.h"
@@ -18,6 +19,7 @@ struct Options {
   double speed = 0;          // Of the trace's clock; 0: as fast as it goes.
   uint32_t concurrency = 1;  // Requests at a time.
   std::string dir;
+  std::vector<std::string> data_dirs;  // Empty: all in dir.
   uint64_t l2_bytes = 0;
   uint64_t l3_bytes = 0;
   bool l3_prewrite = false;
