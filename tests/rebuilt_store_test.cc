@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/faulty_io.h"
 #include "tests/run_store_inspect.h"
@@ -14,6 +15,8 @@ namespace cairn {
 namespace {
 
 using absl::StatusCode;
+using ::testing::AnyOf;
+using ::testing::Matcher;
 
 class RebuiltStoreTest : public StoreTest {
  protected:
@@ -30,9 +33,9 @@ class RebuiltStoreTest : public StoreTest {
       ASSERT_TRUE(Put(Key(i), SizeOf(i), 0, put).ok()) << i;
     }
   }
-  void RunTool(const std::string& command, int exit_code) {
+  void RunTool(const std::string& command, const Matcher<int>& exit_code) {
     const RunResult result = RunStoreInspect(command + " " + directory_.string(), errors_path_);
-    EXPECT_EQ(result.exit_code, exit_code) << result.output << result.errors;
+    EXPECT_THAT(result.exit_code, exit_code) << result.output << result.errors;
   }
   absl::Status OpenStatus() { return OpenStore(options_, {}).status(); }
   std::string IndexPath() const { return (directory_ / "index").string(); }
@@ -87,7 +90,9 @@ TEST_F(RebuiltStoreTest, AStoreThatWasFullOfOthersServesWhatIsLeft) {
   ASSERT_GT(there.size(), 50u);
   Close();
   std::filesystem::remove_all(IndexPath());
-  RunTool("rebuild-index", 0);
+  // A place may have been used again by a write of which nothing else is left: that looks like
+  // damage.
+  RunTool("rebuild-index", AnyOf(0, 1));
   RunTool("verify", 0);
   Open();
   EXPECT_EQ(store_->Stats().recovery_dropped, 0u);

@@ -193,7 +193,9 @@ void IndexRebuild::Classify(const Found& found) {
     ++never_written_;
     return;
   }
-  damaged_.push_back({&found, "does not match its checksum"});
+  damaged_.push_back({&found,
+                      "does not match its checksum, or was used again by a write of which nothing "
+                      "else is left"});
 }
 
 // But for those of which a part was used again.
