@@ -114,6 +114,7 @@ class StoreFiles {
   absl::Status CreateOrOpen(const Options& options, Deadline deadline);
   absl::Status Create(const Options& options, Deadline deadline);
   absl::Status CreateFiles(const Options& options, Deadline deadline);
+  absl::Status CreateFilesOrNone(const Options& options, Deadline deadline);
   absl::Status PlaceFolders(const Superblock& superblock, bool read_only);
   absl::Status OpenExisting(const Superblock& superblock, bool read_only);
   absl::Status Lock(const Superblock& superblock, Deadline deadline);

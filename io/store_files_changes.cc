@@ -60,7 +60,12 @@ absl::Status StoreFiles::Create(const Options& options, Deadline deadline) {
 // The superblock is written first, under a name that makes no store of the directory, so that
 // another Open finds what this one left if it is cut off; it gets its own name when all is done.
 absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) {
-  absl::Cleanup remove_superblock = [this] { unlink(superblock_new_path().c_str()); };
+  const absl::Status status = CreateFilesOrNone(options, deadline);
+  if (!status.ok()) unlink(superblock_new_path().c_str());
+  return status;
+}
+
+absl::Status StoreFiles::CreateFilesOrNone(const Options& options, Deadline deadline) {
   CAIRN_RETURN_IF_ERROR(RemoveLeftovers(path_));
   CAIRN_ASSIGN_OR_RETURN(uuid_, NewUuid());
   CAIRN_ASSIGN_OR_RETURN(std::vector<std::string> data_paths,
@@ -92,7 +97,6 @@ absl::Status StoreFiles::CreateFiles(const Options& options, Deadline deadline) 
   CAIRN_RETURN_IF_ERROR(AddFiles(file_bytes, deadline));
   CAIRN_RETURN_IF_ERROR(InstallNewSuperblock());
   std::move(remove_files).Cancel();
-  std::move(remove_superblock).Cancel();
   return absl::OkStatus();
 }
 

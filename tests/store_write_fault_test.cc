@@ -124,7 +124,9 @@ TEST_F(StoreWriteFaultTest, ABadPlaceIsNotGivenToTheNextPut) {
   for (int i = 0; i < 100; ++i) {
     const std::string key = absl::StrCat("k", i);
     ASSERT_TRUE(Put(key, 100 * kKiB, 0, kOnDevice).ok()) << i;
-    if (i % 2 == 0) ASSERT_TRUE(store_->Erase(key).ok());
+    if (i % 2 == 0) {
+      ASSERT_TRUE(store_->Erase(key).ok());
+    }
   }
   EXPECT_EQ(io_->fault_count(), 1u);
   EXPECT_EQ(store_->Stats().l3_bytes_quarantined, ExtentBytes(100 * kKiB));
