@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "src/base/schedule.h"
+
 namespace cairn {
 
 // Something a thread may sleep on, which outlives its owner until it has been woken.
@@ -18,10 +20,13 @@ class Wakeable {
 // sleeper that is woken by each of many small completions runs, and goes to sleep again, as often.
 class WakeScope {
  public:
-  WakeScope() : outer_(std::exchange(current, this)) {}
+  // Not among fibers, which share a thread and end in any order.
+  WakeScope() : is_open_(Schedule::Current() == nullptr) {
+    if (is_open_) outer_ = std::exchange(current, this);
+  }
   ~WakeScope() {
     WakeAll();
-    current = outer_;
+    if (is_open_) current = outer_;
   }
   WakeScope(const WakeScope&) = delete;
   WakeScope& operator=(const WakeScope&) = delete;
@@ -43,7 +48,8 @@ class WakeScope {
  private:
   static inline thread_local WakeScope* current = nullptr;
 
-  WakeScope* const outer_;
+  const bool is_open_;
+  WakeScope* outer_ = nullptr;
   std::vector<std::shared_ptr<Wakeable>> gathered_;
 };
 
