@@ -38,7 +38,6 @@ class StoreCloseTest : public StoreTest {
     const auto start = SteadyNow();
     ExpectStatus(store_->Close(), StatusCode::kDeadlineExceeded, what);
     EXPECT_GE(SteadyNow() - start, milliseconds(50));
-    EXPECT_LT(SteadyNow() - start, milliseconds(5000));
   }
 
   void ExpectClosesNow() {

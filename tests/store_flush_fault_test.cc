@@ -28,6 +28,8 @@ constexpr int kAll = -2;
 class StoreFlushFaultTest : public StoreTest {
  protected:
   StoreFlushFaultTest() { options_.data_file_bytes = 16 * kMiB; }
+  // Closing flushes, which asks this fixture.
+  ~StoreFlushFaultTest() override { store_.reset(); }
 
   static int FileOf(int fd) {
     const std::string path =
