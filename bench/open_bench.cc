@@ -17,7 +17,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -25,6 +24,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "bench/peers/usage.h"
 #include "cairn/store.h"
 #include "io/index.h"
 #include "io/pack.h"
@@ -41,13 +41,6 @@ constexpr uint64_t kTensorsMax = 100'000'000;
 
 double Seconds(std::chrono::steady_clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
-}
-
-// Of this thread: without what RocksDB compacts meanwhile, and what others do with the cores.
-double ThreadCpuSeconds() {
-  struct timespec time = {};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 uint64_t HeapBytes() {
@@ -173,11 +166,12 @@ absl::Status MeasureOpen(const std::string& path, uint64_t tensors) {
   const StoreOptions options =
       OptionsFor(path, (packs + PacksPerFile() - 1) / PacksPerFile(), tensors);
   const uint64_t heap_before = HeapBytes();
-  const double cpu_start = ThreadCpuSeconds();
+  // Of this thread: without what RocksDB compacts meanwhile, and what others do with the cores.
+  const double cpu_start = peers::ThreadCpuSeconds();
   const auto start = std::chrono::steady_clock::now();
   CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, Store::Open(options));
   const double seconds = Seconds(std::chrono::steady_clock::now() - start);
-  const double cpu_seconds = ThreadCpuSeconds() - cpu_start;
+  const double cpu_seconds = peers::ThreadCpuSeconds() - cpu_start;
   const double heap = static_cast<double>(HeapBytes() - heap_before);
   if (store->Stats().recovered_tensors != tensors) {
     return absl::InternalError(

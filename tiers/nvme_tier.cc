@@ -161,7 +161,7 @@ absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_
     return absl::UnavailableError(absl::StrCat(
         "L3 takes no ", bytes_min, " bytes: ", std::count(given_up_.begin(), given_up_.end(), true),
         " of its ", given_up_.size(),
-        " data files are given up until the next Open, as a flush of ", "them failed"));
+        " data files are given up until the next Open, as a flush of them failed"));
   }
   return allocator_.AllocateUpTo(bytes_max, bytes_min);
 }

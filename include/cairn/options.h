@@ -92,9 +92,8 @@ struct CAIRN_EXPORT StoreOptions {
   uint64_t l2_bytes_max = uint64_t{1} << 30;
   // Bytes on disk under `path` and all data_paths together, index and logs included. At least
   // kL3BytesMin. All data files are allocated at Open, so a disk that is too small says so then and
-  // not later. A store opened
-  // with less than last time gives files back and forgets what was in them; kKeep tensors there
-  // refuse it.
+  // not later. A store opened with less than last time gives files back and forgets what was in
+  // them; kKeep tensors there refuse it.
   uint64_t l3_bytes_max = uint64_t{16} << 30;
 
   // Open writes new data files with zeros, once. A disk that finds a block its place at the first
