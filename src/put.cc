@@ -157,12 +157,14 @@ void StoreImpl::ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t>
   Entry* const listed = entry.get();
   core_->directory->List(std::move(entry));
   IoBatch batch;
-  StartSpill(core_->spill_context,
-             {.entry = listed,
-              .pieces = {{core_->l2->Address(listed->hot()->l2_extent), listed->bytes()}},
-              .list = false,
-              .flush = flush},
-             std::move(sums), batch);
+  Spill* const spill =
+      StartSpill(core_->spill_context,
+                 {.entry = listed,
+                  .pieces = {{core_->l2->Address(listed->hot()->l2_extent), listed->bytes()}},
+                  .list = false,
+                  .flush = flush},
+                 batch);
+  FinishSpill(spill, std::move(sums), batch);
   SubmitBatch(batch);
 }
 

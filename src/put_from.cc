@@ -2,6 +2,7 @@
 // they are written; what the device cannot take as it lies goes through L2.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,14 +48,6 @@ std::vector<uint64_t> SumPieces(absl::Span<const ConstPiece> pieces, uint64_t by
   return sums;
 }
 
-// A tensor of an asynchronous PutFrom: what must outlive the caller's own lists.
-struct OwnedPut {
-  std::string key;
-  TensorMeta meta;
-  std::vector<ConstPiece> pieces;
-  uint64_t tag = 0;
-};
-
 class QueueWaiter final : public SpillWaiter {
  public:
   QueueWaiter(CompletionQueue* queue, uint64_t tag) : queue_(queue), tag_(tag) {}
@@ -75,7 +68,15 @@ PutOptions AtLeastOnDevice(PutOptions options) {
 
 }  // namespace
 
-// What a PutFrom has gathered and not started yet. Nothing that others may need is held while it
+// A tensor of an asynchronous PutFrom that waits: what must outlive the caller's own lists.
+struct StoreImpl::OwnedPut {
+  std::string key;
+  TensorMeta meta;
+  std::vector<ConstPiece> pieces;
+  uint64_t tag = 0;
+};
+
+// What a PutFrom has gathered and not ended yet. Nothing that others may need is held while it
 // waits for anything: Release comes first.
 class StoreImpl::PutBatch {
  public:
@@ -87,33 +88,69 @@ class StoreImpl::PutBatch {
     corked_ = true;
     return *packer_;
   }
-  IoBatch& ops() { return ops_; }
+  // Starts the write of a tensor that is summed later, while the device has its payload. The
+  // pieces stay until then.
+  void Start(std::unique_ptr<Entry> entry, absl::Span<const ConstPiece> pieces, bool flush) {
+    Entry* const started = entry.release();  // The spill's, until it is listed.
+    Spill* const spill = StartSpill(
+        store_->core_->spill_context,
+        {.entry = started, .pieces = {pieces.begin(), pieces.end()}, .list = true, .flush = flush},
+        ops_);
+    unsummed_.push_back({spill, started, pieces});
+    unsummed_bytes_ += started->bytes();
+    if (unsummed_bytes_ >= kUnsummedBytesMax) Sum();
+  }
   void Release() {
-    store_->SubmitBatch(ops_);
+    Sum();
     if (std::exchange(corked_, false)) packer_->Uncork();
   }
 
  private:
+  struct Unsummed {
+    Spill* spill;
+    Entry* entry;
+    absl::Span<const ConstPiece> pieces;
+  };
+  // What keeps a device busy. More would make the first of a long batch wait for the last.
+  static constexpr uint64_t kUnsummedBytesMax = uint64_t{8} << 20;
+
+  void Sum() {
+    store_->SubmitBatch(ops_);
+    for (const Unsummed& put : unsummed_) {
+      const uint64_t seed = ChecksumSeed(put.entry->hash(), put.entry->sequence());
+      std::vector<uint64_t> sums = SumPieces(put.pieces, put.entry->bytes(), seed);
+      put.entry->checksum = TensorChecksum(seed, sums);
+      FinishSpill(put.spill, std::move(sums), ops_);
+      store_->SubmitFullBatch(ops_);
+    }
+    store_->SubmitBatch(ops_);
+    unsummed_.clear();
+    unsummed_bytes_ = 0;
+  }
+
   StoreImpl* const store_;
   Packer* const packer_;
   IoBatch ops_;
+  std::vector<Unsummed> unsummed_;
+  uint64_t unsummed_bytes_ = 0;
   bool corked_ = false;
 };
 
 absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& options,
-                                     Deadline deadline, SpillWaiter* waiter, PutBatch& batch) {
+                                     std::optional<Deadline> deadline, SpillWaiter* waiter,
+                                     PutBatch& batch) {
   CAIRN_RETURN_IF_ERROR(ValidatePut(input, options, /*through_l2=*/false));
-  StatsRecorder::Add(core_->stats.puts);
   Packer::Tensor tensor = {.entry = NewEntry(input, options),
                            .pieces = {input.pieces.begin(), input.pieces.end()},
                            .list_when_written = true,
                            .flush = options.durability == Durability::kFlushed};
   Entry& entry = *tensor.entry;
-  const uint64_t seed = ChecksumSeed(entry.hash(), entry.sequence());
-  std::vector<uint64_t> sums = SumPieces(input.pieces, entry.bytes(), seed);
-  entry.checksum = TensorChecksum(seed, sums);
-  entry.MakeHot().spill_waiters = waiter;
   const bool packed = Packer::Takes(entry.bytes());
+  if (packed) {
+    const uint64_t seed = ChecksumSeed(entry.hash(), entry.sequence());
+    entry.checksum = TensorChecksum(seed, SumPieces(input.pieces, entry.bytes(), seed));
+  }
+  entry.MakeHot().spill_waiters = waiter;
   const auto find_room = [&](Packer& packer, Deadline until) -> absl::Status {
     CAIRN_RETURN_IF_ERROR(core_->evictor->WaitForIndexRoom(entry, until));
     if (packed) return packer.Add(tensor, until);
@@ -124,19 +161,15 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
   };
   absl::Status room = find_room(batch.packer(), Deadline::min());
   if (absl::IsResourceExhausted(room)) {
+    if (!deadline.has_value()) return room;
     // What waits in the batch may be what holds the room.
     batch.Release();
-    room = find_room(*core_->packer, deadline);
+    room = find_room(*core_->packer, *deadline);
   }
+  StatsRecorder::Add(core_->stats.puts);
   if (!room.ok()) return RefusePut(input.key, room);
   if (packed) return absl::OkStatus();
-  // The spill owns it until it is listed.
-  Entry* const owned = tensor.entry.release();
-  StartSpill(
-      core_->spill_context,
-      {.entry = owned, .pieces = std::move(tensor.pieces), .list = true, .flush = tensor.flush},
-      std::move(sums), batch.ops());
-  SubmitFullBatch(batch.ops());
+  batch.Start(std::move(tensor.entry), input.pieces, tensor.flush);
   return absl::OkStatus();
 }
 
@@ -173,11 +206,54 @@ std::vector<absl::Status> StoreImpl::PutFrom(absl::Span<const PutRequest> reques
   return statuses;
 }
 
+bool StoreImpl::TryPutNow(const PutRequest& request, const PutOptions& options,
+                          CompletionQueue& queue, PutBatch& batch) {
+  if (options.if_exists != IfExists::kReplace || !DirectlyWritable(request.pieces)) return false;
+  auto* waiter = new QueueWaiter(&queue, request.tag);
+  absl::Status status = StartPutFrom({request.key.bytes(), request.meta, request.pieces}, options,
+                                     /*deadline=*/std::nullopt, waiter, batch);
+  if (status.ok()) return true;
+  delete waiter;
+  if (absl::IsResourceExhausted(status)) return false;
+  queue.Push({.tag = request.tag, .status = std::move(status), .handle = {}});
+  return true;
+}
+
+void StoreImpl::PutOwned(const OwnedPut& put, const PutOptions& options, Deadline deadline,
+                         CompletionQueue& queue, PutBatch& batch) {
+  const PutInput input = {put.key, put.meta, put.pieces};
+  absl::Status status;
+  const auto release = [&batch] { batch.Release(); };
+  if (!KeptExisting(input.key, options, deadline, release, &status)) {
+    if (DirectlyWritable(input.pieces)) {
+      auto* waiter = new QueueWaiter(&queue, put.tag);
+      status = StartPutFrom(input, options, deadline, waiter, batch);
+      if (status.ok()) return;
+      delete waiter;
+    } else {
+      batch.Release();
+      status = PutThroughL2(input, options);
+    }
+  }
+  queue.Push({.tag = put.tag, .status = std::move(status), .handle = {}});
+}
+
 absl::Status StoreImpl::PutFrom(absl::Span<const PutRequest> requests,
                                 const PutOptions& put_options, CompletionQueue& queue) {
   const CallScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   CAIRN_RETURN_IF_ERROR(queue.Reserve(requests.size()));
+  const PutOptions options = AtLeastOnDevice(put_options);
+  // As many as find room at once start here; not when earlier ones wait for theirs, which these
+  // must not overtake.
+  const size_t request_count = requests.size();
+  if (core_->stores->idle()) {
+    PutBatch batch(this);
+    while (!requests.empty() && TryPutNow(requests.front(), options, queue, batch)) {
+      requests.remove_prefix(1);
+    }
+  }
+  if (requests.empty()) return absl::OkStatus();
   std::vector<OwnedPut> owned;
   owned.reserve(requests.size());
   for (const PutRequest& request : requests) {
@@ -186,32 +262,22 @@ absl::Status StoreImpl::PutFrom(absl::Span<const PutRequest> requests,
                      {request.pieces.begin(), request.pieces.end()},
                      request.tag});
   }
-  Worker::Task task = [this, owned = std::move(owned), options = AtLeastOnDevice(put_options),
-                       &queue] {
+  Worker::Task task = [this, owned = std::move(owned), options, &queue] {
     const Deadline deadline = DeadlineAfter(options.timeout);
     PutBatch batch(this);
-    const auto release = [&batch] { batch.Release(); };
-    for (const OwnedPut& put : owned) {
-      const PutInput input = {put.key, put.meta, put.pieces};
-      absl::Status status;
-      if (!KeptExisting(input.key, options, deadline, release, &status)) {
-        if (DirectlyWritable(input.pieces)) {
-          auto* waiter = new QueueWaiter(&queue, put.tag);
-          status = StartPutFrom(input, options, deadline, waiter, batch);
-          if (status.ok()) continue;
-          delete waiter;
-        } else {
-          batch.Release();
-          status = PutThroughL2(input, options);
-        }
-      }
-      queue.Push({.tag = put.tag, .status = std::move(status), .handle = {}});
-    }
+    for (const OwnedPut& put : owned) PutOwned(put, options, deadline, queue, batch);
   };
   if (core_->stores->TryPost(task)) return absl::OkStatus();
-  queue.Unreserve(requests.size());
-  return absl::ResourceExhaustedError(
+  absl::Status refused = absl::ResourceExhaustedError(
       absl::StrCat("more than ", core_->options.async_queue_max, " asynchronous calls wait"));
+  if (requests.size() == request_count) {
+    queue.Unreserve(request_count);
+    return refused;
+  }
+  for (const PutRequest& request : requests) {
+    queue.Push({.tag = request.tag, .status = refused, .handle = {}});
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace cairn

@@ -50,9 +50,14 @@ struct SpillTensor {
   bool flush = false;  // The device is flushed and the index synced before it counts as written.
 };
 
-// One tensor with a record of its own; SpillTracker::Begin is called here.
-void StartSpill(const SpillContext& context, const SpillTensor& tensor,
-                std::vector<uint64_t> chunk_sums, IoBatch& batch);
+class Spill;
+
+// One tensor with a record of its own; SpillTracker::Begin is called here. Puts into `batch` what
+// can be written before the payload's sums are known: the device has it while they are made. The
+// entry's checksum need not be there yet. FinishSpill must follow.
+Spill* StartSpill(const SpillContext& context, const SpillTensor& tensor, IoBatch& batch);
+// The rest, now that the entry has its checksum. The spill owns itself from here on.
+void FinishSpill(Spill* spill, std::vector<uint64_t> chunk_sums, IoBatch& batch);
 
 // Tensors in one pack, whose entries have it, behind one another and with the table behind the
 // last. The tracker knows of them already. `written` is called once, on a thread of the engine,

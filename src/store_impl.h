@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -98,10 +99,17 @@ class StoreImpl final : public Store {
   absl::Status PutThroughL2(const PutInput& input, const PutOptions& options);
 
   // put_from.cc: starts a write from the caller's memory; `waiter` hears how it ends, unless the
-  // status is not OK.
+  // status is not OK. Without a deadline it waits for nothing: kResourceExhausted, uncounted, when
+  // there is no room now.
   class PutBatch;
-  absl::Status StartPutFrom(const PutInput& input, const PutOptions& options, Deadline deadline,
-                            SpillWaiter* waiter, PutBatch& batch);
+  absl::Status StartPutFrom(const PutInput& input, const PutOptions& options,
+                            std::optional<Deadline> deadline, SpillWaiter* waiter, PutBatch& batch);
+  // Of an asynchronous PutFrom: false, and nothing was done, when the put may have to wait.
+  bool TryPutNow(const PutRequest& request, const PutOptions& options, CompletionQueue& queue,
+                 PutBatch& batch);
+  struct OwnedPut;
+  void PutOwned(const OwnedPut& put, const PutOptions& options, Deadline deadline,
+                CompletionQueue& queue, PutBatch& batch);
 
   // get.cc
   static absl::Status ValidateKey(std::string_view key);

@@ -37,6 +37,12 @@ class Worker {
     work_.NotifyOne();
   }
 
+  // Nothing is queued and nothing runs.
+  bool idle() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return tasks_.empty() && !running_;
+  }
+
   // Runs what is queued, then ends the thread. Not from a task.
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_) {
     {
@@ -57,15 +63,19 @@ class Worker {
         if (tasks_.empty()) return;
         task = std::move(tasks_.front());
         tasks_.pop_front();
+        running_ = true;
       }
       std::move(task)();
+      MutexLock lock(mutex_);
+      running_ = false;
     }
   }
 
   const size_t queue_max_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar work_;
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool running_ ABSL_GUARDED_BY(mutex_) = false;  // A task.
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
 
   Thread thread_;

@@ -42,9 +42,8 @@ double RuntimeOf(absl::Span<const Job> jobs) {
 uint64_t HugePagesFor(absl::Span<const Job> jobs) {
   uint64_t pages = 0;
   for (const Job& job : jobs) {
-    const uint64_t bytes = job.depth * job.slot_bytes();
     // fio adds a page to align.
-    pages += job.clones * (bytes / HugePages::kPageBytes + 2);
+    pages += job.clones * (SlotMemory::BytesOf(job) / HugePages::kPageBytes + 2);
   }
   return pages;
 }

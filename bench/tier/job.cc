@@ -1,5 +1,7 @@
 #include "bench/tier/job.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +11,9 @@ namespace cairn::bench {
 namespace {
 
 constexpr uint64_t kDirectBytes = 4096;
+constexpr uint64_t kRotatedBytesMin = uint64_t{64} << 10;
+constexpr uint64_t kBuffersBytesMin = uint64_t{64} << 20;
+constexpr uint64_t kBuffersBytesMax = uint64_t{512} << 20;
 
 absl::Status Mistake(const Job& job, std::string_view what) {
   return absl::InvalidArgumentError(
@@ -39,6 +44,9 @@ absl::Status ValidateTier(const Job& job) {
   }
   if (job.l2_bytes != 0 && job.tier != Tier::kStore) {
     return Mistake(job, "l2 is for tier=store (tier=pinned takes what the size needs)");
+  }
+  if (job.buffers_bytes != 0 && job.tier != Tier::kStore) {
+    return Mistake(job, "buffers is for tier=store; elsewhere nobody looks at the bytes");
   }
   if (job.sync_every != 0 && job.tier == Tier::kPinned) {
     return Mistake(job, "fdatasync is not for tier=pinned, which is memory");
@@ -80,6 +88,18 @@ uint64_t Job::slot_bytes() const {
   uint64_t bytes = split.empty() ? block_bytes : 0;
   for (const SizeShare& share : split) bytes = std::max(bytes, share.bytes);
   return bytes;
+}
+
+uint32_t Job::buffers_per_slot() const {
+  uint64_t wanted = buffers_bytes;
+  if (wanted == 0) {
+    if (tier != Tier::kStore || slot_bytes() < kRotatedBytesMin) return 1;
+    const long cache_bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    wanted = std::clamp(4 * static_cast<uint64_t>(std::max(cache_bytes, 0L)), kBuffersBytesMin,
+                        kBuffersBytesMax);
+  }
+  const uint64_t outstanding = depth * slot_bytes();
+  return static_cast<uint32_t>(std::max<uint64_t>((wanted + outstanding - 1) / outstanding, 1));
 }
 
 uint64_t Job::BytesOf(uint64_t unit) const {

@@ -54,7 +54,8 @@ struct Job {
   bool verify = false;
   uint32_t sync_every = 0;  // Writes from one flush to the next; 0: none.
   Durability durability = Durability::kOnDevice;
-  uint64_t l2_bytes = 0;  // 0: chosen.
+  uint64_t l2_bytes = 0;       // 0: chosen.
+  uint64_t buffers_bytes = 0;  // 0: chosen.
   bool group_reporting = false;
   bool stonewall = false;
   uint64_t seed = 1;
@@ -74,6 +75,11 @@ struct Job {
   // What block `unit` is long, the same whenever it is asked.
   uint64_t BytesOf(uint64_t unit) const;
   uint64_t bytes_wanted() const { return io_size != 0 ? io_size : size; }
+  // Memory that the requests of a thread take in turn, `depth` at a time. A host reads into a pool
+  // of gigabytes; over and over into the same few MiB, and summing them there, would measure how
+  // fast the machine can write to memory that a core has in its cache. So 4 times the last-level
+  // cache, where bytes are looked at (tier=store) and blocks are not small.
+  uint32_t buffers_per_slot() const;
 };
 
 // What no single option can be blamed for. kInvalidArgument; kUnimplemented for tier=gpu.

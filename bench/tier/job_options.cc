@@ -19,6 +19,7 @@ namespace cairn::bench {
 namespace {
 
 constexpr uint64_t kBlockBytesMax = uint64_t{1} << 30;
+constexpr uint64_t kBuffersBytesMax = uint64_t{4} << 30;
 constexpr uint64_t kDepthMax = 4096;
 constexpr uint64_t kClonesMax = 256;
 
@@ -170,6 +171,13 @@ std::vector<JobOption> OwnOptions() {
          CAIRN_RETURN_IF_ERROR(SetBytes(text, job.l2_bytes));
          if (job.l2_bytes >= StoreOptions::kL2BytesMin) return absl::OkStatus();
          return absl::InvalidArgumentError("at least 4m");
+       }},
+      {"buffers", "SIZE",
+       "tier=store: memory that requests take in turn (4 times the last-level cache)", false,
+       [](std::string_view text, Job& job) -> absl::Status {
+         CAIRN_RETURN_IF_ERROR(SetBytes(text, job.buffers_bytes));
+         if (job.buffers_bytes <= kBuffersBytesMax) return absl::OkStatus();
+         return absl::InvalidArgumentError("at most 4g");
        }},
   };
 }

@@ -119,6 +119,7 @@ void JobThread::Issue() {
   batch_.clear();
   while (!free_slots_.empty() && batch_.size() < depth_) {
     Request request = {.slot = free_slots_.back()};
+    session_->Turn(request.slot);
     if (!Plan(request)) break;
     batch_.push_back(request);
     free_slots_.pop_back();

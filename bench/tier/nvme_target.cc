@@ -39,8 +39,7 @@ class NvmeTarget : public Target {
   }
 
   absl::StatusOr<std::unique_ptr<Session>> NewSession(const Job& job) override {
-    CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
-                           SlotMemory::Create(job.depth, job.slot_bytes(), options_.memory));
+    CAIRN_ASSIGN_OR_RETURN(SlotMemory memory, SlotMemory::Create(job, options_.memory));
     facts_.pages = memory.pages();
     auto session = std::make_unique<NvmeSession>(std::move(memory), shared_, job);
     facts_.registered = session->registered();

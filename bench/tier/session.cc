@@ -12,16 +12,26 @@
 
 namespace cairn::bench {
 
-absl::StatusOr<SlotMemory> SlotMemory::Create(size_t slots, uint64_t slot_bytes,
-                                              const MemorySource& source) {
+namespace {
+
+uint64_t StrideOf(const Job& job) {
   constexpr uint64_t kPage = 4096;
-  const uint64_t stride = (slot_bytes + kPage - 1) / kPage * kPage;
+  return (job.slot_bytes() + kPage - 1) / kPage * kPage;
+}
+
+}  // namespace
+
+uint64_t SlotMemory::BytesOf(const Job& job) {
+  return uint64_t{job.depth} * job.buffers_per_slot() * StrideOf(job);
+}
+
+absl::StatusOr<SlotMemory> SlotMemory::Create(const Job& job, const MemorySource& source) {
   absl::Span<std::byte> memory;
-  if (source.shared != nullptr) memory = source.shared->Take(slots * stride);
+  if (source.shared != nullptr) memory = source.shared->Take(BytesOf(job));
   std::unique_ptr<Arena> arena;
   ArenaPages pages = ArenaPages::kHugetlb;
   if (memory.empty()) {
-    CAIRN_ASSIGN_OR_RETURN(arena, Arena::Create(slots * stride));
+    CAIRN_ASSIGN_OR_RETURN(arena, Arena::Create(BytesOf(job)));
     memory = arena->memory();
     pages = arena->pages();
     if (source.small_pages && pages != ArenaPages::kHugetlb) {
@@ -31,8 +41,8 @@ absl::StatusOr<SlotMemory> SlotMemory::Create(size_t slots, uint64_t slot_bytes,
   }
   // Not zeros: nothing on the way may find them easier than what people store. This also touches
   // every page, so that none is first touched while it is measured.
-  offload::FillBlock(slot_bytes, memory);
-  return SlotMemory(std::move(arena), memory, stride, ArenaPagesName(pages));
+  offload::FillBlock(job.slot_bytes(), memory);
+  return SlotMemory(job, std::move(arena), memory, StrideOf(job), ArenaPagesName(pages));
 }
 
 absl::StatusOr<std::unique_ptr<Target>> OpenTarget(absl::Span<const Job* const> jobs,

@@ -38,26 +38,40 @@ struct MemorySource {
   SharedHugePages* shared = nullptr;  // The pages that fio uses too; must outlive the sessions.
 };
 
-// The memory of one thread's requests: equal slots of huge pages where the system has them.
+// The memory of one thread's requests: equal slots of huge pages where the system has them, each
+// with as many buffers as the job wants, one after the other.
 class SlotMemory {
  public:
-  static absl::StatusOr<SlotMemory> Create(size_t slots, uint64_t slot_bytes,
-                                           const MemorySource& source = {});
+  static absl::StatusOr<SlotMemory> Create(const Job& job, const MemorySource& source = {});
+  // Bytes it takes.
+  static uint64_t BytesOf(const Job& job);
 
-  std::byte* slot(size_t index) const { return memory_.data() + index * stride_; }
+  // The slot's buffer, the same until Turn.
+  std::byte* slot(size_t index) const {
+    return memory_.data() + (turns_[index] * turns_.size() + index) * stride_;
+  }
+  // The slot takes its next buffer.
+  void Turn(size_t index) { turns_[index] = (turns_[index] + 1) % buffers_per_slot_; }
   absl::Span<std::byte> slot(size_t index, uint64_t bytes) const { return {slot(index), bytes}; }
   absl::Span<std::byte> all() const { return memory_; }
   const std::string& pages() const { return pages_; }
 
  private:
-  SlotMemory(std::unique_ptr<Arena> arena, absl::Span<std::byte> memory, uint64_t stride,
-             std::string pages)
-      : arena_(std::move(arena)), memory_(memory), stride_(stride), pages_(std::move(pages)) {}
+  SlotMemory(const Job& job, std::unique_ptr<Arena> arena, absl::Span<std::byte> memory,
+             uint64_t stride, std::string pages)
+      : arena_(std::move(arena)),
+        memory_(memory),
+        stride_(stride),
+        pages_(std::move(pages)),
+        turns_(job.depth),
+        buffers_per_slot_(job.buffers_per_slot()) {}
 
   std::unique_ptr<Arena> arena_;  // Null: the memory is somebody else's.
   absl::Span<std::byte> memory_;
   uint64_t stride_;
   std::string pages_;
+  std::vector<size_t> turns_;  // Which buffer each slot has.
+  size_t buffers_per_slot_;
 };
 
 // One thread's way to a target. Thread-compatible.
@@ -85,9 +99,11 @@ class Session {
   virtual std::optional<uint64_t> FirstDifference(const Request& request) const = 0;
 
   const SlotMemory& memory() const { return memory_; }
+  // Before each request: it has its slot's next buffer.
+  void Turn(size_t slot) { memory_.Turn(slot); }
 
  protected:
-  const SlotMemory memory_;
+  SlotMemory memory_;
 };
 
 // What a target counted since it was opened.

@@ -80,8 +80,7 @@ StoreOptions StoreOptionsOf(absl::Span<const Job* const> jobs, uint64_t l3_bytes
 
 absl::StatusOr<std::unique_ptr<StoreSession>> NewStoreSession(Store& store, const Job& job,
                                                               const MemorySource& source) {
-  CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
-                         SlotMemory::Create(job.depth, job.slot_bytes(), source));
+  CAIRN_ASSIGN_OR_RETURN(SlotMemory memory, SlotMemory::Create(job, source));
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<CompletionQueue> queue,
                          CompletionQueue::Create(job.depth));
   return std::make_unique<StoreSession>(std::move(memory), store, std::move(queue), job);
@@ -187,8 +186,7 @@ class StoreTarget : public Target {
       CAIRN_ASSIGN_OR_RETURN(memcpy_bytes_per_s,
                              MeasureMemcpy(job.slot_bytes(), job.size, job.clones));
     }
-    CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
-                           SlotMemory::Create(job.depth, job.slot_bytes(), options_.memory));
+    CAIRN_ASSIGN_OR_RETURN(SlotMemory memory, SlotMemory::Create(job, options_.memory));
     return std::make_unique<PinnedSession>(std::move(memory), *store_, job,
                                            memcpy_bytes_per_s / job.clones);
   }

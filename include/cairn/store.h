@@ -134,7 +134,8 @@ class CAIRN_EXPORT Store {
   virtual std::vector<absl::Status> PutFrom(absl::Span<const PutRequest> requests,
                                             const PutOptions& options) = 0;
   // The same, ending in `queue`. The pieces' memory must stay untouched until then; keys and
-  // lists of pieces are copied.
+  // lists of pieces are copied. The call itself sums what can be written at once (about 50 us a
+  // MiB) and waits for nothing.
   virtual absl::Status PutFrom(absl::Span<const PutRequest> requests, const PutOptions& options,
                                CompletionQueue& queue) = 0;
 
