@@ -34,22 +34,19 @@ absl::StatusOr<std::unique_ptr<HybridAllocator>> HybridAllocator::Create(uint64_
                                                    " at most"));
   }
   CAIRN_ASSIGN_OR_RETURN(Tlsf tlsf, Tlsf::Create(static_cast<uint32_t>(units)));
-  CAIRN_ASSIGN_OR_RETURN(ReservedArray<uint32_t> owners, ReservedArray<uint32_t>::Create(units));
   CAIRN_ASSIGN_OR_RETURN(ReservedArray<Slab> slabs, ReservedArray<Slab>::Create(units + 1));
-  return std::unique_ptr<HybridAllocator>(new HybridAllocator(
-      space_bytes, alignment, options, std::move(tlsf), std::move(owners), std::move(slabs)));
+  return std::unique_ptr<HybridAllocator>(
+      new HybridAllocator(space_bytes, alignment, options, std::move(tlsf), std::move(slabs)));
 }
 
 HybridAllocator::HybridAllocator(uint64_t space_bytes, uint64_t alignment, const Options& options,
-                                 Tlsf tlsf, ReservedArray<uint32_t> owners,
-                                 ReservedArray<Slab> slabs)
+                                 Tlsf tlsf, ReservedArray<Slab> slabs)
     : space_bytes_(space_bytes),
       unit_shift_(std::countr_zero(alignment)),
       hot_requests_(options.hot_requests),
       slab_units_max_(static_cast<uint32_t>(std::min(kSlabBytesMax, space_bytes / kSlabsASpaceMin) /
                                             alignment)),
       tlsf_(std::move(tlsf)),
-      owners_(std::move(owners)),
       slabs_(std::move(slabs)) {
   if (hot_requests_ > 0) {
     demands_.resize(std::min(slab_units_max_ / kBlocksASlabMin, kHotUnitsMax) + 1);
@@ -76,14 +73,15 @@ absl::Status HybridAllocator::Free(Extent extent) {
   if (extent.offset >= space_bytes_ || extent.offset != unit << unit_shift_) {
     return NotAllocated(extent);
   }
-  const uint32_t owner = owners_[unit];
-  if ((owner & 1) != 0) return FreeInSlab(owner >> 1, extent);
-  const uint32_t run = owner >> 1;
-  if (run == Tlsf::kNone || uint64_t{tlsf_.block(run).units} << unit_shift_ != extent.bytes) {
+  const uint32_t run = tlsf_.Find(static_cast<uint32_t>(unit));
+  if (run == Tlsf::kNone) return NotAllocated(extent);
+  const Tlsf::Block& block = tlsf_.block(run);
+  if (block.owner != 0 && block.owner != Tlsf::kFree) return FreeInSlab(block.owner, extent);
+  if (block.owner == Tlsf::kFree || block.begin != unit ||
+      uint64_t{block.units} << unit_shift_ != extent.bytes) {
     return NotAllocated(extent);
   }
-  owners_[unit] = 0;
-  units_used_ -= tlsf_.block(run).units;
+  units_used_ -= block.units;
   tlsf_.Free(run);
   return absl::OkStatus();
 }
@@ -91,10 +89,14 @@ absl::Status HybridAllocator::Free(Extent extent) {
 absl::Status HybridAllocator::FreeInSlab(uint32_t number, Extent extent) {
   Slab& slab = slabs_[number];
   SlabClass& slab_class = slab_classes_[slab.slab_class];
-  if (uint64_t{slab_class.units} << unit_shift_ != extent.bytes) return NotAllocated(extent);
   const uint32_t unit = static_cast<uint32_t>(extent.offset >> unit_shift_);
-  const uint64_t bit = uint64_t{1} << ((unit - slab.begin) / slab_class.units);
-  if ((slab.free_blocks & bit) != 0) return NotAllocated(extent);
+  const uint32_t block = (unit - slab.begin) / slab_class.units;
+  const uint64_t bit = uint64_t{1} << (block % kBlocksASlabMax);
+  // A slab may be found for what is before it.
+  if (unit < slab.begin || slab.begin + block * slab_class.units != unit ||
+      uint64_t{slab_class.units} << unit_shift_ != extent.bytes || (slab.free_blocks & bit) != 0) {
+    return NotAllocated(extent);
+  }
   if (slab.free_blocks == 0) AddWithRoom(slab_class, number);
   slab.free_blocks |= bit;
   --slab_class.blocks_used;
@@ -107,7 +109,6 @@ HybridAllocator::Found HybridAllocator::TakeFromTlsf(uint32_t units) {
   const uint32_t run = tlsf_.Allocate(units);
   if (run == Tlsf::kNone) return {};
   const Tlsf::Block& block = tlsf_.block(run);
-  owners_[block.begin] = run << 1;
   return {block.begin, block.units};
 }
 
@@ -174,7 +175,7 @@ uint32_t HybridAllocator::NewSlab(SlabClass& slab_class) {
                     .blocks = blocks,
                     .run = run,
                     .slab_class = slab_class.number};
-  for (uint32_t i = 0; i < blocks; ++i) owners_[begin + i * units] = number << 1 | 1;
+  tlsf_.SetOwner(run, number);
   ++slab_class.slabs;
   AddWithRoom(slab_class, number);
   return number;
@@ -184,7 +185,6 @@ void HybridAllocator::GiveBack(uint32_t number) {
   Slab& slab = slabs_[number];
   SlabClass& slab_class = slab_classes_[slab.slab_class];
   RemoveWithRoom(slab_class, number);
-  for (uint32_t i = 0; i < slab.blocks; ++i) owners_[slab.begin + i * slab_class.units] = 0;
   tlsf_.Free(slab.run);
   slab.next_with_room = unused_slab_;
   unused_slab_ = number;

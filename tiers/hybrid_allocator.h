@@ -25,8 +25,8 @@ namespace cairn {
 // until its last slab is gone. Slabs grow with what is in use of their size, so that what they
 // hold free stays a small part of it.
 //
-// Takes 4 bytes of memory for each unit of alignment that something begins in, and 28 more for
-// each free run and each extent or slab beside it. Thread-compatible.
+// Takes 28 bytes of memory for each free run and each extent that is in no slab, 60 for each slab,
+// and 4 for 256 units of alignment. Thread-compatible.
 class HybridAllocator final : public Allocator {
  public:
   struct Options {
@@ -80,7 +80,7 @@ class HybridAllocator final : public Allocator {
   static constexpr uint32_t kNone = 0;
 
   HybridAllocator(uint64_t space_bytes, uint64_t alignment, const Options& options, Tlsf tlsf,
-                  ReservedArray<uint32_t> owners, ReservedArray<Slab> slabs);
+                  ReservedArray<Slab> slabs);
 
   // What was found: no units where there is no room.
   struct Found {
@@ -110,9 +110,6 @@ class HybridAllocator final : public Allocator {
 
   Tlsf tlsf_;
   uint64_t units_used_ = 0;
-  // By unit: what begins there. A slab (odd) has one for each of its blocks, a run (even) that is
-  // allocated by itself has one where it begins; elsewhere 0.
-  ReservedArray<uint32_t> owners_;
   ReservedArray<Slab> slabs_;
   uint32_t slabs_made_ = 1;  // Indices below it have been used.
   uint32_t unused_slab_ = kNone;

@@ -3,16 +3,21 @@
 #include <algorithm>
 #include <bit>
 
+#include "src/base/status_macros.h"
+
 namespace cairn {
 
 absl::StatusOr<Tlsf> Tlsf::Create(uint32_t units) {
   // As many runs as units, and the index 0.
-  auto blocks = ReservedArray<Block>::Create(uint64_t{units} + 1);
-  if (!blocks.ok()) return blocks.status();
-  Tlsf tlsf(std::move(*blocks));
+  CAIRN_ASSIGN_OR_RETURN(ReservedArray<Block> blocks,
+                         ReservedArray<Block>::Create(uint64_t{units} + 1));
+  CAIRN_ASSIGN_OR_RETURN(ReservedArray<uint32_t> first_of_pages,
+                         ReservedArray<uint32_t>::Create((units >> kPageBits) + 1));
+  Tlsf tlsf(std::move(blocks), std::move(first_of_pages));
   if (units > 0) {
     const uint32_t block = tlsf.NewBlock();
     tlsf.blocks_[block] = {.units = units};
+    tlsf.AddToPage(block);
     tlsf.Insert(block);
   }
   return tlsf;
@@ -79,20 +84,22 @@ uint32_t Tlsf::Carve(uint32_t block, uint32_t units) {
     if (used.behind != kNone) blocks_[used.behind].before = rest;
     used.behind = rest;
     used.units = units;
+    AddToPage(rest);
     Insert(rest);
   }
   return block;
 }
 
 void Tlsf::Free(uint32_t block) {
+  if (blocks_[block].owner != 0) Uncover(block);
   const uint32_t behind = blocks_[block].behind;
-  if (behind != kNone && blocks_[behind].is_free != 0) {
+  if (behind != kNone && blocks_[behind].owner == kFree) {
     Remove(behind);
     blocks_[block].units += blocks_[behind].units;
     DropBlock(behind);
   }
   const uint32_t before = blocks_[block].before;
-  if (before != kNone && blocks_[before].is_free != 0) {
+  if (before != kNone && blocks_[before].owner == kFree) {
     Remove(before);
     blocks_[before].units += blocks_[block].units;
     DropBlock(block);
@@ -128,6 +135,7 @@ uint32_t Tlsf::NewBlock() {
 
 // Takes it out of the order of the space, and its index out of use.
 void Tlsf::DropBlock(uint32_t block) {
+  RemoveFromPage(block);
   const Block& dropped = blocks_[block];
   if (dropped.before != kNone) blocks_[dropped.before].behind = dropped.behind;
   if (dropped.behind != kNone) blocks_[dropped.behind].before = dropped.before;
@@ -135,10 +143,50 @@ void Tlsf::DropBlock(uint32_t block) {
   unused_block_ = block;
 }
 
+void Tlsf::AddToPage(uint32_t block) {
+  const uint32_t begin = blocks_[block].begin;
+  uint32_t& first = first_of_pages_[begin >> kPageBits];
+  if (first == kNone || blocks_[first].begin > begin) first = block;
+}
+
+void Tlsf::RemoveFromPage(uint32_t block) {
+  const uint32_t page = blocks_[block].begin >> kPageBits;
+  if (first_of_pages_[page] != block) return;
+  const uint32_t behind = blocks_[block].behind;
+  const bool begins_here = behind != kNone && blocks_[behind].begin >> kPageBits == page;
+  first_of_pages_[page] = begins_here ? behind : kNone;
+}
+
+void Tlsf::SetOwner(uint32_t block, uint32_t owner) {
+  Block& owned = blocks_[block];
+  owned.owner = owner;
+  const uint32_t last_page = (owned.begin + owned.units - 1) >> kPageBits;
+  for (uint32_t page = (owned.begin >> kPageBits) + 1; page <= last_page; ++page) {
+    first_of_pages_[page] = block;
+  }
+}
+
+void Tlsf::Uncover(uint32_t block) {
+  const Block& owned = blocks_[block];
+  const uint32_t last_page = (owned.begin + owned.units - 1) >> kPageBits;
+  for (uint32_t page = (owned.begin >> kPageBits) + 1; page <= last_page; ++page) {
+    first_of_pages_[page] = kNone;
+  }
+  if (owned.behind != kNone) AddToPage(owned.behind);
+}
+
+uint32_t Tlsf::Find(uint32_t unit) const {
+  uint32_t block = first_of_pages_[unit >> kPageBits];
+  while (block != kNone && blocks_[block].begin + blocks_[block].units <= unit) {
+    block = blocks_[block].behind;
+  }
+  return block;
+}
+
 void Tlsf::Insert(uint32_t block) {
   const uint32_t bin = BinOf(blocks_[block].units);
   const uint32_t next = first_of_bins_[bin];
-  blocks_[block].is_free = 1;
+  blocks_[block].owner = kFree;
   blocks_[block].previous_free = kNone;
   blocks_[block].next_free = next;
   if (next != kNone) blocks_[next].previous_free = block;
@@ -149,7 +197,7 @@ void Tlsf::Insert(uint32_t block) {
 
 void Tlsf::Remove(uint32_t block) {
   Block& removed = blocks_[block];
-  removed.is_free = 0;
+  removed.owner = 0;
   if (removed.next_free != kNone) {
     blocks_[removed.next_free].previous_free = removed.previous_free;
   }

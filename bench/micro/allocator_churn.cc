@@ -1,0 +1,106 @@
+#include "bench/micro/allocator_churn.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <vector>
+
+#include "src/base/check.h"
+
+namespace cairn::micro {
+namespace {
+
+constexpr double kEvictedShare = 0.05;
+constexpr double kPairsFill = 0.75;
+constexpr size_t kPrefetched = 8;
+
+class Heap {
+ public:
+  Heap(Allocator& allocator, const Workload& workload, const ChurnOptions& options)
+      : allocator_(allocator), workload_(workload), options_(options) {}
+
+  // The utilisation at the first failure.
+  double Fill() {
+    while (true) {
+      const uint64_t bytes = workload_.bytes(random_);
+      const absl::StatusOr<Extent> extent = allocator_.Allocate(bytes);
+      if (!extent.ok()) return Utilisation();
+      live_.push_back(*extent);
+      live_bytes_.push_back(bytes);
+      bytes_asked_ += bytes;
+    }
+  }
+
+  void Evict() {
+    const double left = static_cast<double>(live_.size()) * (1 - kEvictedShare);
+    while (static_cast<double>(live_.size()) > left) FreeOne();
+  }
+
+  void EvictUntil(double utilisation) {
+    while (Utilisation() > utilisation) FreeOne();
+  }
+
+  double PairNs() {
+    struct Step {
+      size_t victim;
+      uint64_t bytes;
+    };
+    std::vector<Step> steps(options_.pairs_a_window);
+    for (Step& step : steps) step = {random_() % live_.size(), workload_.bytes(random_)};
+    const auto start = std::chrono::steady_clock::now();
+    for (size_t i = 0; i < steps.size(); ++i) {
+      // What the caller takes to know its own blocks is not counted.
+      __builtin_prefetch(&live_[steps[std::min(i + kPrefetched, steps.size() - 1)].victim]);
+      Extent& live = live_[steps[i].victim];
+      CAIRN_CHECK(allocator_.Free(live).ok());
+      const absl::StatusOr<Extent> extent = allocator_.Allocate(steps[i].bytes);
+      CAIRN_CHECK(extent.ok());
+      live = *extent;
+    }
+    const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
+    return took.count() / static_cast<double>(steps.size());
+  }
+
+ private:
+  double Utilisation() const {
+    return static_cast<double>(bytes_asked_) / static_cast<double>(options_.arena_bytes);
+  }
+
+  void FreeOne() {
+    const size_t victim = random_() % live_.size();
+    CAIRN_CHECK(allocator_.Free(live_[victim]).ok());
+    bytes_asked_ -= live_bytes_[victim];
+    live_[victim] = live_.back();
+    live_.pop_back();
+    live_bytes_[victim] = live_bytes_.back();
+    live_bytes_.pop_back();
+  }
+
+  Allocator& allocator_;
+  const Workload& workload_;
+  const ChurnOptions& options_;
+  std::mt19937_64 random_{1};  // The same sizes and victims for every allocator.
+  std::vector<Extent> live_;
+  std::vector<uint64_t> live_bytes_;  // What was asked for, for each of them.
+  uint64_t bytes_asked_ = 0;
+};
+
+}  // namespace
+
+ChurnFigures Churn(Allocator& allocator, const Workload& workload, const ChurnOptions& options) {
+  Heap heap(allocator, workload, options);
+  const int counted = std::max(options.rounds / 3, 1);
+  double utilisation_sum = 0;
+  for (int round = 0; round < options.rounds; ++round) {
+    const double utilisation = heap.Fill();
+    if (round >= options.rounds - counted) utilisation_sum += utilisation;
+    heap.Evict();
+  }
+  heap.EvictUntil(kPairsFill);
+  std::vector<double> windows(options.windows);
+  for (double& ns : windows) ns = heap.PairNs();
+  std::nth_element(windows.begin(), windows.begin() + options.windows / 2, windows.end());
+  return {.utilisation = utilisation_sum / counted, .pair_ns = windows[options.windows / 2]};
+}
+
+}  // namespace cairn::micro
