@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "tiers/allocator.h"
+#include "tiers/magazine_allocator.h"
 
 namespace cairn {
 
@@ -32,10 +33,19 @@ inline std::vector<AllocatorUnderTest> AllocatorsUnderTest() {
       return Allocator::Create(kind, space_bytes, alignment);
     };
   };
+  const auto behind_magazines = [](AllocatorKind kind) {
+    return [kind](uint64_t space_bytes, uint64_t alignment) {
+      return MagazineAllocator::Create(kind, space_bytes, alignment);
+    };
+  };
   return {
       {.name = "Hybrid", .create = of_kind(AllocatorKind::kHybrid)},
       {.name = "Buddy", .create = of_kind(AllocatorKind::kBuddy), .wastes_nothing_uniform = false},
       {.name = "BestFit", .create = of_kind(AllocatorKind::kBestFit), .is_exact = true},
+      {.name = "HybridBehindMagazines", .create = behind_magazines(AllocatorKind::kHybrid)},
+      {.name = "BuddyBehindMagazines",
+       .create = behind_magazines(AllocatorKind::kBuddy),
+       .wastes_nothing_uniform = false},
   };
 }
 

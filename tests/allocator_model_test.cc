@@ -74,7 +74,9 @@ class Model {
 class Pair {
  public:
   Pair(const AllocatorUnderTest& kind, uint64_t seed)
-      : random_(seed), space_bytes_((300 + Below(4000)) * kAlignment), model_(space_bytes_) {
+      : random_(seed),
+        space_bytes_((Below(2) == 0 ? 300 + Below(4000) : 60'000 + Below(40'000)) * kAlignment),
+        model_(space_bytes_) {
     auto allocator = kind.create(space_bytes_, kAlignment);
     EXPECT_TRUE(allocator.ok()) << allocator.status();
     allocator_ = std::move(*allocator);

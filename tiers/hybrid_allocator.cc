@@ -11,6 +11,7 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kSlabBytesMax = uint64_t{64} << 20;
+constexpr uint32_t kSlabUnitsMax = uint32_t{1} << 20;
 constexpr uint64_t kSlabsASpaceMin = 16;
 constexpr uint32_t kBlocksASlabMax = 64;  // The bits of a word.
 constexpr uint32_t kBlocksASlabMin = 4;   // Of the largest slab. More would be too coarse.
@@ -20,6 +21,11 @@ constexpr uint32_t kHotUnitsMax = uint32_t{1} << 15;
 constexpr uint64_t kSlabShare = 8;
 // After so many the counts are halved: what is asked for less than once in 128 is not hot.
 constexpr uint32_t kRequestsAWindow = 8192;
+// A multiplication by the inverse is the exact quotient of a unit within a slab, which is less than
+// 2^20, by the units of a block, at most 2^15.
+constexpr int kInverseShift = 40;
+
+constexpr uint64_t AllBlocks(uint32_t blocks) { return ~uint64_t{0} >> (kBlocksASlabMax - blocks); }
 
 }  // namespace
 
@@ -44,8 +50,8 @@ HybridAllocator::HybridAllocator(uint64_t space_bytes, uint64_t alignment, const
     : space_bytes_(space_bytes),
       unit_shift_(std::countr_zero(alignment)),
       hot_requests_(options.hot_requests),
-      slab_units_max_(static_cast<uint32_t>(std::min(kSlabBytesMax, space_bytes / kSlabsASpaceMin) /
-                                            alignment)),
+      slab_units_max_(static_cast<uint32_t>(std::min<uint64_t>(
+          kSlabUnitsMax, std::min(kSlabBytesMax, space_bytes / kSlabsASpaceMin) / alignment))),
       tlsf_(std::move(tlsf)),
       slabs_(std::move(slabs)) {
   if (hot_requests_ > 0) {
@@ -90,7 +96,7 @@ absl::Status HybridAllocator::FreeInSlab(uint32_t number, Extent extent) {
   Slab& slab = slabs_[number];
   SlabClass& slab_class = slab_classes_[slab.slab_class];
   const uint32_t unit = static_cast<uint32_t>(extent.offset >> unit_shift_);
-  const uint32_t block = (unit - slab.begin) / slab_class.units;
+  const uint64_t block = ((unit - slab.begin) * slab_class.units_inverse) >> kInverseShift;
   const uint64_t bit = uint64_t{1} << (block % kBlocksASlabMax);
   // A slab may be found for what is before it.
   if (unit < slab.begin || slab.begin + block * slab_class.units != unit ||
@@ -101,7 +107,7 @@ absl::Status HybridAllocator::FreeInSlab(uint32_t number, Extent extent) {
   slab.free_blocks |= bit;
   --slab_class.blocks_used;
   units_used_ -= slab_class.units;
-  if (std::popcount(slab.free_blocks) == static_cast<int>(slab.blocks)) GiveBack(number);
+  if (slab.free_blocks == AllBlocks(slab.blocks)) GiveBack(number);
   return absl::OkStatus();
 }
 
@@ -144,7 +150,9 @@ void HybridAllocator::Heat(uint32_t units) {
     number = unused_classes_.back();
     unused_classes_.pop_back();
   }
-  slab_classes_[number] = {.number = number, .units = units};
+  slab_classes_[number] = {.number = number,
+                           .units = units,
+                           .units_inverse = ((uint64_t{1} << kInverseShift) + units - 1) / units};
   demands_[units] = {.slab_class = static_cast<uint16_t>(number)};
 }
 
@@ -170,7 +178,7 @@ uint32_t HybridAllocator::NewSlab(SlabClass& slab_class) {
     unused_slab_ = slabs_[number].next_with_room;
   }
   const uint32_t begin = tlsf_.block(run).begin;
-  slabs_[number] = {.free_blocks = ~uint64_t{0} >> (kBlocksASlabMax - blocks),
+  slabs_[number] = {.free_blocks = AllBlocks(blocks),
                     .begin = begin,
                     .blocks = blocks,
                     .run = run,

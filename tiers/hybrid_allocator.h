@@ -25,7 +25,7 @@ namespace cairn {
 // until its last slab is gone. Slabs grow with what is in use of their size, so that what they
 // hold free stays a small part of it.
 //
-// Takes 28 bytes of memory for each free run and each extent that is in no slab, 60 for each slab,
+// Takes 32 bytes of memory for each free run and each extent that is in no slab, 64 for each slab,
 // and 4 for 256 units of alignment. Thread-compatible.
 class HybridAllocator final : public Allocator {
  public:
@@ -63,8 +63,9 @@ class HybridAllocator final : public Allocator {
   struct SlabClass {
     uint32_t number = 0;
     uint32_t units = 0;  // Of a block.
-    uint32_t slabs = 0;
+    uint64_t units_inverse = 0;
     uint64_t blocks_used = 0;
+    uint32_t slabs = 0;
     uint32_t first_with_room = 0;  // Slabs with a free block: taken from first, added last, so
     uint32_t last_with_room = 0;   // that those added have time to become free altogether.
   };

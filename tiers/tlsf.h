@@ -16,7 +16,7 @@ namespace cairn {
 class Tlsf {
  public:
   // A run of units, free or used. Blocks are named by their index; no run has the index 0.
-  struct Block {
+  struct alignas(32) Block {
     uint32_t begin;
     uint32_t units;
     uint32_t before;  // The neighbours in the space.

@@ -49,14 +49,18 @@ std::vector<Kind> Kinds() {
   };
 }
 
-int RunChurn(const ChurnOptions& options) {
-  const std::vector<Kind> kinds = Kinds();
+int RunChurn(const ChurnOptions& options, const std::string& only, const std::string& only_kind) {
+  std::vector<Kind> kinds = Kinds();
+  if (!only_kind.empty()) {
+    std::erase_if(kinds, [&](const Kind& kind) { return kind.name != only_kind; });
+  }
   std::printf("| workload |");
   for (const Kind& kind : kinds) std::printf(" %s |", kind.name.c_str());
   std::printf("\n|---|");
   for (size_t i = 0; i < kinds.size(); ++i) std::printf("---|");
   std::printf("\n");
   for (const Workload& workload : Workloads()) {
+    if (!only.empty() && workload.name != only) continue;
     std::printf("| %s |", workload.name.c_str());
     for (const Kind& kind : kinds) {
       const absl::StatusOr<std::unique_ptr<Allocator>> allocator = kind.create(options.arena_bytes);
@@ -82,8 +86,12 @@ int main(int argc, char** argv) {
   uint64_t arena_gib = 64;
   app.add_option("--arena-gib", arena_gib, "a power of two")->check(CLI::Range(1, 1024));
   app.add_option("--rounds", options.rounds)->check(CLI::Range(1, 10'000));
+  std::string only;
+  app.add_option("--workload", only, "this one alone");
+  std::string only_kind;
+  app.add_option("--allocator", only_kind, "this one alone");
   CLI11_PARSE(app, argc, argv);
   options.arena_bytes = arena_gib << 30;
   std::setvbuf(stdout, nullptr, _IONBF, 0);
-  return cairn::micro::RunChurn(options);
+  return cairn::micro::RunChurn(options, only, only_kind);
 }

@@ -1,6 +1,7 @@
 #include "bench/micro/allocator_churn.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <random>
 #include <vector>
@@ -12,7 +13,8 @@ namespace {
 
 constexpr double kEvictedShare = 0.05;
 constexpr double kPairsFill = 0.75;
-constexpr size_t kPrefetched = 8;
+constexpr size_t kSizes = 4096;
+constexpr size_t kAhead = 8;
 
 class Heap {
  public:
@@ -41,24 +43,29 @@ class Heap {
   }
 
   double PairNs() {
-    struct Step {
-      size_t victim;
-      uint64_t bytes;
+    // Little of the cache is taken by what belongs to the bench: sizes come from a short list, and
+    // the caller's own table of its blocks is fetched ahead.
+    std::array<uint32_t, kSizes> sizes;
+    for (uint32_t& size : sizes) size = static_cast<uint32_t>(workload_.bytes(random_));
+    std::array<size_t, kAhead> victims;
+    uint64_t state = random_();
+    const auto draw = [&](size_t step) {
+      state = state * 6364136223846793005 + 1442695040888963407;
+      victims[step % kAhead] = (state >> 33) * live_.size() >> 31;
+      __builtin_prefetch(&live_[victims[step % kAhead]]);
     };
-    std::vector<Step> steps(options_.pairs_a_window);
-    for (Step& step : steps) step = {random_() % live_.size(), workload_.bytes(random_)};
+    for (size_t step = 0; step < kAhead; ++step) draw(step);
     const auto start = std::chrono::steady_clock::now();
-    for (size_t i = 0; i < steps.size(); ++i) {
-      // What the caller takes to know its own blocks is not counted.
-      __builtin_prefetch(&live_[steps[std::min(i + kPrefetched, steps.size() - 1)].victim]);
-      Extent& live = live_[steps[i].victim];
+    for (size_t step = 0; step < options_.pairs_a_window; ++step) {
+      Extent& live = live_[victims[step % kAhead]];
       CAIRN_CHECK(allocator_.Free(live).ok());
-      const absl::StatusOr<Extent> extent = allocator_.Allocate(steps[i].bytes);
+      const absl::StatusOr<Extent> extent = allocator_.Allocate(sizes[step % kSizes]);
       CAIRN_CHECK(extent.ok());
       live = *extent;
+      draw(step);
     }
     const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
-    return took.count() / static_cast<double>(steps.size());
+    return took.count() / static_cast<double>(options_.pairs_a_window);
   }
 
  private:

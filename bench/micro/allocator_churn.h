@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "bench/micro/workloads.h"
@@ -10,7 +11,7 @@ namespace cairn::micro {
 struct ChurnOptions {
   uint64_t arena_bytes = uint64_t{64} << 30;
   int rounds = 180;  // Of filling until the first failure and evicting 5 % at random.
-  int pairs_a_window = 200'000;
+  size_t pairs_a_window = 200'000;
   int windows = 7;  // Of which the median counts.
 };
 
