@@ -18,6 +18,11 @@ constexpr uint64_t kKeptPart = 4096;
 constexpr uint32_t kDemandWanted = 16;
 constexpr uint32_t kDemandMax = 64;
 
+// Under the lock that all who write it hold, so that no other core is asked for the line.
+void AddRelaxed(std::atomic<int64_t>& count, int64_t change) {
+  count.store(count.load(std::memory_order_relaxed) + change, std::memory_order_relaxed);
+}
+
 std::atomic<uint32_t> threads_counted = 0;
 
 uint32_t ThreadNumber() {
@@ -57,6 +62,7 @@ MagazineAllocator::Stripe& MagazineAllocator::StripeOfThread() const {
 }
 
 absl::StatusOr<Extent> MagazineAllocator::Allocate(uint64_t bytes) {
+  if (bytes == 0) return absl::InvalidArgumentError("allocation of 0 bytes");
   if (bytes > bytes_max_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no room for ", bytes, " bytes in ", bytes_max_));
@@ -83,8 +89,7 @@ absl::StatusOr<Extent> MagazineAllocator::Take(Stripe& stripe, uint64_t request_
   absl::StatusOr<Extent> extent;
   if (magazine != nullptr && magazine->count > 0) {
     extent = Extent{magazine->offsets[--magazine->count], magazine->extent_bytes};
-    stripe.extents_kept.store(stripe.extents_kept.load(std::memory_order_relaxed) - 1,
-                              std::memory_order_relaxed);
+    AddRelaxed(stripe.extents_kept, -1);
   } else {
     MutexLock pool_lock(pool_mutex_);
     extent = pool_->Allocate(request_bytes);
@@ -92,14 +97,10 @@ absl::StatusOr<Extent> MagazineAllocator::Take(Stripe& stripe, uint64_t request_
     if (magazine != nullptr) {
       magazine->extent_bytes = extent->bytes;
       Refill(*magazine);
-      stripe.extents_kept.store(
-          stripe.extents_kept.load(std::memory_order_relaxed) + magazine->count,
-          std::memory_order_relaxed);
+      AddRelaxed(stripe.extents_kept, magazine->count);
     }
   }
-  stripe.bytes_used.store(
-      stripe.bytes_used.load(std::memory_order_relaxed) + static_cast<int64_t>(extent->bytes),
-      std::memory_order_relaxed);
+  AddRelaxed(stripe.bytes_used, static_cast<int64_t>(extent->bytes));
   return extent;
 }
 
@@ -115,7 +116,8 @@ MagazineAllocator::Magazine* MagazineAllocator::MagazineFor(Stripe& stripe,
   Magazine& victim = stripe.magazines[stripe.next_victim++ % kMagazines];
   if (victim.demand > 0) {
     --victim.demand;
-  } else if (victim.count == 0) {
+  } else {
+    Empty(stripe, victim, 0);
     victim.request_bytes = request_bytes;
     victim.extent_bytes = 0;
   }
@@ -145,18 +147,12 @@ absl::Status MagazineAllocator::Free(Extent extent) {
   }
   Stripe& stripe = StripeOfThread();
   MutexLock lock(stripe.mutex);
-  stripe.bytes_used.store(
-      stripe.bytes_used.load(std::memory_order_relaxed) - static_cast<int64_t>(extent.bytes),
-      std::memory_order_relaxed);
+  AddRelaxed(stripe.bytes_used, -static_cast<int64_t>(extent.bytes));
   for (Magazine& magazine : stripe.magazines) {
     if (magazine.extent_bytes != extent.bytes || magazine.demand < kDemandWanted) continue;
-    uint32_t kept = stripe.extents_kept.load(std::memory_order_relaxed) + 1;
-    if (magazine.count == kExtentsMax) {
-      Empty(magazine, kExtentsMax - kExtentsMoved);
-      kept -= kExtentsMoved;
-    }
+    if (magazine.count == kExtentsMax) Empty(stripe, magazine, kExtentsMax - kExtentsMoved);
     magazine.offsets[magazine.count++] = extent.offset;
-    stripe.extents_kept.store(kept, std::memory_order_relaxed);
+    AddRelaxed(stripe.extents_kept, 1);
     return absl::OkStatus();
   }
   MutexLock pool_lock(pool_mutex_);
@@ -164,7 +160,9 @@ absl::Status MagazineAllocator::Free(Extent extent) {
   return absl::OkStatus();
 }
 
-void MagazineAllocator::Empty(Magazine& magazine, uint32_t left) {
+void MagazineAllocator::Empty(Stripe& stripe, Magazine& magazine, uint32_t left) {
+  if (magazine.count <= left) return;
+  AddRelaxed(stripe.extents_kept, int64_t{left} - magazine.count);
   MutexLock lock(pool_mutex_);
   while (magazine.count > left) {
     CAIRN_CHECK(pool_->Free({magazine.offsets[--magazine.count], magazine.extent_bytes}).ok());
@@ -177,8 +175,7 @@ void MagazineAllocator::GiveAllBack() {
     Stripe& stripe = stripes_[i];
     if (stripe.extents_kept.load(std::memory_order_relaxed) == 0) continue;
     MutexLock lock(stripe.mutex);
-    for (Magazine& magazine : stripe.magazines) Empty(magazine, 0);
-    stripe.extents_kept.store(0, std::memory_order_relaxed);
+    for (Magazine& magazine : stripe.magazines) Empty(stripe, magazine, 0);
   }
 }
 

@@ -4,9 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -59,7 +57,7 @@ class MagazineAllocator final : public Allocator {
     size_t next_victim ABSL_GUARDED_BY(mutex) = 0;
     // Written under the lock, read without.
     std::atomic<int64_t> bytes_used = 0;
-    std::atomic<uint32_t> extents_kept = 0;
+    std::atomic<int64_t> extents_kept = 0;
   };
 
   MagazineAllocator(std::unique_ptr<Allocator> pool, uint64_t alignment,
@@ -72,7 +70,8 @@ class MagazineAllocator final : public Allocator {
   Magazine* MagazineFor(Stripe& stripe, uint64_t request_bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void Refill(Magazine& magazine) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
-  void Empty(Magazine& magazine, uint32_t left) ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  void Empty(Stripe& stripe, Magazine& magazine, uint32_t left)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex) ABSL_LOCKS_EXCLUDED(pool_mutex_);
   void GiveAllBack() ABSL_LOCKS_EXCLUDED(pool_mutex_);
   bool MayKeep(uint64_t extent_bytes) const { return extent_bytes <= kept_extent_bytes_max_; }
 
