@@ -14,6 +14,8 @@ namespace {
 constexpr uint32_t kStripes = 64;
 // Of the space: the largest extent that is kept.
 constexpr uint64_t kKeptPart = 4096;
+// Of the space: free again before anything more is kept.
+constexpr uint64_t kFreePartWanted = 8;
 // Requests more than for others after which a size has a magazine.
 constexpr uint32_t kDemandWanted = 16;
 constexpr uint32_t kDemandMax = 64;
@@ -89,15 +91,14 @@ absl::StatusOr<Extent> MagazineAllocator::Take(Stripe& stripe, uint64_t request_
   absl::StatusOr<Extent> extent;
   if (magazine != nullptr && magazine->count > 0) {
     extent = Extent{magazine->offsets[--magazine->count], magazine->extent_bytes};
-    AddRelaxed(stripe.extents_kept, -1);
   } else {
     MutexLock pool_lock(pool_mutex_);
     extent = pool_->Allocate(request_bytes);
+    NoteScarcity(extent.ok());
     if (!extent.ok()) return extent;
     if (magazine != nullptr) {
       magazine->extent_bytes = extent->bytes;
-      Refill(*magazine);
-      AddRelaxed(stripe.extents_kept, magazine->count);
+      if (!scarce_.load(std::memory_order_relaxed)) Refill(*magazine);
     }
   }
   AddRelaxed(stripe.bytes_used, static_cast<int64_t>(extent->bytes));
@@ -117,7 +118,7 @@ MagazineAllocator::Magazine* MagazineAllocator::MagazineFor(Stripe& stripe,
   if (victim.demand > 0) {
     --victim.demand;
   } else {
-    Empty(stripe, victim, 0);
+    Empty(victim, 0);
     victim.request_bytes = request_bytes;
     victim.extent_bytes = 0;
   }
@@ -150,19 +151,27 @@ absl::Status MagazineAllocator::Free(Extent extent) {
   AddRelaxed(stripe.bytes_used, -static_cast<int64_t>(extent.bytes));
   for (Magazine& magazine : stripe.magazines) {
     if (magazine.extent_bytes != extent.bytes || magazine.demand < kDemandWanted) continue;
-    if (magazine.count == kExtentsMax) Empty(stripe, magazine, kExtentsMax - kExtentsMoved);
+    if (scarce_.load(std::memory_order_relaxed)) break;
+    if (magazine.count == kExtentsMax) Empty(magazine, kExtentsMax - kExtentsMoved);
     magazine.offsets[magazine.count++] = extent.offset;
-    AddRelaxed(stripe.extents_kept, 1);
     return absl::OkStatus();
   }
   MutexLock pool_lock(pool_mutex_);
   CAIRN_CHECK(pool_->Free(extent).ok());
+  NoteScarcity(true);
   return absl::OkStatus();
 }
 
-void MagazineAllocator::Empty(Stripe& stripe, Magazine& magazine, uint32_t left) {
+// Whoever locks a stripe after GiveAllBack did sees what was noted before it.
+void MagazineAllocator::NoteScarcity(bool found_room) {
+  const bool scarce =
+      !found_room || (scarce_.load(std::memory_order_relaxed) &&
+                      pool_->bytes_used() > bytes_max_ - bytes_max_ / kFreePartWanted);
+  scarce_.store(scarce, std::memory_order_relaxed);
+}
+
+void MagazineAllocator::Empty(Magazine& magazine, uint32_t left) {
   if (magazine.count <= left) return;
-  AddRelaxed(stripe.extents_kept, int64_t{left} - magazine.count);
   MutexLock lock(pool_mutex_);
   while (magazine.count > left) {
     CAIRN_CHECK(pool_->Free({magazine.offsets[--magazine.count], magazine.extent_bytes}).ok());
@@ -173,9 +182,8 @@ void MagazineAllocator::GiveAllBack() {
   const uint32_t stripes = std::min(threads_counted.load(std::memory_order_relaxed), kStripes);
   for (uint32_t i = 0; i < stripes; ++i) {
     Stripe& stripe = stripes_[i];
-    if (stripe.extents_kept.load(std::memory_order_relaxed) == 0) continue;
     MutexLock lock(stripe.mutex);
-    for (Magazine& magazine : stripe.magazines) Empty(stripe, magazine, 0);
+    for (Magazine& magazine : stripe.magazines) Empty(magazine, 0);
   }
 }
 

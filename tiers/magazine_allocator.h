@@ -18,8 +18,8 @@ namespace cairn {
 // at most, shared beyond that) that keeps up to 16 free extents of each of the few sizes that the
 // thread asks for most, and takes and gives eight at a time. So threads that allocate alike sizes
 // seldom meet. What stripes keep is in the way of nobody: when the pool has no room they give all
-// back, and it is asked again. No extents are kept of which 16 pairs would be more than 1/128 of
-// the space.
+// back, it is asked again, and nothing is kept until an eighth of it is free. No extents are kept
+// that are longer than 1/4096 of the space.
 //
 // A free is checked without a lock, against 4 bytes for each unit of alignment (of which only those
 // where something begins are ever touched).
@@ -55,9 +55,7 @@ class MagazineAllocator final : public Allocator {
     Mutex mutex;  // Before pool_mutex_; never two of them.
     std::array<Magazine, kMagazines> magazines ABSL_GUARDED_BY(mutex);
     size_t next_victim ABSL_GUARDED_BY(mutex) = 0;
-    // Written under the lock, read without.
-    std::atomic<int64_t> bytes_used = 0;
-    std::atomic<int64_t> extents_kept = 0;
+    std::atomic<int64_t> bytes_used = 0;  // Written under the lock, read without.
   };
 
   MagazineAllocator(std::unique_ptr<Allocator> pool, uint64_t alignment,
@@ -70,8 +68,8 @@ class MagazineAllocator final : public Allocator {
   Magazine* MagazineFor(Stripe& stripe, uint64_t request_bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void Refill(Magazine& magazine) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
-  void Empty(Stripe& stripe, Magazine& magazine, uint32_t left)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex) ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  void Empty(Magazine& magazine, uint32_t left) ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  void NoteScarcity(bool found_room) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
   void GiveAllBack() ABSL_LOCKS_EXCLUDED(pool_mutex_);
   bool MayKeep(uint64_t extent_bytes) const { return extent_bytes <= kept_extent_bytes_max_; }
 
@@ -81,6 +79,8 @@ class MagazineAllocator final : public Allocator {
   // By unit: how long the extent is that begins there and is allocated by a caller, in units.
   mutable ReservedArray<uint32_t> units_allocated_;
   const std::unique_ptr<Stripe[]> stripes_;
+  // The pool had no room, and has little since: nothing is kept. Written under its lock.
+  std::atomic<bool> scarce_ = false;
 
   mutable Mutex pool_mutex_;
   const std::unique_ptr<Allocator> pool_ ABSL_PT_GUARDED_BY(pool_mutex_);
