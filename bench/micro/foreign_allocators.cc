@@ -76,7 +76,7 @@ class JemallocArena final : public ForeignAllocator {
     unsigned arena = 0;
     size_t arena_bytes = sizeof(arena);
     extent_hooks_t* hooks = &hooks_.hooks;
-    if (functions_.control("arenas.create", &arena, &arena_bytes, &hooks, sizeof(hooks)) != 0) {
+    if (functions_.control("arenas.create", &arena, &arena_bytes, &hooks, sizeof(void*)) != 0) {
       return false;
     }
     flags_ = MALLOCX_ARENA(arena) | MALLOCX_TCACHE_NONE;
@@ -98,7 +98,7 @@ class JemallocArena final : public ForeignAllocator {
     arena.bytes_given_ = begin + bytes - base;
     *zero = false;
     *commit = true;
-    return reinterpret_cast<void*>(begin);
+    return &arena.space_[begin - base];
   }
 
   void* Take(size_t bytes) override { return functions_.allocate(bytes, flags_); }
