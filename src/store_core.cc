@@ -125,7 +125,8 @@ absl::Status StoreCore::SettleFingerprints() {
 
 absl::Status StoreCore::OpenMemory() {
   CAIRN_ASSIGN_OR_RETURN(device, Device::Open(options.device, /*ordinal=*/0));
-  CAIRN_ASSIGN_OR_RETURN(l2, PinnedTier::Create(options.l2_bytes_max, device.get()));
+  CAIRN_ASSIGN_OR_RETURN(
+      l2, PinnedTier::Create(options.l2_bytes_max, options.l2_allocator, device.get()));
   if (!l2->pin_status().ok()) {
     Log(absl::StrCat("L2 is not pinned for the GPU: ", l2->pin_status().message()));
   }

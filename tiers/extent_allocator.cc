@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "src/base/status_macros.h"
 
 namespace cairn {
 namespace {
@@ -41,14 +42,7 @@ ExtentAllocator::ExtentAllocator(uint64_t space_bytes, uint64_t alignment)
 absl::StatusOr<std::unique_ptr<ExtentAllocator>> ExtentAllocator::Create(
     uint64_t space_bytes, uint64_t alignment, absl::Span<const Extent> reserved,
     absl::Span<const Extent> in_use) {
-  if (alignment == 0 || (alignment & (alignment - 1)) != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("alignment ", alignment, " is not a power of two"));
-  }
-  if ((space_bytes & (alignment - 1)) != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("space of ", space_bytes, " bytes is not a multiple of ", alignment));
-  }
+  CAIRN_RETURN_IF_ERROR(CheckSpace(space_bytes, alignment));
   std::unique_ptr<ExtentAllocator> allocator(new ExtentAllocator(space_bytes, alignment));
   allocator->reserved_.reserve(reserved.size());
 
@@ -110,10 +104,7 @@ absl::StatusOr<Extent> ExtentAllocator::Allocate(uint64_t bytes) {
 }
 
 absl::Status ExtentAllocator::Free(Extent extent) {
-  if (!Allocated(extent)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("extent ", Describe(extent), " is not allocated"));
-  }
+  if (!Allocated(extent)) return NotAllocated(extent);
   FlipBegin(extent.offset);
   bytes_used_ -= extent.bytes;
   if (const std::optional<uint64_t> range = WithdrawnRangeOf(extent.offset)) {
@@ -142,10 +133,7 @@ absl::Status ExtentAllocator::Free(Extent extent) {
 }
 
 absl::Status ExtentAllocator::Split(Extent extent, uint64_t bytes) {
-  if (!Allocated(extent)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("extent ", Describe(extent), " is not allocated"));
-  }
+  if (!Allocated(extent)) return NotAllocated(extent);
   if (bytes == 0 || bytes >= extent.bytes || (bytes & (alignment_ - 1)) != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("extent ", Describe(extent), " cannot be split at ", bytes));

@@ -30,7 +30,10 @@ class ExtentAllocator final : public Allocator {
 
   absl::StatusOr<Extent> Allocate(uint64_t bytes) override;
   absl::Status Free(Extent extent) override;
-  absl::Status Split(Extent extent, uint64_t bytes) override;
+  // Makes two allocated extents of one, the first `bytes` long; the second begins where it ends.
+  // kInvalidArgument, and nothing changes, unless this very extent is allocated and `bytes` is a
+  // multiple of the alignment within it.
+  absl::Status Split(Extent extent, uint64_t bytes);
   // Nothing that begins in this range is allocated from here on: what is free there leaves
   // bytes_max() now, what is in use when it is freed. Once per range.
   void Withdraw(Extent range);

@@ -4,7 +4,6 @@
 
 #include "src/base/check.h"
 #include "src/base/status_macros.h"
-#include "tiers/extent_allocator.h"
 
 namespace cairn {
 namespace {
@@ -13,17 +12,18 @@ constexpr uint64_t kAlignment = 4096;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<PinnedTier>> PinnedTier::Create(uint64_t bytes_max, Device* device) {
+absl::StatusOr<std::unique_ptr<PinnedTier>> PinnedTier::Create(uint64_t bytes_max,
+                                                               AllocatorKind kind, Device* device) {
   const uint64_t bytes = bytes_max / kAlignment * kAlignment;
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, Arena::Create(bytes));
-  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Allocator> allocator,
-                         ExtentAllocator::Create(bytes, kAlignment));
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<MagazineAllocator> allocator,
+                         MagazineAllocator::Create(kind, bytes, kAlignment));
   return std::unique_ptr<PinnedTier>(
       new PinnedTier(std::move(arena), bytes, device, std::move(allocator)));
 }
 
 PinnedTier::PinnedTier(std::unique_ptr<Arena> arena, uint64_t bytes_max, Device* device,
-                       std::unique_ptr<Allocator> allocator)
+                       std::unique_ptr<MagazineAllocator> allocator)
     : arena_(std::move(arena)),
       bytes_max_(bytes_max),
       device_(device),
@@ -35,24 +35,6 @@ PinnedTier::~PinnedTier() {
   if (pin_status_.ok()) device_->UnpinMemory(arena_->memory()).IgnoreError();
 }
 
-absl::StatusOr<Extent> PinnedTier::Reserve(uint64_t bytes) {
-  MutexLock lock(mutex_);
-  return allocator_->Allocate(bytes);
-}
-
-void PinnedTier::Release(Extent extent) {
-  MutexLock lock(mutex_);
-  CAIRN_CHECK(allocator_->Free(extent).ok());
-}
-
-uint64_t PinnedTier::bytes_used() const {
-  MutexLock lock(mutex_);
-  return allocator_->bytes_used();
-}
-
-uint64_t PinnedTier::largest_free_bytes() const {
-  MutexLock lock(mutex_);
-  return allocator_->largest_free_bytes();
-}
+void PinnedTier::Release(Extent extent) { CAIRN_CHECK(allocator_->Free(extent).ok()); }
 
 }  // namespace cairn

@@ -5,10 +5,11 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "src/base/mutex.h"
+#include "cairn/options.h"
 #include "tiers/allocator.h"
 #include "tiers/arena.h"
 #include "tiers/device.h"
+#include "tiers/magazine_allocator.h"
 
 namespace cairn {
 
@@ -18,23 +19,24 @@ namespace cairn {
 class PinnedTier {
  public:
   // Pins the arena with `device`; a refusal is in pin_status(), and the tier works all the same.
-  static absl::StatusOr<std::unique_ptr<PinnedTier>> Create(uint64_t bytes_max, Device* device);
+  static absl::StatusOr<std::unique_ptr<PinnedTier>> Create(uint64_t bytes_max, AllocatorKind kind,
+                                                            Device* device);
   ~PinnedTier();
 
   // kResourceExhausted when no free run is long enough now.
-  absl::StatusOr<Extent> Reserve(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Release(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<Extent> Reserve(uint64_t bytes) { return allocator_->Allocate(bytes); }
+  void Release(Extent extent);
   std::byte* Address(Extent extent) const { return arena_->base() + extent.offset; }
 
   const Arena& arena() const { return *arena_; }
   const absl::Status& pin_status() const { return pin_status_; }
   uint64_t bytes_max() const { return bytes_max_; }
-  uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);
-  uint64_t largest_free_bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t bytes_used() const { return allocator_->bytes_used(); }
+  uint64_t largest_free_bytes() const { return allocator_->largest_free_bytes(); }
 
  private:
   PinnedTier(std::unique_ptr<Arena> arena, uint64_t bytes_max, Device* device,
-             std::unique_ptr<Allocator> allocator);
+             std::unique_ptr<MagazineAllocator> allocator);
 
   // Constant.
   const std::unique_ptr<Arena> arena_;
@@ -42,8 +44,8 @@ class PinnedTier {
   Device* const device_;
   absl::Status pin_status_;
 
-  mutable Mutex mutex_;
-  const std::unique_ptr<Allocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  // Provides its own synchronization.
+  const std::unique_ptr<MagazineAllocator> allocator_;
 };
 
 }  // namespace cairn

@@ -25,6 +25,13 @@ enum class IoEngineKind : uint8_t {
   kPosix,  // A pool of threads with pread and pwrite.
 };
 
+// How a tier's memory is cut.
+enum class AllocatorKind : uint8_t {
+  kHybrid,   // Slabs for the sizes that most tensors have, TLSF for others: wastes 0 to 3 %, O(1).
+  kBuddy,    // Powers of two: wastes up to half of other sizes, joins what is free best.
+  kBestFit,  // A search tree of the free runs: wastes nothing, takes ten times as long.
+};
+
 // When a Put whose durability is kStoreDefault is acknowledged.
 enum class WritePolicy : uint8_t {
   kWriteBack,     // When it is in L2; the write to L3 starts at once in the background.
@@ -90,6 +97,7 @@ struct CAIRN_EXPORT StoreOptions {
   // Host memory for tensors. At least kL2BytesMin. Taken at Open where the system lets it be pinned
   // for the device, else touched as it fills.
   uint64_t l2_bytes_max = uint64_t{1} << 30;
+  AllocatorKind l2_allocator = AllocatorKind::kHybrid;
   // Bytes on disk under `path` and all data_paths together, index and logs included. At least
   // kL3BytesMin. All data files are allocated at Open, so a disk that is too small says so then and
   // not later. A store opened with less than last time gives files back and forgets what was in

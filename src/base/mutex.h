@@ -14,7 +14,7 @@ namespace cairn {
 //
 // Ranks, taken in this order, never two of one rank, never held across I/O, a callback or an
 // allocation of tensor memory:
-//   directory stripe < eviction policy < allocator < queue (engine, index writer, workers, leaf)
+//   directory stripe < eviction policy < magazine < allocator < queue (engine, index writer, ...)
 class ABSL_LOCKABLE Mutex {
  public:
   void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {

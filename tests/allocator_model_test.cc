@@ -1,0 +1,241 @@
+// Random allocations, frees and splits on every allocator beside the simplest thing that is right:
+// a map of the intervals that are taken. Ctest runs a few seeds; tests/campaign/allocators.sh runs
+// as many as fit a time.
+//
+//   CAIRN_TEST_SECONDS=600   new seeds for so long
+//   CAIRN_TEST_SEED=N        this seed alone
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/allocator_kinds.h"
+#include "tiers/extent_allocator.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint64_t kAlignment = 4096;
+constexpr int kSteps = 6000;
+constexpr uint64_t kSeeds = 3;
+
+uint64_t NumberFromEnvironment(const char* name, uint64_t otherwise) {
+  const char* const text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+class Model {
+ public:
+  explicit Model(uint64_t space_bytes) : space_bytes_(space_bytes) {}
+
+  // False when part of it is taken or outside.
+  [[nodiscard]] bool Take(Extent extent) {
+    if (extent.bytes > space_bytes_ || extent.offset > space_bytes_ - extent.bytes) return false;
+    const auto behind = taken_.lower_bound(extent.offset);
+    if (behind != taken_.end() && behind->first < extent.offset + extent.bytes) return false;
+    if (behind != taken_.begin()) {
+      const auto before = std::prev(behind);
+      if (before->first + before->second > extent.offset) return false;
+    }
+    taken_.emplace_hint(behind, extent.offset, extent.bytes);
+    bytes_used_ += extent.bytes;
+    return true;
+  }
+  void Give(Extent extent) {
+    taken_.erase(extent.offset);
+    bytes_used_ -= extent.bytes;
+  }
+  bool IsTaken(Extent extent) const {
+    const auto found = taken_.find(extent.offset);
+    return found != taken_.end() && found->second == extent.bytes;
+  }
+  uint64_t bytes_used() const { return bytes_used_; }
+  uint64_t LongestFree() const {
+    uint64_t longest = 0;
+    uint64_t end = 0;
+    for (const auto& [offset, bytes] : taken_) {
+      longest = std::max(longest, offset - end);
+      end = offset + bytes;
+    }
+    return std::max(longest, space_bytes_ - end);
+  }
+
+ private:
+  const uint64_t space_bytes_;
+  std::map<uint64_t, uint64_t> taken_;
+  uint64_t bytes_used_ = 0;
+};
+
+// One allocator beside its model.
+class Pair {
+ public:
+  Pair(const AllocatorUnderTest& kind, uint64_t seed)
+      : random_(seed),
+        space_bytes_((Below(2) == 0 ? 300 + Below(4000) : 60'000 + Below(40'000)) * kAlignment),
+        model_(space_bytes_) {
+    auto allocator = kind.create(space_bytes_, kAlignment);
+    EXPECT_TRUE(allocator.ok()) << allocator.status();
+    allocator_ = std::move(*allocator);
+    at_first_bytes_ = allocator_->largest_free_bytes();
+    for (uint64_t& units : frequent_units_) units = 1 + Below(24);
+  }
+
+  void Step(uint64_t fill_percent) {
+    const uint64_t dice = Below(100);
+    if (dice < 4) {
+      FreeWrongly();
+    } else if (dice < 6) {
+      SplitSome();
+    } else if (dice < 7) {
+      AllocateImpossibly();
+    } else if (dice < 7 + fill_percent * 93 / 100) {
+      AllocateSome();
+    } else {
+      FreeSome();
+    }
+    EXPECT_EQ(allocator_->bytes_used(), model_.bytes_used());
+    EXPECT_EQ(allocator_->bytes_max(), space_bytes_);
+    if (Below(8) == 0) EXPECT_LE(allocator_->largest_free_bytes(), model_.LongestFree());
+  }
+
+  void EndEmpty() {
+    while (!in_use_.empty() && !testing::Test::HasFailure()) FreeSome();
+    EXPECT_EQ(allocator_->bytes_used(), 0u);
+    const auto all = allocator_->Allocate(at_first_bytes_);
+    EXPECT_TRUE(all.ok()) << all.status();
+  }
+
+ private:
+  uint64_t Below(uint64_t limit) {
+    return std::uniform_int_distribution<uint64_t>(0, limit - 1)(random_);
+  }
+
+  // Mostly of a few sizes, so that these become frequent, else anything.
+  uint64_t SomeBytes() {
+    const uint64_t dice = Below(10);
+    if (dice < 6) return frequent_units_[Below(frequent_units_.size())] * kAlignment - Below(100);
+    if (dice < 9) return 1 + Below(40 * kAlignment);
+    return 1 + Below(space_bytes_ / 4);
+  }
+
+  void AllocateSome() {
+    const uint64_t bytes = SomeBytes();
+    const uint64_t promised_bytes = allocator_->largest_free_bytes() / 32 * 31;
+    const auto extent = allocator_->Allocate(bytes);
+    if (!extent.ok()) {
+      EXPECT_EQ(extent.status().code(), absl::StatusCode::kResourceExhausted);
+      EXPECT_GT(bytes, promised_bytes) << "there was room";
+      return;
+    }
+    EXPECT_GE(extent->bytes, bytes);
+    EXPECT_EQ((extent->offset | extent->bytes) % kAlignment, 0u);
+    ASSERT_TRUE(model_.Take(*extent)) << extent->offset << " +" << extent->bytes << " is taken";
+    in_use_.push_back(*extent);
+  }
+
+  void AllocateImpossibly() {
+    EXPECT_EQ(allocator_->Allocate(0).status().code(), absl::StatusCode::kInvalidArgument);
+    const uint64_t bytes = space_bytes_ + 1 + (Below(2) == 0 ? Below(kAlignment) : random_() / 2);
+    EXPECT_EQ(allocator_->Allocate(bytes).status().code(), absl::StatusCode::kResourceExhausted);
+  }
+
+  void FreeSome() {
+    if (in_use_.empty()) return;
+    const size_t victim = Below(in_use_.size());
+    const Extent extent = in_use_[victim];
+    const absl::Status status = allocator_->Free(extent);
+    EXPECT_TRUE(status.ok()) << status;
+    model_.Give(extent);
+    in_use_[victim] = in_use_.back();
+    in_use_.pop_back();
+    ExpectRefused(extent);
+  }
+
+  // Frees that are near the truth and not it.
+  void FreeWrongly() {
+    ExpectRefused({space_bytes_, kAlignment});
+    ExpectRefused({Below(space_bytes_), 1 + Below(space_bytes_)});
+    ExpectRefused({random_(), random_()});
+    ExpectRefused({Below(space_bytes_ / kAlignment) * kAlignment, (1 + Below(64)) * kAlignment});
+    if (in_use_.empty()) return;
+    const Extent extent = in_use_[Below(in_use_.size())];
+    ExpectRefused({extent.offset, extent.bytes + kAlignment});
+    ExpectRefused({extent.offset, extent.bytes - kAlignment});
+    ExpectRefused({extent.offset + kAlignment, extent.bytes});
+    ExpectRefused({extent.offset, extent.bytes * 2});
+    ExpectRefused({extent.offset, 0});
+  }
+
+  void ExpectRefused(Extent extent) {
+    if (model_.IsTaken(extent)) return;
+    EXPECT_EQ(allocator_->Free(extent).code(), absl::StatusCode::kInvalidArgument)
+        << extent.offset << " +" << extent.bytes;
+  }
+
+  // The allocator of files can cut what is allocated.
+  void SplitSome() {
+    auto* const extents = dynamic_cast<ExtentAllocator*>(allocator_.get());
+    if (extents == nullptr || in_use_.empty()) return;
+    const size_t chosen = Below(in_use_.size());
+    const Extent whole = in_use_[chosen];
+    const uint64_t bytes = Below(whole.bytes / kAlignment + 2) * kAlignment;
+    const absl::Status status = extents->Split(whole, bytes);
+    if (bytes == 0 || bytes >= whole.bytes) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+      return;
+    }
+    ASSERT_TRUE(status.ok()) << status;
+    const Extent parts[] = {{whole.offset, bytes}, {whole.offset + bytes, whole.bytes - bytes}};
+    model_.Give(whole);
+    for (const Extent& part : parts) ASSERT_TRUE(model_.Take(part));
+    in_use_[chosen] = parts[0];
+    in_use_.push_back(parts[1]);
+    ExpectRefused(whole);
+  }
+
+  std::mt19937_64 random_;
+  const uint64_t space_bytes_;
+  Model model_;
+  std::unique_ptr<Allocator> allocator_;
+  uint64_t at_first_bytes_ = 0;
+  std::array<uint64_t, 3> frequent_units_ = {};
+  std::vector<Extent> in_use_;
+};
+
+class AllocatorModelTest : public testing::TestWithParam<AllocatorUnderTest> {
+ protected:
+  void Run(uint64_t seed) {
+    SCOPED_TRACE(testing::Message() << GetParam().name << " CAIRN_TEST_SEED=" << seed);
+    Pair pair(GetParam(), seed);
+    for (int step = 0; step < kSteps && !HasFailure(); ++step) {
+      // Waves of filling and of emptying, so that both ends are reached.
+      pair.Step((step / 600) % 2 == 0 ? 75 : 30);
+    }
+    if (!HasFailure()) pair.EndEmpty();
+  }
+};
+
+TEST_P(AllocatorModelTest, AgreesWithTheModel) {
+  if (const uint64_t seed = NumberFromEnvironment("CAIRN_TEST_SEED", 0); seed != 0) {
+    Run(seed);
+    return;
+  }
+  using Clock = std::chrono::steady_clock;
+  const auto end =
+      Clock::now() + std::chrono::seconds(NumberFromEnvironment("CAIRN_TEST_SECONDS", 0));
+  const uint64_t first_seed = std::random_device()() | uint64_t{1};
+  uint64_t seeds = 0;
+  while (!HasFailure() && (seeds < kSeeds || Clock::now() < end)) Run(first_seed + seeds++);
+  std::printf("%s: %llu seeds from %llu on, %d steps each\n", GetParam().name.c_str(),
+              static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(first_seed),
+              kSteps);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AllocatorModelTest, testing::ValuesIn(AllocatorsUnderTest()), NameOf);
+
+}  // namespace
+}  // namespace cairn

@@ -1,0 +1,215 @@
+#include "tiers/tlsf.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "src/base/status_macros.h"
+
+namespace cairn {
+
+absl::StatusOr<Tlsf> Tlsf::Create(uint32_t units) {
+  // As many runs as units, and the index 0.
+  CAIRN_ASSIGN_OR_RETURN(ReservedArray<Block> blocks,
+                         ReservedArray<Block>::Create(uint64_t{units} + 1));
+  CAIRN_ASSIGN_OR_RETURN(ReservedArray<uint32_t> first_of_pages,
+                         ReservedArray<uint32_t>::Create((units >> kPageBits) + 1));
+  Tlsf tlsf(std::move(blocks), std::move(first_of_pages));
+  if (units > 0) {
+    const uint32_t block = tlsf.NewBlock();
+    tlsf.blocks_[block] = {.units = units};
+    tlsf.AddToPage(block);
+    tlsf.Insert(block);
+  }
+  return tlsf;
+}
+
+// Row 0 has the sizes below 32, one to a bin; row r those from 32 << (r - 1) on.
+uint32_t Tlsf::BinOf(uint32_t units) {
+  if (units < kBinsARow) return units;
+  const int shift = 31 - std::countl_zero(units) - kBinBits;
+  return (static_cast<uint32_t>(shift) << kBinBits) + (units >> shift);
+}
+
+uint32_t Tlsf::BinFloor(uint32_t bin) {
+  if (bin < kBinsARow) return bin;
+  const uint32_t shift = (bin >> kBinBits) - 1;
+  return (kBinsARow + (bin & (kBinsARow - 1))) << shift;
+}
+
+uint32_t Tlsf::RoundUpToBin(uint32_t units) {
+  const uint32_t bin = BinOf(units);
+  return BinFloor(bin) < units ? bin + 1 : bin;
+}
+
+uint32_t Tlsf::FirstBinFrom(uint32_t bin) const {
+  uint32_t row = bin >> kBinBits;
+  if (row >= kRows) return kNone;
+  uint32_t bins = bins_of_rows_[row] & (~uint32_t{0} << (bin & (kBinsARow - 1)));
+  if (bins == 0) {
+    const uint32_t rows = rows_ & (~uint32_t{0} << (row + 1));
+    if (rows == 0) return kNone;
+    row = static_cast<uint32_t>(std::countr_zero(rows));
+    bins = bins_of_rows_[row];
+  }
+  return (row << kBinBits) + static_cast<uint32_t>(std::countr_zero(bins));
+}
+
+uint32_t Tlsf::Allocate(uint32_t units, uint32_t units_wanted) {
+  if (const uint32_t bin = FirstBinFrom(RoundUpToBin(units)); bin != kNone) {
+    return Carve(first_of_bins_[bin], units_wanted);
+  }
+  // Nothing is left but what may lie between two bins.
+  const uint32_t block = FindIn(BinOf(units), units);
+  return block == kNone ? kNone : Carve(block, units);
+}
+
+uint32_t Tlsf::FindIn(uint32_t bin, uint32_t units) const {
+  uint32_t block = first_of_bins_[bin];
+  for (int tries = 0; block != kNone && tries < kTriesMax; ++tries) {
+    if (blocks_[block].units >= units) return block;
+    block = blocks_[block].next_free;
+  }
+  return kNone;
+}
+
+uint32_t Tlsf::Carve(uint32_t block, uint32_t units) {
+  Remove(block);
+  Block& used = blocks_[block];
+  if (used.units > units) {
+    const uint32_t rest = NewBlock();
+    blocks_[rest] = {.begin = used.begin + units,
+                     .units = used.units - units,
+                     .before = block,
+                     .behind = used.behind};
+    if (used.behind != kNone) blocks_[used.behind].before = rest;
+    used.behind = rest;
+    used.units = units;
+    AddToPage(rest);
+    Insert(rest);
+  }
+  return block;
+}
+
+void Tlsf::Free(uint32_t block) {
+  if (blocks_[block].owner != 0) Uncover(block);
+  const uint32_t behind = blocks_[block].behind;
+  if (behind != kNone && blocks_[behind].owner == kFree) {
+    Remove(behind);
+    blocks_[block].units += blocks_[behind].units;
+    DropBlock(behind);
+  }
+  const uint32_t before = blocks_[block].before;
+  if (before != kNone && blocks_[before].owner == kFree) {
+    Remove(before);
+    blocks_[before].units += blocks_[block].units;
+    DropBlock(block);
+    block = before;
+  }
+  Insert(block);
+}
+
+uint32_t Tlsf::LongestFreeAtLeast() const {
+  if (rows_ == 0) return 0;
+  const uint32_t row = 31 - static_cast<uint32_t>(std::countl_zero(rows_));
+  const uint32_t bin = 31 - static_cast<uint32_t>(std::countl_zero(bins_of_rows_[row]));
+  return BinFloor((row << kBinBits) + bin);
+}
+
+uint32_t Tlsf::LongestFree() const {
+  const uint32_t at_least = LongestFreeAtLeast();
+  uint32_t longest = at_least;
+  if (at_least == 0) return 0;
+  for (uint32_t block = first_of_bins_[BinOf(at_least)]; block != kNone;
+       block = blocks_[block].next_free) {
+    longest = std::max(longest, blocks_[block].units);
+  }
+  return longest;
+}
+
+uint32_t Tlsf::NewBlock() {
+  if (unused_block_ == kNone) return blocks_made_++;
+  const uint32_t block = unused_block_;
+  unused_block_ = blocks_[block].next_free;
+  return block;
+}
+
+// Takes it out of the order of the space, and its index out of use.
+void Tlsf::DropBlock(uint32_t block) {
+  RemoveFromPage(block);
+  const Block& dropped = blocks_[block];
+  if (dropped.before != kNone) blocks_[dropped.before].behind = dropped.behind;
+  if (dropped.behind != kNone) blocks_[dropped.behind].before = dropped.before;
+  blocks_[block].next_free = unused_block_;
+  unused_block_ = block;
+}
+
+void Tlsf::AddToPage(uint32_t block) {
+  const uint32_t begin = blocks_[block].begin;
+  uint32_t& first = first_of_pages_[begin >> kPageBits];
+  if (first == kNone || blocks_[first].begin > begin) first = block;
+}
+
+void Tlsf::RemoveFromPage(uint32_t block) {
+  const uint32_t page = blocks_[block].begin >> kPageBits;
+  if (first_of_pages_[page] != block) return;
+  const uint32_t behind = blocks_[block].behind;
+  const bool begins_here = behind != kNone && blocks_[behind].begin >> kPageBits == page;
+  first_of_pages_[page] = begins_here ? behind : kNone;
+}
+
+void Tlsf::SetOwner(uint32_t block, uint32_t owner) {
+  Block& owned = blocks_[block];
+  owned.owner = owner;
+  const uint32_t last_page = (owned.begin + owned.units - 1) >> kPageBits;
+  for (uint32_t page = (owned.begin >> kPageBits) + 1; page <= last_page; ++page) {
+    first_of_pages_[page] = block;
+  }
+}
+
+void Tlsf::Uncover(uint32_t block) {
+  const Block& owned = blocks_[block];
+  const uint32_t last_page = (owned.begin + owned.units - 1) >> kPageBits;
+  for (uint32_t page = (owned.begin >> kPageBits) + 1; page <= last_page; ++page) {
+    first_of_pages_[page] = kNone;
+  }
+  if (owned.behind != kNone) AddToPage(owned.behind);
+}
+
+uint32_t Tlsf::Find(uint32_t unit) const {
+  uint32_t block = first_of_pages_[unit >> kPageBits];
+  while (block != kNone && blocks_[block].begin + blocks_[block].units <= unit) {
+    block = blocks_[block].behind;
+  }
+  return block;
+}
+
+void Tlsf::Insert(uint32_t block) {
+  const uint32_t bin = BinOf(blocks_[block].units);
+  const uint32_t next = first_of_bins_[bin];
+  blocks_[block].owner = kFree;
+  blocks_[block].previous_free = kNone;
+  blocks_[block].next_free = next;
+  if (next != kNone) blocks_[next].previous_free = block;
+  first_of_bins_[bin] = block;
+  bins_of_rows_[bin >> kBinBits] |= uint32_t{1} << (bin & (kBinsARow - 1));
+  rows_ |= uint32_t{1} << (bin >> kBinBits);
+}
+
+void Tlsf::Remove(uint32_t block) {
+  Block& removed = blocks_[block];
+  removed.owner = 0;
+  if (removed.next_free != kNone) {
+    blocks_[removed.next_free].previous_free = removed.previous_free;
+  }
+  if (removed.previous_free != kNone) {
+    blocks_[removed.previous_free].next_free = removed.next_free;
+    return;
+  }
+  const uint32_t bin = BinOf(removed.units);
+  first_of_bins_[bin] = removed.next_free;
+  if (removed.next_free != kNone) return;
+  bins_of_rows_[bin >> kBinBits] &= ~(uint32_t{1} << (bin & (kBinsARow - 1)));
+  if (bins_of_rows_[bin >> kBinBits] == 0) rows_ &= ~(uint32_t{1} << (bin >> kBinBits));
+}
+
+}  // namespace cairn

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "tiers/reserved_array.h"
+
+namespace cairn {
+
+// Two-level segregated fit over a space of units, with all bookkeeping outside of it. Free runs
+// are kept in bins, 32 to each doubling of the size; two bit scans find one, and a run that is
+// freed joins its free neighbours: both take a time that depends on nothing. Checks nothing: its
+// HybridAllocator knows what is allocated. Thread-compatible.
+class Tlsf {
+ public:
+  // A run of units, free or used. Blocks are named by their index; no run has the index 0.
+  struct alignas(32) Block {
+    uint32_t begin;
+    uint32_t units;
+    uint32_t before;  // The neighbours in the space.
+    uint32_t behind;
+    uint32_t previous_free;  // The neighbours in the bin.
+    uint32_t next_free;      // Of an unused index: the next unused one.
+    uint32_t owner;          // kFree, or what SetOwner said.
+  };
+  static constexpr uint32_t kNone = 0;
+  static constexpr uint32_t kFree = ~uint32_t{0};
+  static constexpr uint32_t kUnitsMax = (uint32_t{1} << 31) - 2;
+
+  // A free space of 0 to kUnitsMax units.
+  static absl::StatusOr<Tlsf> Create(uint32_t units);
+
+  // A used run, or kNone. Its size is rounded up to that of a bin, by 1/32 at most, so that the
+  // hole that it leaves is in the bin where the next request of its size looks.
+  uint32_t Allocate(uint32_t units) { return Allocate(units, BinFloor(RoundUpToBin(units))); }
+  // A used run of exactly so many units, or kNone. For few and long ones, whose holes join.
+  uint32_t AllocateExactly(uint32_t units) { return Allocate(units, units); }
+  void Free(uint32_t block);
+  // Marks a used run that is cut further: it is found by all of its units and has this number,
+  // neither 0 nor kFree, until it is freed. Takes a step for each page that it is long.
+  void SetOwner(uint32_t block, uint32_t owner);
+
+  const Block& block(uint32_t index) const { return blocks_[index]; }
+  // The run where this unit is, or another or kNone: surely found by its first unit, and by all if
+  // it has an owner. Looks at what begins in one page.
+  uint32_t Find(uint32_t unit) const;
+  // No more than the longest free run has, and 31/32 of it at least.
+  uint32_t LongestFreeAtLeast() const;
+  // The length of the longest free run; looks at all runs of one bin.
+  uint32_t LongestFree() const;
+
+ private:
+  static constexpr int kBinBits = 5;
+  static constexpr uint32_t kBinsARow = 1 << kBinBits;
+  static constexpr uint32_t kRows = 32 - kBinBits;
+  // A map of the space has one entry for so many units, so that it stays in the processor's cache:
+  // 256 KiB for 64 GiB of pages of 4 KiB. One for each would miss it for every block.
+  static constexpr int kPageBits = 8;
+  // How many runs of the last bin are tried that may be long enough.
+  static constexpr int kTriesMax = 32;
+
+  Tlsf(ReservedArray<Block> blocks, ReservedArray<uint32_t> first_of_pages)
+      : blocks_(std::move(blocks)), first_of_pages_(std::move(first_of_pages)) {}
+
+  static uint32_t BinOf(uint32_t units);
+  static uint32_t BinFloor(uint32_t bin);
+  // The first bin whose runs all have so many.
+  static uint32_t RoundUpToBin(uint32_t units);
+  uint32_t FirstBinFrom(uint32_t bin) const;
+
+  uint32_t Allocate(uint32_t units, uint32_t units_wanted);
+  uint32_t FindIn(uint32_t bin, uint32_t units) const;
+  uint32_t Carve(uint32_t block, uint32_t units);
+  uint32_t NewBlock();
+  void DropBlock(uint32_t block);
+  void AddToPage(uint32_t block);
+  void RemoveFromPage(uint32_t block);
+  void Uncover(uint32_t block);
+  void Insert(uint32_t block);
+  void Remove(uint32_t block);
+
+  ReservedArray<Block> blocks_;
+  // By page: the run with an owner that has its first unit, else the first run that begins in it.
+  ReservedArray<uint32_t> first_of_pages_;
+  uint32_t blocks_made_ = 1;       // Indices below it have been used.
+  uint32_t unused_block_ = kNone;  // The first of those that are unused again.
+  uint32_t rows_ = 0;              // A bit for each row that has a run.
+  std::array<uint32_t, kRows> bins_of_rows_ = {};
+  std::array<uint32_t, kRows* kBinsARow> first_of_bins_ = {};
+};
+
+}  // namespace cairn
