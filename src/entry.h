@@ -9,7 +9,7 @@
 #include "cairn/options.h"
 #include "cairn/tensor.h"
 #include "io/index.h"
-#include "src/eviction_policy.h"
+#include "src/eviction/policy.h"
 #include "tiers/allocator.h"
 #include "tiers/nvme_tier.h"
 

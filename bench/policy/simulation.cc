@@ -1,0 +1,81 @@
+#include "bench/policy/simulation.h"
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "src/eviction/policy.h"
+
+namespace cairn::policy {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// What the store has an entry for.
+struct Block final : EvictionNode {
+  uint64_t key_hash = 0;
+  bool present = false;
+};
+
+EvictionPolicy::Copy Describe(const EvictionNode& node) {
+  return {.key_hash = static_cast<const Block&>(node).key_hash, .bytes = 1};
+}
+
+// As good as the store's hash of the key.
+uint64_t Hash(uint64_t number) {
+  uint64_t hash = (number + 1) * 0x9e3779b97f4a7c15U;
+  hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9U;
+  hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebU;
+  return hash ^ (hash >> 31);
+}
+
+class Tier {
+ public:
+  Tier(const Workload& workload, EvictionKind kind, uint64_t blocks_max)
+      : blocks_max_(blocks_max),
+        policy_(NewEvictionPolicy(kind, Describe)),
+        blocks_(workload.blocks) {
+    for (uint32_t i = 0; i < workload.blocks; ++i) blocks_[i].key_hash = Hash(i);
+  }
+
+  void Serve(const std::vector<uint32_t>& request, Outcome& outcome) {
+    hashes_.clear();
+    for (const uint32_t number : request) hashes_.push_back(blocks_[number].key_hash);
+    policy_->Request(hashes_);
+    size_t hits = 0;
+    while (hits < request.size() && blocks_[request[hits]].present) ++hits;
+    outcome.hits += hits;
+    for (size_t i = hits; i-- > 0;) policy_->Touch(&blocks_[request[i]]);
+    for (size_t i = hits; i < request.size(); ++i) Put(blocks_[request[i]], outcome);
+  }
+
+ private:
+  void Put(Block& block, Outcome& outcome) {
+    if (block.present) {
+      policy_->Touch(&block);
+      return;
+    }
+    while (policy_->size() >= blocks_max_) static_cast<Block*>(policy_->Pick())->present = false;
+    block.present = true;
+    policy_->Track(&block);
+    ++outcome.writes;
+  }
+
+  const uint64_t blocks_max_;
+  const std::unique_ptr<EvictionPolicy> policy_;
+  std::vector<Block> blocks_;
+  std::vector<uint64_t> hashes_;
+};
+
+}  // namespace
+
+Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_max) {
+  Tier tier(workload, kind, blocks_max);
+  Outcome outcome;
+  const Clock::time_point begin = Clock::now();
+  for (const std::vector<uint32_t>& request : workload.requests) tier.Serve(request, outcome);
+  outcome.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  return outcome;
+}
+
+}  // namespace cairn::policy

@@ -1,0 +1,93 @@
+// The default: what is new is on probation, what was used again, or comes back after it left, is in
+// the main queue. As in S3-FIFO, but
+// - keys that left are remembered four times as long as the cache is large: they take a few bytes
+//   beside megabytes;
+// - how much of the cache is for probation is what shadow caches find best;
+// - the main queue is in LRU order, and what leaves it goes through probation once more: so a cache
+//   that is all probation is LRU, and the shadow that is so keeps this policy from ever being
+//   worse.
+
+#include "src/eviction/chain_clock.h"
+#include "src/eviction/ghost_list.h"
+#include "src/eviction/node_queue.h"
+#include "src/eviction/policies.h"
+#include "src/eviction/shadow_caches.h"
+
+namespace cairn {
+namespace {
+
+constexpr int kDemotionsMax = 16;
+
+class TunedPolicy final : public EvictionPolicy {
+ public:
+  explicit TunedPolicy(Describe describe)
+      : describe_(describe), probation_(1, describe), main_(2, describe) {}
+
+  void Request(absl::Span<const uint64_t> key_hashes) override {
+    clock_.Request(key_hashes);
+    shadows_.Request(key_hashes);
+  }
+
+  void Track(EvictionNode* node) override {
+    const uint64_t key_hash = describe_(*node).key_hash;
+    CountUse(key_hash);
+    if (ghosts_.Take(key_hash)) return PushProven(node, key_hash);
+    probation_.Push(node, clock_.TimeOf(key_hash));
+  }
+
+  void Touch(EvictionNode* node) override {
+    if (!node->tracked()) return;
+    const uint64_t key_hash = describe_(*node).key_hash;
+    CountUse(key_hash);
+    Forget(node);
+    PushProven(node, key_hash);
+  }
+
+  void Forget(EvictionNode* node) override {
+    if (!node->tracked()) return;
+    (probation_.Has(*node) ? probation_ : main_).Remove(node);
+  }
+
+  EvictionNode* Pick() override {
+    const uint64_t copies = size();
+    if (copies == 0) return nullptr;
+    shadows_.SetCapacity(copies);
+    EvictionNode* const node = (probation_.size() > 0 ? probation_ : main_).Pop();
+    ghosts_.Add(describe_(*node).key_hash, ShadowCaches::kGhostsPerCopy * copies);
+    return node;
+  }
+
+  uint64_t size() const override { return probation_.size() + main_.size(); }
+
+ private:
+  void PushProven(EvictionNode* node, uint64_t key_hash) {
+    const uint32_t time = clock_.TimeOf(key_hash);
+    const double main_share = 1 - shadows_.best_share();
+    (main_share > 0 ? main_ : probation_).Push(node, time);
+    // What the main queue has no room for. More than a few only after the share has changed.
+    const double main_max = main_share * static_cast<double>(probation_.bytes() + main_.bytes());
+    for (int i = 0; i<kDemotionsMax&& static_cast<double>(main_.bytes())> main_max; ++i) {
+      probation_.Push(main_.Pop(), clock_.Now());
+    }
+  }
+
+  // What no chain has requested is a request by itself.
+  void CountUse(uint64_t key_hash) {
+    if (!clock_.Expects(key_hash)) shadows_.Request({&key_hash, 1});
+  }
+
+  const Describe describe_;
+  ChainClock clock_;
+  ShadowCaches shadows_;
+  NodeQueue probation_;
+  NodeQueue main_;
+  GhostList ghosts_;
+};
+
+}  // namespace
+
+std::unique_ptr<EvictionPolicy> NewTunedPolicy(EvictionPolicy::Describe describe) {
+  return std::make_unique<TunedPolicy>(describe);
+}
+
+}  // namespace cairn
