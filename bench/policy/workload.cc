@@ -1,8 +1,16 @@
 #include "bench/policy/workload.h"
 
 #include "absl/container/flat_hash_map.h"
+#include "io/index.h"
+#include "tools/offload/replay.h"
 
 namespace cairn::policy {
+namespace {
+
+// Of the first fingerprint that a store sees.
+constexpr uint32_t kFingerprintId = 1;
+
+}  // namespace
 
 Workload::Workload(const offload::Trace& trace) {
   absl::flat_hash_map<uint64_t, uint32_t> numbers;
@@ -11,8 +19,9 @@ Workload::Workload(const offload::Trace& trace) {
     std::vector<uint32_t>& numbered = requests.emplace_back();
     numbered.reserve(request.block_ids.size());
     for (const uint64_t id : request.block_ids) {
-      numbered.push_back(
-          numbers.try_emplace(id, static_cast<uint32_t>(numbers.size())).first->second);
+      const auto [found, is_new] = numbers.try_emplace(id, static_cast<uint32_t>(numbers.size()));
+      if (is_new) key_hashes.push_back(HashKey({kFingerprintId, offload::BlockKey(id)}));
+      numbered.push_back(found->second);
     }
     accesses += numbered.size();
   }

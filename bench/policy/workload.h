@@ -10,6 +10,8 @@ namespace cairn::policy {
 // A trace with its blocks numbered from 0 in the order in which they first come.
 struct Workload {
   std::vector<std::vector<uint32_t>> requests;
+  // What a store of kv-offload has for the blocks' keys: so the policies sample as they do there.
+  std::vector<uint64_t> key_hashes;
   uint64_t accesses = 0;
   uint32_t blocks = 0;
 

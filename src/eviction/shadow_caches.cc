@@ -10,8 +10,8 @@ namespace {
 constexpr uint64_t kEpochRequestsMin = 100;
 constexpr uint64_t kEpochUsesMin = 2000;
 constexpr double kDecay = 0.98;
+constexpr double kHysteresis = 1.02;
 constexpr double kUsesAgainMin = 0.15;
-constexpr size_t kIndexMin = 64;
 
 }  // namespace
 
@@ -67,8 +67,10 @@ void ShadowCaches::EndEpoch() {
   epoch_requests_ = epoch_uses_ = 0;
   const auto most = std::max_element(shadows_.begin(), shadows_.end(),
                                      [](const auto& a, const auto& b) { return a.hits < b.hits; });
-  // One that has as many is no reason to change.
-  if (most->hits > shadows_[best_].hits) best_ = static_cast<size_t>(most - shadows_.begin());
+  // One that is hardly better is no reason to change.
+  if (most->hits > kHysteresis * shadows_[best_].hits) {
+    best_ = static_cast<size_t>(most - shadows_.begin());
+  }
   for (Shadow& shadow : shadows_) shadow.hits *= kDecay;
 }
 
@@ -123,7 +125,12 @@ void ShadowCaches::Unlink(size_t shadow, uint32_t slot) {
 }
 
 uint32_t ShadowCaches::FindOrAdd(uint64_t key_hash) {
-  if ((keys_ + 1) * 2 > index_.size()) Rehash(std::max(kIndexMin, index_.size() * 2));
+  if (index_.empty()) {
+    // In one piece: what a store takes is then seen at its first tensor and not a little later.
+    slots_.reserve(2 * kResidentMax);
+    Rehash(4 * kResidentMax);
+  }
+  if ((keys_ + 1) * 2 > index_.size()) Rehash(index_.size() * 2);
   const size_t mask = index_.size() - 1;
   size_t at = Home(key_hash);
   for (; index_[at] != kNone; at = (at + 1) & mask) {

@@ -34,8 +34,8 @@ class ShadowCaches {
 
  private:
   static constexpr size_t kShadows = kProbationShares.size();
-  // One key in eight is enough to go by, and an eighth of the work.
-  uint64_t ResidentMax() const { return sample_mask_ < 7 ? 128 : 4096; }
+  static constexpr uint64_t kResidentMin = 128;
+  static constexpr uint64_t kResidentMax = 4096;
   static constexpr uint32_t kNone = UINT32_MAX;
 
   // Which list of a shadow a key is in. The first slots are the lists' ends.
@@ -56,6 +56,8 @@ class ShadowCaches {
     uint64_t resident() const { return sizes[kProbation] + sizes[kMain]; }
   };
 
+  // One key in eight is enough to go by, and an eighth of the work; fewer only for memory's sake.
+  uint64_t ResidentMax() const { return sample_mask_ < 7 ? kResidentMin : kResidentMax; }
   bool Sampled(uint64_t key_hash) const { return (key_hash & sample_mask_) == 0; }
   uint64_t Capacity() const;
   void ChooseFirst();
