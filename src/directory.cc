@@ -62,6 +62,7 @@ Entry* Directory::FindCandidate(const Stripe& stripe, const TierEviction::Candid
 }
 
 void Directory::Touch(Entry* entry) {
+  if (entry->spilling) entry->used = true;
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Touch(hot);
   parts_.l3_eviction->Touch(entry);
 }

@@ -7,7 +7,7 @@ namespace cairn {
 namespace {
 
 // Blocks of a chain come nearly in order: what is out of it by more is not worth the search.
-constexpr int kStepsMax = 32;
+constexpr int kStepsMax = 128;
 
 }  // namespace
 

@@ -7,6 +7,8 @@
 //   that is all probation is LRU, and the shadow that is so keeps this policy from ever being
 //   worse.
 
+#include <algorithm>
+
 #include "src/eviction/chain_clock.h"
 #include "src/eviction/ghost_list.h"
 #include "src/eviction/node_queue.h"
@@ -17,6 +19,7 @@ namespace cairn {
 namespace {
 
 constexpr int kDemotionsMax = 16;
+constexpr uint64_t kHighWaterPicks = 4096;  // In which a mark that is not reached falls.
 
 class TunedPolicy final : public EvictionPolicy {
  public:
@@ -49,11 +52,12 @@ class TunedPolicy final : public EvictionPolicy {
   }
 
   EvictionNode* Pick() override {
-    const uint64_t copies = size();
-    if (copies == 0) return nullptr;
-    shadows_.SetCapacity(copies);
+    if (size() == 0) return nullptr;
+    capacity_copies_ = HighWater(capacity_copies_, size());
+    capacity_bytes_ = HighWater(capacity_bytes_, probation_.bytes() + main_.bytes());
+    shadows_.SetCapacity(capacity_copies_);
     EvictionNode* const node = (probation_.size() > 0 ? probation_ : main_).Pop();
-    ghosts_.Add(describe_(*node).key_hash, ShadowCaches::kGhostsPerCopy * copies);
+    ghosts_.Add(describe_(*node).key_hash, ShadowCaches::kGhostsPerCopy * capacity_copies_);
     return node;
   }
 
@@ -65,10 +69,17 @@ class TunedPolicy final : public EvictionPolicy {
     const double main_share = 1 - shadows_.best_share();
     (main_share > 0 ? main_ : probation_).Push(node, time);
     // What the main queue has no room for. More than a few only after the share has changed.
-    const double main_max = main_share * static_cast<double>(probation_.bytes() + main_.bytes());
-    for (int i = 0; i<kDemotionsMax&& static_cast<double>(main_.bytes())> main_max; ++i) {
+    const uint64_t bytes = std::max(capacity_bytes_, probation_.bytes() + main_.bytes());
+    const auto main_max = static_cast<uint64_t>(main_share * static_cast<double>(bytes));
+    for (int i = 0; main_.bytes() > main_max && i < kDemotionsMax; ++i) {
       probation_.Push(main_.Pop(), clock_.Now());
     }
+  }
+
+  // What the tier holds when it is full. What is on its way into it takes room and is not tracked
+  // yet: a burst of it must not be taken for a smaller tier, in which less is proven.
+  static uint64_t HighWater(uint64_t mark, uint64_t now) {
+    return std::max(now, mark - mark / kHighWaterPicks);
   }
 
   // What no chain has requested is a request by itself.
@@ -82,6 +93,8 @@ class TunedPolicy final : public EvictionPolicy {
   NodeQueue probation_;
   NodeQueue main_;
   GhostList ghosts_;
+  uint64_t capacity_copies_ = 0;
+  uint64_t capacity_bytes_ = 0;
 };
 
 }  // namespace
