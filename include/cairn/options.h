@@ -44,7 +44,7 @@ enum class Durability : uint8_t {
 
 // What leaves a tier that is full.
 enum class EvictionKind : uint8_t {
-  kTuned,  // S3-FIFO with a long memory and a probation that fits itself to the load.
+  kTuned,  // As S3-FIFO with a long memory, and a probation that fits itself to the load.
   kLru,    // Least recently used.
   kClock,
   kArc,
