@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <chrono>
 #include <limits>
 #include <set>
 #include <utility>
@@ -9,8 +8,6 @@
 
 namespace cairn::policy {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kNever = std::numeric_limits<uint32_t>::max();
 
@@ -34,7 +31,6 @@ std::vector<uint32_t> NextUses(const Workload& workload) {
 Outcome SimulateBelady(const Workload& workload, uint64_t blocks_max) {
   const std::vector<uint32_t> next_uses = NextUses(workload);
   Outcome outcome;
-  const Clock::time_point begin = Clock::now();
   // Of what is present: its next use and, of one chain, how far it is from the first block; so the
   // last in the set is the first to go.
   struct Present {
@@ -70,7 +66,6 @@ Outcome SimulateBelady(const Workload& workload, uint64_t blocks_max) {
       order.insert(now);
     }
   }
-  outcome.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return outcome;
 }
 

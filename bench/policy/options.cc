@@ -28,7 +28,7 @@ constexpr const char* kFooter =
     "  Belady     evicts what is used again last, and does not take what is used later than all\n"
     "             that is there: it knows the future, and nothing hits more\n"
     "  ssd_writes_per_access  blocks that came into the cache / blocks accessed\n"
-    "  ns_per_access  time of all bookkeeping of one policy / blocks accessed\n"
+    "  ns_per_access  CPU time of all bookkeeping of one policy / blocks accessed\n"
     "Exit code: 0, or 2 when anything went wrong.";
 
 // As typed, before any of it is believed.

@@ -1,17 +1,15 @@
 #include "bench/policy/simulation.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <vector>
 
+#include "bench/peers/usage.h"
 #include "src/eviction/policy.h"
 
 namespace cairn::policy {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // What a run takes is the median of so many, or of as many as are done in this time.
 constexpr size_t kRunsMax = 5;
@@ -74,9 +72,9 @@ Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_ma
   while (seconds.empty() || (seconds.size() < kRunsMax && all_seconds < kSecondsEnough)) {
     Tier tier(workload, kind, blocks_max);
     outcome = {};
-    const Clock::time_point begin = Clock::now();
+    const double begin_s = peers::ThreadCpuSeconds();
     for (const std::vector<uint32_t>& request : workload.requests) tier.Serve(request, outcome);
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    seconds.push_back(peers::ThreadCpuSeconds() - begin_s);
     all_seconds += seconds.back();
   }
   const auto middle = seconds.begin() + static_cast<ptrdiff_t>(seconds.size() / 2);

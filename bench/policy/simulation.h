@@ -11,7 +11,7 @@ namespace cairn::policy {
 struct Outcome {
   uint64_t hits = 0;    // Blocks present before which none of their request was missing.
   uint64_t writes = 0;  // Blocks that came into the cache.
-  double seconds = 0;   // Of all bookkeeping: the median of some runs where one is short.
+  double seconds = 0;   // CPU time of all bookkeeping, the median of some runs. 0: not measured.
 };
 
 // A tier of `blocks_max` equal blocks under the store's own policy, asked as the store is: a

@@ -15,18 +15,24 @@ constexpr size_t kRingMin = 64;
 uint32_t GhostList::SlotOf(uint64_t identity) const {
   const auto mask = static_cast<uint32_t>(slots_.size() - 1);
   uint32_t slot = Home(identity);
-  while (slots_[slot] != kEmpty && ring_[slots_[slot]] != identity) slot = (slot + 1) & mask;
+  const uint32_t tag = SlotFor(identity, 0);
+  for (; slots_[slot] != kEmpty; slot = (slot + 1) & mask) {
+    const uint32_t place = PlaceIn(slots_[slot]);
+    if (slots_[slot] - place == tag && ring_[place] == identity) break;
+  }
   return slot;
 }
 
-void GhostList::Insert(uint32_t place) { slots_[SlotOf(ring_[place])] = place; }
+void GhostList::Insert(uint32_t place) {
+  slots_[SlotOf(ring_[place])] = SlotFor(ring_[place], place);
+}
 
 // Moves back what would no longer be found past the hole.
 void GhostList::Erase(uint32_t slot) {
   const auto mask = static_cast<uint32_t>(slots_.size() - 1);
   uint32_t hole = slot;
   for (uint32_t next = (slot + 1) & mask; slots_[next] != kEmpty; next = (next + 1) & mask) {
-    const uint32_t home = Home(ring_[slots_[next]]);
+    const uint32_t home = Home(ring_[PlaceIn(slots_[next])]);
     if (((next - home) & mask) < ((next - hole) & mask)) continue;
     slots_[hole] = slots_[next];
     hole = next;
@@ -37,6 +43,7 @@ void GhostList::Erase(uint32_t slot) {
 // What was taken out leaves its place; more room only where that is not enough.
 void GhostList::Grow() {
   const size_t room = std::max(kRingMin, std::bit_ceil(size_ + size_ / 2 + 1));
+  CAIRN_CHECK(room <= size_t{1} << kPlaceBits);
   std::vector<uint64_t> ring(room);
   uint64_t count = 0;
   for (uint64_t at = begin_; at != end_; ++at) {
@@ -67,7 +74,7 @@ bool GhostList::Take(uint64_t key_hash) {
   if (size_ == 0) return false;
   const uint32_t slot = SlotOf(Identity(key_hash));
   if (slots_[slot] == kEmpty) return false;
-  const uint32_t place = slots_[slot];
+  const uint32_t place = PlaceIn(slots_[slot]);
   Erase(slot);
   ring_[place] = 0;
   --size_;
