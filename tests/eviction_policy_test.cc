@@ -53,7 +53,7 @@ class LetterCache {
   std::string Use(std::string_view letters) {
     std::string left;
     for (const char letter : letters) {
-      TestCopy& copy = copies_[static_cast<size_t>(letter)];
+      TestCopy& copy = copies_[static_cast<unsigned char>(letter)];
       if (copy.tracked()) {
         policy_->Touch(&copy);
         continue;
