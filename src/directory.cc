@@ -62,6 +62,7 @@ Entry* Directory::FindCandidate(const Stripe& stripe, const TierEviction::Candid
 }
 
 void Directory::Touch(Entry* entry) {
+  if (entry->spilling) entry->used = true;
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Touch(hot);
   parts_.l3_eviction->Touch(entry);
 }
@@ -72,7 +73,7 @@ Directory::Lookup Directory::Acquire(const HashedKey& key, int64_t now_unix_ms,
   MutexLock lock(stripe.mutex);
   Entry* entry = FindReadable(stripe, key, now_unix_ms);
   if (entry == nullptr) return {};
-  Touch(entry);
+  if (entry->leases == 0) Touch(entry);
   switch (entry->l2) {
     case CopyState::kResident:
       ++entry->pins;
@@ -95,7 +96,7 @@ Directory::Lookup Directory::AcquireForDirectRead(const HashedKey& key, int64_t 
   MutexLock lock(stripe.mutex);
   Entry* entry = FindReadable(stripe, key, now_unix_ms);
   if (entry == nullptr) return {};
-  Touch(entry);
+  if (entry->leases == 0) Touch(entry);
   if (entry->l2 == CopyState::kResident) {
     ++entry->pins;
     return {Found::kPinned, entry, entry->bytes()};
@@ -140,6 +141,21 @@ Entry* Directory::AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo
   ++entry->leases;
   FillInfo(*entry, info);
   return entry;
+}
+
+void Directory::Request(absl::Span<const HashedKey> keys) {
+  std::vector<uint64_t> hashes;
+  hashes.reserve(keys.size());
+  for (const HashedKey& key : keys) hashes.push_back(key.hash);
+  parts_.l2_eviction->Request(hashes);
+  parts_.l3_eviction->Request(hashes);
+}
+
+void Directory::UseLeased(Entry* entry) {
+  Stripe& stripe = StripeFor(entry->hash());
+  MutexLock lock(stripe.mutex);
+  CAIRN_CHECK(entry->leases > 0);
+  Touch(entry);
 }
 
 void Directory::DropLease(Entry* entry) {

@@ -75,7 +75,8 @@ class Directory {
     Entry* entry = nullptr;  // kPinned.
     uint64_t bytes = 0;      // kNeedsFill.
   };
-  // Counts as a use. `waiter` may be null: then a fill under way is kJoined without a trace.
+  // Counts as a use, unless a lease says that it has been counted already (UseLeased). `waiter` may
+  // be null: then a fill under way is kJoined without a trace.
   Lookup Acquire(const HashedKey& key, int64_t now_unix_ms, FillWaiter* waiter);
 
   // Pins the entry for a read from L3 into the caller's memory if that is where it is: kNeedsFill
@@ -87,9 +88,13 @@ class Directory {
   bool Contains(const HashedKey& key, int64_t now_unix_ms, bool touch);
   // Where on L3 the key's tensor lies if it is written and in the index.
   std::optional<uint64_t> FindOnL3(const HashedKey& key) const;
+  // The keys are looked up together, in order, as EvictionPolicy::Request says.
+  void Request(absl::Span<const HashedKey> keys);
   // Adds a lease; null when not there, quarantined or expired.
   Entry* AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info);
   void DropLease(Entry* entry);
+  // Counts as a use of an entry on which the caller has a lease.
+  void UseLeased(Entry* entry);
   // Listed entries of one stripe after the other, each under its lock: the visitor must be short.
   void ForEach(absl::FunctionRef<void(const Entry&, const TensorInfo&)> visitor) const;
 

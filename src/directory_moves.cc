@@ -231,6 +231,8 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
     if (entry->listed && in_l2 && (status.ok() || entry->retention() == Retention::kCache)) {
       parts_.l2_eviction->Track(entry->hot());
     }
+    if (entry->used) Touch(entry);
+    entry->used = false;
     // Nowhere left: the tensor is gone. What it replaced must not come back in its stead.
     if (entry->listed && !in_l2 && entry->l3 == CopyState::kAbsent) {
       RemoveLocked(stripe, entry);

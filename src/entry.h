@@ -9,7 +9,7 @@
 #include "cairn/options.h"
 #include "cairn/tensor.h"
 #include "io/index.h"
-#include "src/eviction_policy.h"
+#include "src/eviction/policy.h"
 #include "tiers/allocator.h"
 #include "tiers/nvme_tier.h"
 
@@ -113,6 +113,7 @@ struct Entry final : EvictionNode {
   bool listed : 1 = false;
   bool counted : 1 = false;       // Has been listed: Directory::index_bytes has it.
   bool spilling : 1 = false;      // From its creation to EndSpill.
+  bool used : 1 = false;          // While it was spilling: no policy has heard of it yet.
   bool indexed : 1 = false;       // A put of it was handed to the index writer.
   bool spill_failed : 1 = false;  // It could not be written to L3 and may leave L2 unwritten.
   bool quarantined : 1 = false;   // Its bytes on L3 did not verify.

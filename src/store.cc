@@ -99,19 +99,26 @@ absl::StatusOr<LeadingHits> StoreImpl::CountLeading(absl::Span<const TensorKey> 
                                                     const LeaseOptions& options) {
   const CallScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
-  for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
+  std::vector<HashedKey> chain;
+  chain.reserve(keys.size());
+  for (const TensorKey key : keys) {
+    CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
+    chain.push_back(Hashed(key.bytes()));
+  }
+  core_->directory->Request(chain);
   LeadingHits hits;
   std::vector<Entry*> leased;
   const int64_t now = core_->NowUnixMs();
-  for (const TensorKey key : keys) {
+  for (const HashedKey& key : chain) {
     TensorInfo info;
-    Entry* entry = core_->directory->AddLease(Hashed(key.bytes()), now, &info);
+    Entry* entry = core_->directory->AddLease(key, now, &info);
     if (entry == nullptr) break;
     leased.push_back(entry);
     ++(info.in_l2 ? hits.count_l2 : hits.count_l3);
     hits.bytes += info.bytes;
   }
   hits.count = leased.size();
+  for (size_t i = leased.size(); i-- > 0;) core_->directory->UseLeased(leased[i]);
   if (!leased.empty()) {
     hits.lease =
         core_->NewLease(core_->leases->Grant(std::move(leased), DeadlineAfter(options.duration)));

@@ -36,8 +36,8 @@ int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
 
 StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
     : options(WithLog(store_options)),
-      l2_eviction(NewLruPolicy(), TierEviction::EntryOfL2),
-      l3_eviction(NewLruPolicy(), TierEviction::EntryOfL3),
+      l2_eviction(TierEviction::OfL2(options.eviction)),
+      l3_eviction(TierEviction::OfL3(options.eviction)),
       seams_(std::move(seams)),
       now_unix_ms_(seams_.now_unix_ms ? seams_.now_unix_ms : WallClockUnixMs) {}
 

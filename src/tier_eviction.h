@@ -4,9 +4,10 @@
 #include <optional>
 #include <string>
 
+#include "absl/types/span.h"
 #include "src/base/mutex.h"
 #include "src/entry.h"
-#include "src/eviction_policy.h"
+#include "src/eviction/policy.h"
 
 namespace cairn {
 
@@ -31,9 +32,18 @@ class TierEviction {
     return static_cast<const Entry&>(node);
   }
 
-  TierEviction(std::unique_ptr<EvictionPolicy> policy, EntryOf entry_of)
-      : entry_of_(entry_of), policy_(std::move(policy)) {}
+  static TierEviction OfL2(EvictionKind kind) {
+    return TierEviction(NewEvictionPolicy(kind, Describe<EntryOfL2>), EntryOfL2);
+  }
+  static TierEviction OfL3(EvictionKind kind) {
+    return TierEviction(NewEvictionPolicy(kind, Describe<EntryOfL3>), EntryOfL3);
+  }
 
+  // As EvictionPolicy::Request.
+  void Request(absl::Span<const uint64_t> key_hashes) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    policy_->Request(key_hashes);
+  }
   // A use when it is tracked already: whoever was about to evict it may have put it back.
   void Track(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
@@ -61,6 +71,15 @@ class TierEviction {
   }
 
  private:
+  TierEviction(std::unique_ptr<EvictionPolicy> policy, EntryOf entry_of)
+      : entry_of_(entry_of), policy_(std::move(policy)) {}
+
+  template <EntryOf kEntryOf>
+  static EvictionPolicy::Copy Describe(const EvictionNode& node) {
+    const Entry& entry = kEntryOf(node);
+    return {entry.hash(), entry.bytes()};
+  }
+
   const EntryOf entry_of_;
   mutable Mutex mutex_;
   const std::unique_ptr<EvictionPolicy> policy_ ABSL_PT_GUARDED_BY(mutex_);

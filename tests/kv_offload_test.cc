@@ -106,7 +106,8 @@ TEST_F(KvOffloadTest, RestoresWhatItStored) {
 }
 
 TEST_F(KvOffloadTest, HitsAsAnLruOfItsSizeDoes) {
-  const Json figures = Figures(Small() + Words{"--requests", "250", "--seed", "7"});
+  const Json figures =
+      Figures(Small() + Words{"--requests", "250", "--seed", "7", "--eviction", "lru"});
   ExpectLru(offload::GenerateWorkload({.seed = 7, .requests = 250, .block_tokens = 16}), figures);
 }
 
@@ -282,7 +283,9 @@ TEST_F(KvOffloadTest, ReplaysARealTrace) {
                            "--kv-bytes-per-token",
                            "2048",
                            "--scale",
-                           "64"};
+                           "64",
+                           "--eviction",
+                           "lru"};
   const Json figures = Figures(arguments);
   ExpectLru(*trace, figures);
   EXPECT_GT(Figures(arguments)["warm_start_blocks"], 0);

@@ -147,14 +147,19 @@ TEST_F(StoreMemoryTest, ATensorThatWasPutAndReadTakesNoMore) {
   const int64_t before = HeapBytes();
   PutAll(kTensors);
   ASSERT_TRUE(store_->Flush().ok());
-  const int64_t put = HeapBytes();
   EXPECT_EQ(store_->Stats().l3.tensors, kTensors);
-  EXPECT_LE((put - before) / static_cast<int64_t>(kTensors), kBytesMax);
-  for (uint64_t number = 0; number < kRead; ++number) {
-    ASSERT_TRUE(store_->Get(KeyOf(number), {}).ok());
-    ASSERT_TRUE(store_->Evict(KeyOf(number), Level::kL3Nvme).ok());
-  }
-  EXPECT_LE((HeapBytes() - put) / static_cast<int64_t>(kRead), 16);
+  EXPECT_LE((HeapBytes() - before) / static_cast<int64_t>(kTensors), kBytesMax);
+  const auto read = [this](uint64_t begin) {
+    for (uint64_t number = begin; number < begin + kRead; ++number) {
+      ASSERT_TRUE(store_->Get(KeyOf(number), {}).ok());
+      ASSERT_TRUE(store_->Evict(KeyOf(number), Level::kL3Nvme).ok());
+    }
+  };
+  // What L2's policy keeps of keys it has seen, which is bounded, has grown after this.
+  read(kRead);
+  const int64_t once = HeapBytes();
+  read(0);
+  EXPECT_LE((HeapBytes() - once) / static_cast<int64_t>(kRead), 16);
 }
 
 }  // namespace

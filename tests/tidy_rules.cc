@@ -83,6 +83,8 @@ const std::vector<Layer>& Layers() {
       {"src/", {"cairn/", "src/", "io/", "tiers/"}},
       {"tools/", {"cairn/", "src/base/", "io/", "tools/"}},
       // Micro-benchmarks measure the parts of every layer.
+      // The simulator runs the store's own policies.
+      {"bench/policy", {"cairn/", "src/", "io/", "tools/", "bench/"}},
       {"bench/micro/", {"cairn/", "src/", "io/", "tiers/", "bench/"}},
       {"bench/", {"cairn/", "src/base/", "io/", "tiers/", "tools/", "bench/"}},
       {"tests/", {"cairn/", "src/", "io/", "tiers/", "tools/", "bench/", "tests/"}},

@@ -43,6 +43,7 @@ StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Prog
   store.l2_bytes_max = options.l2_bytes;
   store.l3_bytes_max = options.l3_bytes;
   store.l3_prewrite = options.l3_prewrite;
+  store.eviction = options.eviction;
   store.write_policy = options.write_policy;
   store.io_engine = options.io_engine;
   store.log = [&progress](std::string_view line) { progress.Line(line); };

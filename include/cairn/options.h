@@ -49,6 +49,15 @@ enum class Durability : uint8_t {
                   // all puts that wait for one.
 };
 
+// What leaves a tier that is full.
+enum class EvictionKind : uint8_t {
+  kTuned,  // As S3-FIFO with a long memory, and a probation that fits itself to the load.
+  kLru,    // Least recently used.
+  kClock,
+  kArc,
+  kS3Fifo,  // As published: a tenth for probation.
+};
+
 // Whether L3 may drop a tensor to make room. The values are on disk.
 enum class Retention : uint8_t {
   kCache = 0,  // May be evicted. A put of it finds room by evicting others.
@@ -121,6 +130,12 @@ struct CAIRN_EXPORT StoreOptions {
   WritePolicy write_policy = WritePolicy::kWriteBack;
   // Share of L2 that may wait for its write to L3; a Put beyond it waits. Keeps room for reads.
   double l2_dirty_share_max = 0.5;
+
+  // Of L2 and L3 alike. All let a chain's last blocks go first (Store::CountLeading). The default
+  // hits most, above all where a tier is small beside what is put into it (bench/RESULTS.md); it
+  // remembers keys that have left, at 16 to 32 bytes each, four times as many as a tier holds and
+  // at most 4 million of each tier.
+  EvictionKind eviction = EvictionKind::kTuned;
 
   IoEngineKind io_engine = IoEngineKind::kAuto;
   // Bytes handed to the device at once: what sets its queue depth. 4-8 MiB saturates one SSD;

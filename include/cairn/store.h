@@ -147,8 +147,8 @@ class CAIRN_EXPORT Store {
   virtual absl::Status GetInto(absl::Span<const GetRequest> requests, const GetOptions& options,
                                CompletionQueue& queue) = 0;
 
-  // How many of the keys, from the first on, are in the store without a gap. They are leased:
-  // they can be read until hits.lease ends, whatever else is put. Touches neither disk nor bytes.
+  // How many of the keys, from the first on, are there without a gap. They count as used and are
+  // leased: readable until hits.lease ends, whatever else is put. Touches neither disk nor bytes.
   virtual absl::StatusOr<LeadingHits> CountLeading(absl::Span<const TensorKey> keys,
                                                    const LeaseOptions& options) = 0;
 

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
+#include "tools/offload/eviction_name.h"
 
 namespace cairn::offload {
 namespace {
@@ -52,6 +53,7 @@ struct Arguments {
   std::string speed = "max";
   std::string model;
   std::string io_engine = "auto";
+  std::string eviction = "default";
   std::string write_policy = "back";
   // Text, for a library that takes -1 for an unsigned number is of no use here. Empty: not given.
   std::string requests, concurrency, kv_bytes_per_token, block_tokens, scale, seed;
@@ -105,6 +107,9 @@ void Declare(CLI::App& app, Arguments& arguments) {
                  "replay a large one's trace (default: 1)")
       ->type_name("K");
   app.add_option("--io-engine", arguments.io_engine, "uring, posix or auto (default: auto)")
+      ->type_name("NAME");
+  app.add_option("--eviction", arguments.eviction,
+                 absl::StrCat("What leaves a full tier: ", EvictionNames(), " (default: default)"))
       ->type_name("NAME");
   app.add_option("--write-policy", arguments.write_policy,
                  "When a put is acknowledged: back: in memory; through: on disk (default: back)")
@@ -228,6 +233,9 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
   CAIRN_ASSIGN_OR_RETURN(options.l3_bytes, SizeOf("--l3", arguments.l3));
   options.l3_prewrite = arguments.l3_prewrite;
   CAIRN_ASSIGN_OR_RETURN(options.io_engine, IoEngine(arguments.io_engine));
+  const absl::StatusOr<EvictionKind> eviction = FindEviction(arguments.eviction);
+  if (!eviction.ok()) return Mistake("--eviction", std::string(eviction.status().message()));
+  options.eviction = *eviction;
   CAIRN_ASSIGN_OR_RETURN(options.write_policy, Policy(arguments.write_policy));
   CAIRN_RETURN_IF_ERROR(SetModel(arguments, options));
   CAIRN_RETURN_IF_ERROR(SetNumbers(arguments, options));

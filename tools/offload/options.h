@@ -28,6 +28,7 @@ struct Options {
   uint32_t block_tokens = 0;  // 0: as the trace's format has it.
   uint64_t scale = 1;
   IoEngineKind io_engine = IoEngineKind::kAuto;
+  EvictionKind eviction = EvictionKind::kTuned;
   WritePolicy write_policy = WritePolicy::kWriteBack;
   double prefill_tokens_per_s = 10000;
   uint64_t seed = 1;

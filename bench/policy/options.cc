@@ -1,0 +1,152 @@
+#include "bench/policy/options.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "src/base/status_macros.h"
+#include "tools/offload/eviction_name.h"
+
+namespace cairn::policy {
+namespace {
+
+constexpr uint64_t kGeneratedRequests = 20000;
+
+constexpr const char* kDescription =
+    "Replays a trace of requests over the store's eviction policies, bookkeeping only, and prints\n"
+    "what they hit, beside LRU and Belady's bound.";
+
+constexpr const char* kFooter =
+    "What the figures mean:\n"
+    "  hit rate   blocks found, counted up to a request's first that is missing / blocks accessed\n"
+    "  Belady     evicts what is used again last, and does not take what is used later than all\n"
+    "             that is there: it knows the future, and nothing hits more\n"
+    "  ssd_writes_per_access  blocks that came into the cache / blocks accessed\n"
+    "  ns_per_access  CPU time of all bookkeeping of one policy / blocks accessed\n"
+    "Exit code: 0, or 2 when anything went wrong.";
+
+// As typed, before any of it is believed.
+struct Arguments {
+  std::optional<std::string> trace, json;
+  std::string sizes = "0.5%,1%,2%,5%,10%,20%,40%";
+  std::string policies = "default,lru,clock,arc,s3fifo";
+  std::string requests, seed;  // Text, as in kv-offload. Empty: not given.
+};
+
+void Declare(CLI::App& app, Arguments& arguments) {
+  app.add_option("--trace", arguments.trace,
+                 "Requests as JSON lines, of the Mooncake or the Qwen-Bailian schema. Without it a "
+                 "seeded multi-turn workload is generated")
+      ->type_name("FILE");
+  app.add_option("--requests", arguments.requests,
+                 absl::StrCat("Replay only the first N (default: all of a trace, ",
+                              kGeneratedRequests, " of the generated workload)"))
+      ->type_name("N");
+  app.add_option("--seed", arguments.seed, "Of the generated workload (default: 1)")
+      ->type_name("S");
+  app.add_option("--sizes", arguments.sizes,
+                 absl::StrCat("Of the cache, in blocks or in percent of the distinct blocks "
+                              "(default: ",
+                              arguments.sizes, ")"))
+      ->type_name("LIST");
+  app.add_option("--policies", arguments.policies,
+                 absl::StrCat("Of ", offload::EvictionNames(), " (default: all)"))
+      ->type_name("LIST");
+  app.add_option("--json", arguments.json, "Write the figures here, too")->type_name("FILE");
+  app.footer(kFooter);
+}
+
+absl::Status Mistake(const char* option, const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat(option, ": ", what));
+}
+
+absl::StatusOr<std::string> FileName(const char* option, const std::optional<std::string>& name) {
+  if (name.has_value() && name->empty()) return Mistake(option, "names no file");
+  return name.value_or("");
+}
+
+absl::StatusOr<uint64_t> CountOf(const char* option, const std::string& text, uint64_t min) {
+  uint64_t count = 0;
+  if (!absl::SimpleAtoi(text, &count) || count < min) {
+    return Mistake(option, absl::StrCat("\"", text, "\" is not a whole number from ", min, " on"));
+  }
+  return count;
+}
+
+absl::StatusOr<Size> SizeOf(const std::string& text) {
+  Size size = {.text = text};
+  absl::string_view number = text;
+  size.percent = absl::ConsumeSuffix(&number, "%");
+  const bool digits = number.find_first_not_of("0123456789.") == number.npos;
+  if (!digits || !absl::SimpleAtod(number, &size.value) || !(size.value > 0) ||
+      (size.percent ? size.value > 100 : size.value != std::floor(size.value)) ||
+      size.value > 1e12) {
+    return Mistake("--sizes", absl::StrCat("\"", text,
+                                           "\" is neither a share over 0% and up to 100%, such as "
+                                           "0.5%, nor a whole number of blocks"));
+  }
+  return size;
+}
+
+absl::StatusOr<Options> Check(const Arguments& arguments) {
+  Options options;
+  CAIRN_ASSIGN_OR_RETURN(options.trace, FileName("--trace", arguments.trace));
+  CAIRN_ASSIGN_OR_RETURN(options.json, FileName("--json", arguments.json));
+  if (!arguments.requests.empty()) {
+    CAIRN_ASSIGN_OR_RETURN(options.requests, CountOf("--requests", arguments.requests, 1));
+  } else if (options.trace.empty()) {
+    options.requests = kGeneratedRequests;
+  }
+  if (!arguments.seed.empty()) {
+    CAIRN_ASSIGN_OR_RETURN(options.seed, CountOf("--seed", arguments.seed, 0));
+  }
+  for (const std::string& text : std::vector<std::string>(absl::StrSplit(arguments.sizes, ','))) {
+    CAIRN_ASSIGN_OR_RETURN(const Size size, SizeOf(text));
+    options.sizes.push_back(size);
+  }
+  for (const std::string& name :
+       std::vector<std::string>(absl::StrSplit(arguments.policies, ','))) {
+    absl::StatusOr<EvictionKind> kind = offload::FindEviction(name);
+    if (!kind.ok()) return Mistake("--policies", std::string(kind.status().message()));
+    options.policies.push_back({name, *kind});
+  }
+  return options;
+}
+
+// -1 when all went well: 0 is the exit code after --help.
+int Parse(CLI::App& app, int argc, const char* const* argv) {
+  CLI11_PARSE(app, argc, argv);
+  return -1;
+}
+
+}  // namespace
+
+uint64_t Size::Blocks(uint64_t distinct_blocks) const {
+  const double blocks = percent ? value / 100 * static_cast<double>(distinct_blocks) : value;
+  return std::max<uint64_t>(1, static_cast<uint64_t>(blocks));
+}
+
+ParseResult ParseOptions(int argc, const char* const* argv) {
+  CLI::App app(kDescription, "policy-sim");
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return absl::StrCat("policy-sim: ", error.what(), " (--help lists the options)\n");
+  });
+  Arguments arguments;
+  Declare(app, arguments);
+  const int exit_code = Parse(app, argc, argv);
+  if (exit_code >= 0) return {std::nullopt, exit_code == 0 ? 0 : 2};
+  absl::StatusOr<Options> options = Check(arguments);
+  if (!options.ok()) {
+    std::fputs(absl::StrCat("policy-sim: ", options.status().message(), "\n").c_str(), stderr);
+    return {std::nullopt, 2};
+  }
+  return {*std::move(options), 0};
+}
+
+}  // namespace cairn::policy

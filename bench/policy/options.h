@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "cairn/options.h"
+
+namespace cairn::policy {
+
+// A cache's size as it was given, "5%" of the workload's distinct blocks or "1000" blocks.
+struct Size {
+  std::string text;
+  double value = 0;
+  bool percent = false;
+
+  // At least 1.
+  uint64_t Blocks(uint64_t distinct_blocks) const;
+};
+
+struct NamedPolicy {
+  std::string name;
+  EvictionKind kind = EvictionKind::kTuned;
+};
+
+// What the command line says, checked.
+struct Options {
+  std::string trace;      // Empty: a generated workload.
+  uint64_t requests = 0;  // At most; 0: all of the trace.
+  uint64_t seed = 1;
+  std::vector<Size> sizes;
+  std::vector<NamedPolicy> policies;
+  std::string json;  // Empty: none.
+};
+
+// As offload::ParseOptions: the options, or the exit code.
+struct ParseResult {
+  std::optional<Options> options;
+  int exit_code = 0;
+};
+ParseResult ParseOptions(int argc, const char* const* argv);
+
+}  // namespace cairn::policy

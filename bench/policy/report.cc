@@ -1,0 +1,80 @@
+#include "bench/policy/report.h"
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace cairn::policy {
+namespace {
+
+struct Rates {
+  double hit_rate = 0;
+  double writes_per_access = 0;
+  double ns_per_access = 0;
+
+  Rates(const Outcome& outcome, const Workload& workload)
+      : hit_rate(static_cast<double>(outcome.hits) / static_cast<double>(workload.accesses)),
+        writes_per_access(static_cast<double>(outcome.writes) /
+                          static_cast<double>(workload.accesses)),
+        ns_per_access(outcome.seconds * 1e9 / static_cast<double>(workload.accesses)) {}
+};
+
+nlohmann::ordered_json ToJson(const Result& result, const Workload& workload) {
+  const Rates rates(result.outcome, workload);
+  return {{"policy", result.policy},
+          {"size", result.size.text},
+          {"blocks", result.blocks},
+          {"hit_rate", rates.hit_rate},
+          {"ssd_writes_per_access", rates.writes_per_access},
+          {"ns_per_access", rates.ns_per_access}};
+}
+
+const Result& AtSizeOf(const std::vector<Result>& results, const Result& other) {
+  for (const Result& result : results) {
+    if (result.size.text == other.size.text) return result;
+  }
+  return other;
+}
+
+}  // namespace
+
+std::string ReportTable(const Report& report) {
+  const Workload& workload = report.workload;
+  std::string text = absl::StrFormat(
+      "%s, %s\n%d requests, %d block accesses, %d distinct blocks; a cache without end hits "
+      "%.4f\n\n"
+      "%8s %10s  %-10s %9s %9s %9s %10s %10s\n",
+      report.source, report.real ? "a recorded workload" : "not a real workload",
+      workload.requests.size(), workload.accesses, workload.blocks, workload.hit_rate_max(), "size",
+      "blocks", "policy", "hit rate", "LRU", "Belady", "writes/acc", "ns/acc");
+  for (const Result& result : report.results) {
+    const Rates rates(result.outcome, workload);
+    absl::StrAppendFormat(&text, "%8s %10d  %-10s %9.4f %9.4f %9.4f %10.4f %10.0f\n",
+                          result.size.text, result.blocks, result.policy, rates.hit_rate,
+                          Rates(AtSizeOf(report.lru, result).outcome, workload).hit_rate,
+                          Rates(AtSizeOf(report.belady, result).outcome, workload).hit_rate,
+                          rates.writes_per_access, rates.ns_per_access);
+  }
+  return text;
+}
+
+std::string ReportJson(const Report& report) {
+  const Workload& workload = report.workload;
+  nlohmann::ordered_json json = {{"source", report.source},
+                                 {"real", report.real},
+                                 {"requests", workload.requests.size()},
+                                 {"accesses", workload.accesses},
+                                 {"distinct_blocks", workload.blocks},
+                                 {"hit_rate_max", workload.hit_rate_max()}};
+  const auto add = [&](const char* name, const std::vector<Result>& results) {
+    json[name] = nlohmann::ordered_json::array();
+    for (const Result& result : results) json[name].push_back(ToJson(result, workload));
+  };
+  add("results", report.results);
+  add("lru", report.lru);
+  add("belady", report.belady);
+  return json.dump(2) + "\n";
+}
+
+}  // namespace cairn::policy

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bench/policy/options.h"
+#include "bench/policy/simulation.h"
+#include "bench/policy/workload.h"
+
+namespace cairn::policy {
+
+// One policy at one size.
+struct Result {
+  std::string policy;
+  Size size;
+  uint64_t blocks = 0;  // Of the cache.
+  Outcome outcome;
+};
+
+// All that is known at the end. LRU's and Belady's results are beside the others', size by size.
+struct Report {
+  std::string source;  // "the trace FILE", or how the workload was generated.
+  bool real = false;   // The trace is a file's.
+  const Workload& workload;
+  std::vector<Result> results;
+  std::vector<Result> lru;
+  std::vector<Result> belady;
+};
+
+// For a person.
+std::string ReportTable(const Report& report);
+std::string ReportJson(const Report& report);
+
+}  // namespace cairn::policy

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tools/offload/trace.h"
+
+namespace cairn::policy {
+
+// A trace with its blocks numbered from 0 in the order in which they first come.
+struct Workload {
+  std::vector<std::vector<uint32_t>> requests;
+  // What a store of kv-offload has for the blocks' keys: so the policies sample as they do there.
+  std::vector<uint64_t> key_hashes;
+  uint64_t accesses = 0;
+  uint32_t blocks = 0;
+
+  explicit Workload(const offload::Trace& trace);
+
+  // The share of accesses that a cache without end hits.
+  double hit_rate_max() const {
+    return 1 - static_cast<double>(blocks) / static_cast<double>(accesses);
+  }
+};
+
+}  // namespace cairn::policy

@@ -1,0 +1,54 @@
+// CLOCK: first in, first out, but what was used since it came to the warm end goes there again.
+
+#include "src/eviction/chain_clock.h"
+#include "src/eviction/node_queue.h"
+#include "src/eviction/policies.h"
+
+namespace cairn {
+namespace {
+
+class ClockPolicy final : public EvictionPolicy {
+ public:
+  explicit ClockPolicy(Describe describe) : describe_(describe), queue_(1, describe) {}
+
+  void Request(absl::Span<const uint64_t> key_hashes) override { clock_.Request(key_hashes); }
+
+  void Track(EvictionNode* node) override {
+    NodeQueue::SetUses(node, 0);
+    queue_.Push(node, clock_.TimeOf(describe_(*node).key_hash));
+  }
+
+  void Touch(EvictionNode* node) override {
+    if (node->tracked()) NodeQueue::SetUses(node, 1);
+  }
+
+  void Forget(EvictionNode* node) override {
+    if (node->tracked()) queue_.Remove(node);
+  }
+
+  EvictionNode* Pick() override {
+    EvictionNode* node = queue_.Pop();
+    // Once round at most: then none is used.
+    while (node != nullptr && NodeQueue::Uses(*node) > 0) {
+      NodeQueue::SetUses(node, 0);
+      queue_.Push(node, clock_.Now());
+      node = queue_.Pop();
+    }
+    return node;
+  }
+
+  uint64_t size() const override { return queue_.size(); }
+
+ private:
+  const Describe describe_;
+  ChainClock clock_;
+  NodeQueue queue_;
+};
+
+}  // namespace
+
+std::unique_ptr<EvictionPolicy> NewClockPolicy(EvictionPolicy::Describe describe) {
+  return std::make_unique<ClockPolicy>(describe);
+}
+
+}  // namespace cairn

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/types/span.h"
+#include "cairn/options.h"
+
+namespace cairn {
+
+// A copy's place in the order of eviction, embedded in what it belongs to. The policy's own while
+// tracked. There is one for every tensor on L3: so its two neighbours take 48 bits each, as
+// addresses do, and what a policy remembers of the copy lies in what is left of 16 bytes.
+class EvictionNode {
+ public:
+  EvictionNode() : colder_(0), queue_(0), uses_(0), time_high_(0), warmer_(0), time_low_(0) {}
+  EvictionNode(const EvictionNode&) = delete;
+  EvictionNode& operator=(const EvictionNode&) = delete;
+
+  bool tracked() const { return queue_ != 0; }
+
+ private:
+  friend class NodeQueue;
+  static constexpr int kAddressBits = 48;
+  static constexpr int kTimeLowBits = 16;
+  static constexpr uintptr_t kAddressMax = (uintptr_t{1} << kAddressBits) - 1;
+  static constexpr uint32_t kTimeLowMax = (uint32_t{1} << kTimeLowBits) - 1;
+  static constexpr uint32_t kTimeHighMax = 0xfff;
+  static constexpr uint8_t kQueueMax = 3;
+  static constexpr uint8_t kUsesMax = 3;
+
+  EvictionNode* colder() const { return reinterpret_cast<EvictionNode*>(uintptr_t{colder_}); }
+  EvictionNode* warmer() const { return reinterpret_cast<EvictionNode*>(uintptr_t{warmer_}); }
+  void set_colder(EvictionNode* node) { colder_ = reinterpret_cast<uintptr_t>(node) & kAddressMax; }
+  void set_warmer(EvictionNode* node) { warmer_ = reinterpret_cast<uintptr_t>(node) & kAddressMax; }
+  uint8_t queue() const { return static_cast<uint8_t>(queue_); }
+  void set_queue(uint8_t queue) { queue_ = queue & kQueueMax; }
+  uint8_t uses() const { return static_cast<uint8_t>(uses_); }
+  void set_uses(uint8_t uses) { uses_ = uses & kUsesMax; }
+  uint32_t time() const {
+    return static_cast<uint32_t>((time_high_ << kTimeLowBits) | uintptr_t{time_low_});
+  }
+  void set_time(uint32_t time) {
+    time_high_ = (time >> kTimeLowBits) & kTimeHighMax;
+    time_low_ = time & kTimeLowMax;
+  }
+
+  uintptr_t colder_ : kAddressBits;
+  uintptr_t queue_ : 2;  // 0: in none.
+  uintptr_t uses_ : 2;
+  uintptr_t time_high_ : 12;
+  uintptr_t warmer_ : kAddressBits;
+  uintptr_t time_low_ : kTimeLowBits;
+};
+static_assert(sizeof(EvictionNode) == 16);
+
+// Which copy leaves a tier next. Bookkeeping only: no lock, nothing per copy but its node, no
+// knowledge of what may leave (the caller asks again when it may not). What a policy remembers of
+// copies that have left is bounded (GhostList). The simulator and the store run the same code.
+class EvictionPolicy {
+ public:
+  // What a policy has to know of a copy. Constant while it is tracked.
+  struct Copy {
+    uint64_t key_hash = 0;
+    uint64_t bytes = 0;
+  };
+  using Describe = Copy (*)(const EvictionNode& node);
+
+  virtual ~EvictionPolicy() = default;
+
+  // These tensors are about to be used together, whether they are there or not: the blocks of a
+  // prompt, first to last, each of use only with all before it. What of them comes or is touched
+  // soon is ordered so that the last leaves first; and a hit is one that such a chain begins with.
+  virtual void Request(absl::Span<const uint64_t> key_hashes) = 0;
+  // A copy came into the tier, or one that was picked stays all the same.
+  virtual void Track(EvictionNode* node) = 0;
+  // It was used. Nothing to do when it is not tracked. Of a chain, the last first.
+  virtual void Touch(EvictionNode* node) = 0;
+  // It left, and not for lack of room. Nothing to do when it is not tracked.
+  virtual void Forget(EvictionNode* node) = 0;
+  // The next to leave, no longer tracked; null when nothing is.
+  virtual EvictionNode* Pick() = 0;
+
+  virtual uint64_t size() const = 0;
+};
+
+std::unique_ptr<EvictionPolicy> NewEvictionPolicy(EvictionKind kind,
+                                                  EvictionPolicy::Describe describe);
+
+}  // namespace cairn

@@ -1,0 +1,77 @@
+// S3-FIFO (Yang and others, SOSP '23): what is new is on probation in a tenth of the cache; what
+// was used twice there, or came back soon after, is in the rest, which goes round while it is used.
+
+#include "src/eviction/chain_clock.h"
+#include "src/eviction/ghost_list.h"
+#include "src/eviction/node_queue.h"
+#include "src/eviction/policies.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint64_t kProbationOneIn = 10;
+constexpr uint8_t kUsesToStay = 2;
+
+class S3FifoPolicy final : public EvictionPolicy {
+ public:
+  explicit S3FifoPolicy(Describe describe)
+      : describe_(describe), probation_(1, describe), main_(2, describe) {}
+
+  void Request(absl::Span<const uint64_t> key_hashes) override { clock_.Request(key_hashes); }
+
+  void Track(EvictionNode* node) override {
+    const uint64_t key_hash = describe_(*node).key_hash;
+    NodeQueue::SetUses(node, 0);
+    (ghosts_.Take(key_hash) ? main_ : probation_).Push(node, clock_.TimeOf(key_hash));
+  }
+
+  void Touch(EvictionNode* node) override {
+    if (node->tracked()) NodeQueue::AddUse(node);
+  }
+
+  void Forget(EvictionNode* node) override {
+    if (!node->tracked()) return;
+    (probation_.Has(*node) ? probation_ : main_).Remove(node);
+  }
+
+  EvictionNode* Pick() override {
+    // Every turn that does not end it takes a use away, or a node out of probation.
+    while (size() > 0) {
+      const uint64_t bytes = probation_.bytes() + main_.bytes();
+      if (main_.size() == 0 ||
+          (probation_.size() > 0 && probation_.bytes() >= bytes / kProbationOneIn)) {
+        EvictionNode* const node = probation_.Pop();
+        if (NodeQueue::Uses(*node) < kUsesToStay) {
+          ghosts_.Add(describe_(*node).key_hash, main_.size() + 1);
+          return node;
+        }
+        NodeQueue::SetUses(node, 0);
+        main_.Push(node, clock_.Now());
+        continue;
+      }
+      EvictionNode* const node = main_.Pop();
+      const uint8_t uses = NodeQueue::Uses(*node);
+      if (uses == 0) return node;
+      NodeQueue::SetUses(node, uses - 1);
+      main_.Push(node, clock_.Now());
+    }
+    return nullptr;
+  }
+
+  uint64_t size() const override { return probation_.size() + main_.size(); }
+
+ private:
+  const Describe describe_;
+  ChainClock clock_;
+  NodeQueue probation_;
+  NodeQueue main_;
+  GhostList ghosts_;
+};
+
+}  // namespace
+
+std::unique_ptr<EvictionPolicy> NewS3FifoPolicy(EvictionPolicy::Describe describe) {
+  return std::make_unique<S3FifoPolicy>(describe);
+}
+
+}  // namespace cairn

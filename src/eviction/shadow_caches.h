@@ -1,0 +1,101 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+
+namespace cairn {
+
+// What the tuned policy's cache (tuned.cc) would hit if its probation had another size: bookkeeping
+// of five of them, keys only, over the requests that the real one gets. No fixed share suits small
+// and large caches both: small ones want a short probation, so that it does not flush what is
+// proven; large ones a long one.
+//
+// Of a large cache only a sample of the keys is followed, by their hashes and in a cache that is
+// smaller by as much (SHARDS, FAST '15): each shadow holds some thousand keys whatever the cache
+// holds, so time and memory are bounded.
+class ShadowCaches {
+ public:
+  static constexpr std::array<double, 5> kProbationShares = {1, .90, .60, .30, .05};
+  // As many keys are remembered after they left as the cache holds, times this.
+  static constexpr uint64_t kGhostsPerCopy = 4;
+
+  ShadowCaches();
+
+  // As EvictionPolicy::Request. A hit is a key before which no other was missing.
+  void Request(absl::Span<const uint64_t> key_hashes);
+  // The real cache holds so many. Until this is first said there is room for all.
+  void SetCapacity(uint64_t copies);
+
+  // The share of probation that had the most hits lately.
+  double best_share() const { return kProbationShares[best_]; }
+
+ private:
+  static constexpr size_t kShadows = kProbationShares.size();
+  static constexpr uint64_t kResidentMin = 128;
+  static constexpr uint64_t kResidentMax = 4096;
+  static constexpr uint32_t kNone = UINT32_MAX;
+
+  // Which list of a shadow a key is in. The first slots are the lists' ends.
+  enum List : uint8_t { kProbation, kMain, kGhosts, kLists, kAbsent = kLists };
+  struct Link {
+    uint32_t colder = 0;
+    uint32_t warmer = 0;
+  };
+  // A key and its places in all shadows, together, as all are looked at for every request.
+  struct Slot {
+    uint64_t key_hash = 0;
+    std::array<List, kShadows> where = {};
+    std::array<Link, kShadows> links = {};
+  };
+  struct Shadow {
+    std::array<uint64_t, kLists> sizes = {};
+    double hits = 0;  // Of late: decays.
+    uint64_t resident() const { return sizes[kProbation] + sizes[kMain]; }
+  };
+
+  // One key in eight is enough to go by, and an eighth of the work; fewer only for memory's sake.
+  uint64_t ResidentMax() const { return sample_mask_ < 7 ? kResidentMin : kResidentMax; }
+  bool Sampled(uint64_t key_hash) const { return (key_hash & sample_mask_) == 0; }
+  uint64_t Capacity() const;
+  void ChooseFirst();
+  void HalveSample();
+  void EndEpoch();
+
+  void Use(size_t shadow, uint32_t slot);
+  void Evict(size_t shadow);
+  void DemoteSurplus(size_t shadow);
+  void Push(size_t shadow, List list, uint32_t slot);
+  void Unlink(size_t shadow, uint32_t slot);
+  uint32_t Coldest(size_t shadow, List list) const { return slots_[list].links[shadow].warmer; }
+
+  uint32_t FindOrAdd(uint64_t key_hash);
+  void FreeIfAbsent(uint32_t slot);
+  void Rehash(size_t size);
+  size_t Home(uint64_t key_hash) const {
+    return static_cast<size_t>((key_hash * 0x9e3779b97f4a7c15U) >> index_shift_);
+  }
+
+  std::array<Shadow, kShadows> shadows_;
+  size_t best_ = 0;
+  uint64_t copies_ = UINT64_MAX;
+  uint64_t sample_mask_ = 0;  // One key in this and one more.
+  uint64_t epoch_requests_ = 0;
+  uint64_t epoch_uses_ = 0;
+  uint64_t uses_ = 0;  // Of sampled keys, and those of them that were known.
+  uint64_t uses_again_ = 0;
+
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_;
+  std::vector<uint32_t> index_;  // Slots by hash; linear probing, at most half full.
+  int index_shift_ = 64;
+  uint64_t keys_ = 0;
+
+  // Of the request in hand.
+  std::vector<uint32_t> requested_;
+  std::vector<uint32_t> left_;  // Forgotten by a shadow.
+};
+
+}  // namespace cairn

@@ -1,0 +1,165 @@
+// policy-sim as a user runs it, and that a store with real bytes hits what it says.
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "bench/policy/simulation.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/disk_fixture.h"
+#include "tests/process.h"
+#include "tools/offload/workload.h"
+
+namespace cairn {
+namespace {
+
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+using Words = std::vector<std::string>;
+
+policy::Workload WorkloadOf(const std::vector<std::vector<uint64_t>>& requests) {
+  offload::Trace trace;
+  for (const auto& ids : requests) trace.requests.push_back({.block_ids = ids});
+  return policy::Workload(trace);
+}
+
+TEST(Simulation, CountsHitsUpToTheFirstThatIsMissing) {
+  const policy::Workload workload = WorkloadOf({{1, 2, 3}, {1, 2, 3}, {1, 9, 3}, {4}, {1}});
+  EXPECT_EQ(workload.accesses, 11);
+  EXPECT_EQ(workload.blocks, 5);
+  const policy::Outcome outcome = Simulate(workload, EvictionKind::kLru, 5);
+  EXPECT_EQ(outcome.hits, 3 + 1 + 1);
+  EXPECT_EQ(outcome.writes, 5);
+}
+
+TEST(Simulation, LetsTheLastOfAChainGoFirst) {
+  // 3 and then 2 leave for 8 and 9, so 1 is still there.
+  EXPECT_EQ(Simulate(WorkloadOf({{1, 2, 3}, {8, 9}, {1}}), EvictionKind::kLru, 3).hits, 1);
+}
+
+TEST(Simulation, BeladyKnowsWhatComes) {
+  // 2 is never asked for again and not taken.
+  EXPECT_EQ(SimulateBelady(WorkloadOf({{1}, {2}, {1}, {3}, {1}, {3}}), 2).hits, 3);
+  EXPECT_EQ(SimulateBelady(WorkloadOf({{1}, {2}, {1}, {3}, {1}, {3}}), 1).hits, 2);
+}
+
+TEST(Simulation, TheDefaultIsNeverFarUnderLruAndNoneIsOverBelady) {
+  const policy::Workload workload(
+      offload::GenerateWorkload({.seed = 11, .requests = 1500, .block_tokens = 128}));
+  for (const uint64_t one_in : {200, 50, 20, 10, 5, 2}) {
+    const uint64_t blocks = std::max<uint64_t>(1, workload.blocks / one_in);
+    const auto lru = static_cast<double>(Simulate(workload, EvictionKind::kLru, blocks).hits);
+    const auto tuned = static_cast<double>(Simulate(workload, EvictionKind::kTuned, blocks).hits);
+    const auto belady = static_cast<double>(SimulateBelady(workload, blocks).hits);
+    EXPECT_GE(tuned, 0.99 * lru) << blocks;
+    EXPECT_LE(tuned, belady) << blocks;
+    EXPECT_LE(lru, belady) << blocks;
+  }
+}
+
+class PolicySimTest : public ::testing::Test {
+ protected:
+  ProcessEnd Run(const Words& arguments) const {
+    Words command = {POLICY_SIM_PATH};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return Process(directory_.path(), command).Wait();
+  }
+  std::string Write(const std::string& name, const std::string& text) const {
+    std::ofstream(directory_ / name) << text;
+    return directory_ / name;
+  }
+  void ExpectRefused(const Words& arguments, const std::string& what) const {
+    const ProcessEnd end = Run(arguments);
+    EXPECT_EQ(end.exit_code, 2) << what;
+    EXPECT_THAT(end.err, HasSubstr(what));
+    EXPECT_EQ(end.out, "");
+  }
+
+  const TemporaryDirectory directory_;
+};
+
+TEST_F(PolicySimTest, WritesEveryPolicyAtEverySize) {
+  const std::string json = directory_ / "figures.json";
+  const ProcessEnd end = Run({"--requests", "300", "--sizes", "1%,50", "--policies",
+                              "default,lru,clock,arc,s3fifo", "--json", json});
+  ASSERT_EQ(end.exit_code, 0) << end.err;
+  EXPECT_THAT(end.out, HasSubstr("generated with seed 1, not a real workload"));
+  const Json figures = Json::parse(std::ifstream(json), nullptr, false);
+  ASSERT_TRUE(figures.is_object());
+  EXPECT_EQ(figures["results"].size(), 10);
+  EXPECT_EQ(figures["results"][0]["policy"], "default");
+  EXPECT_EQ(figures["results"][0]["size"], "1%");
+  EXPECT_EQ(figures["results"][6]["size"], "50");
+  EXPECT_EQ(figures["results"][6]["hit_rate"], figures["lru"][1]["hit_rate"]);
+  for (const Json& result : figures["results"]) {
+    EXPECT_GE(result["hit_rate"], 0);
+    EXPECT_LE(result["hit_rate"], figures["hit_rate_max"]);
+    EXPECT_GT(result["ssd_writes_per_access"], 0);
+    EXPECT_GT(result["ns_per_access"], 0);
+  }
+}
+
+TEST_F(PolicySimTest, ReadsBothSchemas) {
+  const std::string mooncake =
+      Write("mooncake.jsonl",
+            "{\"timestamp\": 0, \"input_length\": 1024, \"output_length\": 1, "
+            "\"hash_ids\": [1, 2]}\n");
+  EXPECT_THAT(Run({"--trace", mooncake}).out, HasSubstr("a recorded workload"));
+  const std::string bailian =
+      Write("bailian.jsonl",
+            "{\"chat_id\": 1, \"parent_chat_id\": -1, \"timestamp\": 0.5, "
+            "\"input_length\": 32, \"output_length\": 1, \"type\": \"text\", \"turn\": 1, "
+            "\"hash_ids\": [1, 2]}\n");
+  EXPECT_THAT(Run({"--trace", bailian}).out, HasSubstr("1 requests, 2 block accesses"));
+}
+
+TEST_F(PolicySimTest, SaysWhatIsWrong) {
+  for (const char* size : {"0", "0%", "-1", "101%", "ten", "1.5", "", "nan%", "1e3"}) {
+    ExpectRefused({"--sizes", size}, "--sizes");
+  }
+  ExpectRefused({"--policies", "belady"}, "--policies: \"belady\" is none of default, lru");
+  ExpectRefused({"--trace", directory_ / "none.jsonl"}, "none.jsonl");
+  ExpectRefused({"--trace", Write("bad.jsonl",
+                                  "{\"timestamp\": 0, \"input_length\": 512, "
+                                  "\"output_length\": 1, \"hash_ids\": [1]}\n{\"timestamp\"\n")},
+                "bad.jsonl:2:");
+  ExpectRefused({"--requests", "0"}, "--requests");
+  ExpectRefused({"--seed", "x"}, "--seed");
+  ExpectRefused({"--json", directory_ / "no/such.json"}, "such.json");
+  ExpectRefused({"--fish"}, "--fish");
+}
+
+// The same requests over a store with real bytes, in as much room as the store had. Written
+// through, so that what is on its way to L3 takes no room from what has been proven.
+TEST_F(PolicySimTest, AgreesWithAStore) {
+  const policy::Workload workload(
+      offload::GenerateWorkload({.seed = 7, .requests = 120, .block_tokens = 16}));
+  for (const char* l3 : {"64MiB", "128MiB"}) {
+    const auto run = [&](const std::string& requests) {
+      const std::string json = directory_ / "figures.json";
+      const ProcessEnd end =
+          Process(directory_.path(),
+                  {KV_OFFLOAD_PATH, "--dir", directory_ / absl::StrCat("store", l3), "--l2",
+                   "16MiB", "--l3", l3, "--kv-bytes-per-token", "4096", "--seed", "7",
+                   "--write-policy", "through", "--requests", requests, "--json", json})
+              .Wait();
+      EXPECT_EQ(end.exit_code, 0) << end.err;
+      return Json::parse(std::ifstream(json), nullptr, false);
+    };
+    const Json figures = run("120");
+    ASSERT_TRUE(figures.is_object());
+    const uint64_t blocks = run("1")["warm_start_blocks"];
+    const policy::Outcome simulated = Simulate(workload, EvictionKind::kTuned, blocks);
+    EXPECT_EQ(figures["blocks_looked_up"], workload.accesses);
+    EXPECT_NEAR(figures["blocks_hit"].get<double>(), static_cast<double>(simulated.hits),
+                0.01 * static_cast<double>(simulated.hits))
+        << l3 << ", " << blocks << " blocks";
+  }
+}
+
+}  // namespace
+}  // namespace cairn
