@@ -16,7 +16,8 @@
 namespace cairn {
 namespace {
 
-bool DirectlyWritable(absl::Span<const ConstPiece> pieces) {
+bool DirectlyWritable(absl::Span<const ConstPiece> pieces, bool in_host_memory) {
+  if (!in_host_memory) return false;
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (reinterpret_cast<uintptr_t>(pieces[i].data) % kBlockBytes != 0) return false;
     if (i + 1 < pieces.size() && pieces[i].size % kBlockBytes != 0) return false;
@@ -53,6 +54,7 @@ struct OwnedPut {
   TensorMeta meta;
   std::vector<ConstPiece> pieces;
   uint64_t tag = 0;
+  bool in_host_memory = true;
 };
 
 class QueueWaiter final : public SpillWaiter {
@@ -151,9 +153,10 @@ std::vector<absl::Status> StoreImpl::PutFrom(absl::Span<const PutRequest> reques
   const auto release = [&batch] { batch.Release(); };
   std::vector<std::pair<size_t, SpillWait>> started;
   for (size_t i = 0; i < requests.size(); ++i) {
-    const PutInput input = {requests[i].key.bytes(), requests[i].meta, requests[i].pieces};
+    const PutInput input = {requests[i].key.bytes(), requests[i].meta, requests[i].pieces,
+                            IsHost(requests[i].kind)};
     if (KeptExisting(input.key, options, deadline, release, &statuses[i])) continue;
-    if (!DirectlyWritable(input.pieces)) {
+    if (!DirectlyWritable(input.pieces, input.in_host_memory)) {
       batch.Release();
       statuses[i] = PutThroughL2(input, options);
       continue;
@@ -184,7 +187,8 @@ absl::Status StoreImpl::PutFrom(absl::Span<const PutRequest> requests,
     owned.push_back({std::string(request.key.bytes()),
                      request.meta,
                      {request.pieces.begin(), request.pieces.end()},
-                     request.tag});
+                     request.tag,
+                     IsHost(request.kind)});
   }
   Worker::Task task = [this, owned = std::move(owned), options = AtLeastOnDevice(put_options),
                        &queue] {
@@ -192,10 +196,10 @@ absl::Status StoreImpl::PutFrom(absl::Span<const PutRequest> requests,
     PutBatch batch(this);
     const auto release = [&batch] { batch.Release(); };
     for (const OwnedPut& put : owned) {
-      const PutInput input = {put.key, put.meta, put.pieces};
+      const PutInput input = {put.key, put.meta, put.pieces, put.in_host_memory};
       absl::Status status;
       if (!KeptExisting(input.key, options, deadline, release, &status)) {
-        if (DirectlyWritable(input.pieces)) {
+        if (DirectlyWritable(input.pieces, input.in_host_memory)) {
           auto* waiter = new QueueWaiter(&queue, put.tag);
           status = StartPutFrom(input, options, deadline, waiter, batch);
           if (status.ok()) continue;

@@ -24,6 +24,9 @@ class TierEviction {
 
   // Whose place in the tier's order a node is.
   using EntryOf = const Entry& (*)(const EvictionNode& node);
+  static const Entry& EntryOfL1(const EvictionNode& node) {
+    return *static_cast<const L1Copy&>(node).entry;
+  }
   static const Entry& EntryOfL2(const EvictionNode& node) {
     return *static_cast<const HotPart&>(node).entry;
   }

@@ -28,6 +28,7 @@ struct PutRequest {
   TensorMeta meta;
   absl::Span<const ConstPiece> pieces;
   uint64_t tag = 0;
+  MemoryKind kind = MemoryKind::kHost;  // Of all pieces. The GPU's needs an L1, and goes through L2.
 };
 
 // One tensor of GetInto: its bytes fill the pieces in order, which must add up to its size.
@@ -35,6 +36,7 @@ struct GetRequest {
   TensorKey key;
   absl::Span<const Piece> pieces;
   uint64_t tag = 0;
+  MemoryKind kind = MemoryKind::kHost;  // As in PutRequest.
 };
 
 // What the store knows of a tensor.
@@ -43,6 +45,7 @@ struct TensorInfo {
   TensorClass tensor_class = TensorClass::kGeneral;
   Retention retention = Retention::kCache;
   uint64_t bytes = 0;
+  bool in_l1 = false;
   bool in_l2 = false;
   bool in_l3 = false;        // Written and indexed.
   bool quarantined = false;  // Its copy on L3 failed verification: Get answers kDataLoss.
@@ -62,7 +65,8 @@ struct ScanPage {
 // How many of a chain of keys are there, and the promise that they stay.
 struct LeadingHits {
   size_t count = 0;  // keys[0..count) are in the store; keys[count] is not.
-  size_t count_l2 = 0;
+  size_t count_l1 = 0;
+  size_t count_l2 = 0;  // Not in L1.
   size_t count_l3 = 0;  // Only on L3.
   uint64_t bytes = 0;
   Lease lease;
