@@ -100,9 +100,7 @@ class Directory {
   void Unpin(Entry* entry);
   // The same for a pin on the copy in L1.
   void UnpinL1(Entry* entry);
-  void Unpin(Entry* entry, Level level) {
-    level == Level::kL1Gpu ? UnpinL1(entry) : Unpin(entry);
-  }
+  void Unpin(Entry* entry, Level level) { level == Level::kL1Gpu ? UnpinL1(entry) : Unpin(entry); }
 
   // ---- Coming ----
   // Lists a new tensor, pinned once for its spill: l2 is kResident (its bytes are in l2_extent) or
@@ -127,8 +125,8 @@ class Directory {
   Lookup AcquireInL1(const HashedKey& key, int64_t now_unix_ms, FillWaiter* waiter,
                      bool has_stream);
   // Begins the copy of an entry, pinned in L2 by the caller, to `target`. kNeedsFill: the caller
-  // makes it, the entry is pinned in L2 for that until EndLift, and the waiter is linked; one with a
-  // stream has its pin on the copy at once instead. Else `target` is not used and it is as in
+  // makes it, the entry is pinned in L2 for that until EndLift, and the waiter is linked; one with
+  // a stream has its pin on the copy at once instead. Else `target` is not used and it is as in
   // AcquireInL1, or kQuarantined where an earlier copy failed and is still pinned.
   Found BeginLift(Entry* entry, Extent target, FillWaiter* waiter, bool has_stream);
   // The stream of L1 was given the copy. Before EndLift.

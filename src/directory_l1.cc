@@ -150,10 +150,9 @@ absl::Status Directory::DropFromL1(const HashedKey& key) {
   const L1Copy* const l1 = entry->l1();
   if (l1 == nullptr) return absl::OkStatus();
   if (!l1->resident || l1->pins > 0) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("tensor ", PrintableKey(key.key),
-                     l1->resident ? " is pinned in L1" : " is on its way to L1", ", by ", l1->pins,
-                     " handles"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "tensor ", PrintableKey(key.key),
+        l1->resident ? " is pinned in L1" : " is on its way to L1", ", by ", l1->pins, " handles"));
   }
   DropFromL1Locked(entry);
   return absl::OkStatus();

@@ -56,8 +56,9 @@ struct L1Copy final : EvictionNode {
   FillWaiter* waiters = nullptr;
   uint32_t pins = 0;      // Of Entry::pins, those that are on this copy.
   bool resident = false;  // Else its copy is on its way, or has failed.
-  bool started = false;   // The stream of L1 has been given the copy: another stream can wait for it.
-  bool failed = false;    // Its bytes are garbage. Stays as long as it is pinned.
+  bool started =
+      false;            // The stream of L1 has been given the copy: another stream can wait for it.
+  bool failed = false;  // Its bytes are garbage. Stays as long as it is pinned.
 };
 
 // What an entry has only while it is hot: in L1, in L2 or on its way up or down, waited for, or
@@ -135,7 +136,8 @@ struct Entry final : EvictionNode {
   bool spill_failed : 1 = false;  // It could not be written to L3 and may leave L2 unwritten.
   bool quarantined : 1 = false;   // Its bytes on L3 did not verify.
 
-  // Null while it is cold. Stays while there is a copy in L2 or L1: a pin on that is enough to look.
+  // Null while it is cold. Stays while there is a copy in L2 or L1: a pin on that is enough to
+  // look.
   HotPart* hot() const { return hot_.get(); }
   HotPart& MakeHot();
   L1Copy* l1() const { return hot_ == nullptr ? nullptr : hot_->l1.get(); }

@@ -190,10 +190,10 @@ absl::Status StartLift(const FillContext& context, Entry* entry) {
       entry->l1()->extent, {context.l2->Address(entry->hot()->l2_extent), entry->bytes()});
   StatsRecorder::Add(context.stats->lifts);
   if (!copied.ok()) {
-    const absl::Status status(copied.status().code(),
-                              absl::StrCat("tensor ", PrintableKey(entry->key()),
-                                           " could not be copied to L1: ",
-                                           copied.status().message()));
+    const absl::Status status(
+        copied.status().code(),
+        absl::StrCat("tensor ", PrintableKey(entry->key()),
+                     " could not be copied to L1: ", copied.status().message()));
     StatsRecorder::Add(context.stats->lift_failures);
     context.directory->EndLift(entry, status);
     return status;

@@ -45,9 +45,9 @@ using DirectReadDone = absl::AnyInvocable<void(absl::Status)>;
 void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const Piece> pieces,
                      DirectReadDone done, IoBatch& batch);
 
-// From L2, where its bytes were verified, into the entry's extent in L1, after Directory::BeginLift;
-// ends in Directory::EndLift, at the latest when the copy is done. On a status other than OK it has
-// ended so.
+// From L2, where its bytes were verified, into the entry's extent in L1, after
+// Directory::BeginLift; ends in Directory::EndLift, at the latest when the copy is done. On a
+// status other than OK it has ended so.
 absl::Status StartLift(const FillContext& context, Entry* entry);
 
 }  // namespace cairn

@@ -121,8 +121,8 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
 bool StoreImpl::RunGetInL1(AsyncGet* get) {
   // Who is woken before this returns must know what for.
   get->ExpectInL1(Level::kL1Gpu);
-  const Directory::Lookup lookup = core_->directory->AcquireInL1(
-      get->key(), core_->NowUnixMs(), get, get->consumer().has_value());
+  const Directory::Lookup lookup = core_->directory->AcquireInL1(get->key(), core_->NowUnixMs(),
+                                                                 get, get->consumer().has_value());
   if (lookup.found == Directory::Found::kJoined) return true;
   if (lookup.entry == nullptr) {
     get->ExpectInL2();

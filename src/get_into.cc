@@ -17,9 +17,9 @@ namespace {
 
 bool DirectlyReadable(absl::Span<const Piece> pieces, MemoryKind kind) {
   return IsHost(kind) && std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) {
-    return reinterpret_cast<uintptr_t>(piece.data) % kBlockBytes == 0 &&
-           piece.size % kBlockBytes == 0;
-  });
+           return reinterpret_cast<uintptr_t>(piece.data) % kBlockBytes == 0 &&
+                  piece.size % kBlockBytes == 0;
+         });
 }
 
 uint64_t ByteCount(absl::Span<const Piece> pieces) {
@@ -137,8 +137,8 @@ std::vector<absl::Status> StoreImpl::GetInto(absl::Span<const GetRequest> reques
   }
   SubmitBatch(batch);
   for (const size_t i : copies) {
-    statuses[i] = CopyInto(Hashed(requests[i].key.bytes()), requests[i].pieces, requests[i].kind,
-                           deadline);
+    statuses[i] =
+        CopyInto(Hashed(requests[i].key.bytes()), requests[i].pieces, requests[i].kind, deadline);
   }
   MutexLock lock(ended.mutex);
   while (ended.left > 0) ended.all.Wait(ended.mutex);

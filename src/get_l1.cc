@@ -58,8 +58,8 @@ absl::StatusOr<TensorHandle> StoreImpl::GetInL1(const HashedKey& key, const GetO
   const Deadline start = SteadyNow();
   FillWait wait(core_->directory.get(), Level::kL1Gpu);
   FillWaiter* waiter = wait.NewWaiter();
-  const Directory::Lookup lookup = core_->directory->AcquireInL1(
-      key, core_->NowUnixMs(), waiter, options.consumer.has_value());
+  const Directory::Lookup lookup =
+      core_->directory->AcquireInL1(key, core_->NowUnixMs(), waiter, options.consumer.has_value());
   Level found_at = Level::kL1Gpu;
   absl::StatusOr<Directory::Found> found = lookup.found;
   Entry* entry = lookup.entry;

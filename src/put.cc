@@ -167,9 +167,9 @@ absl::Status StoreImpl::RefusePut(std::string_view key, const absl::Status& why)
 absl::Status StoreImpl::ValidateGpuMemory(std::string_view key,
                                           std::optional<StreamRef> stream) const {
   if (core_->l1 == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tensor ", PrintableKey(key),
-                     " is in GPU memory, and the store has no L1: StoreOptions::l1_bytes_max is 0"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor ", PrintableKey(key),
+        " is in GPU memory, and the store has no L1: StoreOptions::l1_bytes_max is 0"));
   }
   return stream.has_value() ? core_->l1->CheckStream(*stream) : absl::OkStatus();
 }

@@ -22,7 +22,8 @@ class StreamReleases {
   // Waits for the streams.
   ~StreamReleases();
 
-  // The pin is the entry's in the tier of `level`. On a status other than OK it is the caller's yet.
+  // The pin is the entry's in the tier of `level`. On a status other than OK it is the caller's
+  // yet.
   absl::Status Add(StreamRef stream, Entry* entry, Level level) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

@@ -15,9 +15,8 @@ namespace {
 std::string CaseName(const testing::TestParamInfo<DeviceCase>& info) { return info.param.name; }
 
 DeviceCase HostCase(std::string name, uint64_t delay_us_max, uint64_t seed) {
-  return {std::move(name), [=] {
-            return NewHostDevice({.delay_us_max = delay_us_max, .delay_seed = seed});
-          }};
+  return {std::move(name),
+          [=] { return NewHostDevice({.delay_us_max = delay_us_max, .delay_seed = seed}); }};
 }
 
 INSTANTIATE_TEST_SUITE_P(Host, DeviceContractTest,
@@ -56,7 +55,8 @@ TEST(DeviceTest, AGpuRefusesToPinWhatIsPinned) {
   EXPECT_TRUE((*device)->UnpinMemory((*arena)->memory()).ok());
 }
 
-// The reference must show an order that was forgotten: what it is asked for is not done in the call.
+// The reference must show an order that was forgotten: what it is asked for is not done in the
+// call.
 TEST(HostDeviceTest, WorkIsDoneLater) {
   const auto device = NewHostDevice({.delay_us_max = 20000, .delay_seed = 7});
   const StreamRef stream = *device->CreateStream();

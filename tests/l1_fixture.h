@@ -30,8 +30,8 @@ class L1Test : public StoreTest {
   void OpenL1(uint64_t delay_us_max = 0, uint64_t seed = 1) {
     StoreSeams seams;
     seams.open_device = [=, this](DeviceKind, int ordinal) {
-      auto device = std::make_unique<FaultyDevice>(NewHostDevice(
-          {.ordinal = ordinal, .delay_us_max = delay_us_max, .delay_seed = seed}));
+      auto device = std::make_unique<FaultyDevice>(
+          NewHostDevice({.ordinal = ordinal, .delay_us_max = delay_us_max, .delay_seed = seed}));
       device_ = device.get();
       return device;
     };

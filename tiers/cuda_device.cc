@@ -40,8 +40,9 @@ absl::Status CudaStatus(cudaError_t error, const char* call) {
     }                                                                         \
   } while (false)
 
-// Makes a GPU the calling thread's current one, and the one before it again at the end: that belongs
-// to the thread, which is mostly the caller's own. Setting what is set already costs nothing.
+// Makes a GPU the calling thread's current one, and the one before it again at the end: that
+// belongs to the thread, which is mostly the caller's own. Setting what is set already costs
+// nothing.
 class CurrentDevice {
  public:
   explicit CurrentDevice(int ordinal) : status_(Set(ordinal)) {}
@@ -198,9 +199,9 @@ class CudaDevice final : public Device {
                         const StridedCopy& copy) override {
     CAIRN_RETURN_IF_ERROR(ValidateCopy(copy));
     return OnStream(stream, [&]() -> absl::Status {
-      CAIRN_CUDA_RETURN_IF_ERROR(cudaMemcpy2DAsync(
-          copy.target, copy.target_pitch, copy.source, copy.source_pitch, copy.row_bytes, copy.rows,
-          KindOf(direction), Native(stream)));
+      CAIRN_CUDA_RETURN_IF_ERROR(cudaMemcpy2DAsync(copy.target, copy.target_pitch, copy.source,
+                                                   copy.source_pitch, copy.row_bytes, copy.rows,
+                                                   KindOf(direction), Native(stream)));
       return absl::OkStatus();
     });
   }

@@ -16,8 +16,8 @@ absl::Status ValidateCopy(absl::Span<const CopyPiece> pieces) {
   for (size_t i = 0; i < pieces.size(); ++i) {
     const CopyPiece& piece = pieces[i];
     if (piece.target != nullptr && piece.source != nullptr && piece.bytes > 0) continue;
-    return absl::InvalidArgumentError(absl::StrCat("piece ", i, " of ", pieces.size(),
-                                                   " to copy has no address, or no bytes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("piece ", i, " of ", pieces.size(), " to copy has no address, or no bytes"));
   }
   return absl::OkStatus();
 }

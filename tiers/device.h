@@ -48,8 +48,8 @@ class DeviceEvent {
 // The accelerator beside the host, as far as Cairn uses it: memory of its own in one arena, copies
 // between that and the host's memory, and streams and events that order them with the work of
 // others. A stream does what it is given in order; two streams are ordered by events alone. Nothing
-// blocks the calling thread but what says so. A copy from pageable memory may read its source before
-// the call returns, or later: the source must stay as it is until the copy has been done.
+// blocks the calling thread but what says so. A copy from pageable memory may read its source
+// before the call returns, or later: the source must stay as it is until the copy has been done.
 //
 // CudaDevice where the build has the toolkit and a driver answers, else HostDevice: memory of the
 // host, and a thread for each stream, so that an order that was forgotten shows there too.

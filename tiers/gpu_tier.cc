@@ -18,9 +18,9 @@ absl::StatusOr<std::unique_ptr<GpuTier>> GpuTier::Create(uint64_t bytes_max, Dev
                          ExtentAllocator::Create(bytes, kAlignment));
   const absl::StatusOr<absl::Span<std::byte>> arena = device->AllocateArena(bytes);
   if (!arena.ok()) {
-    return absl::Status(arena.status().code(), absl::StrCat("L1 of ", bytes, " bytes on ",
-                                                            device->name(), ": ",
-                                                            arena.status().message()));
+    return absl::Status(arena.status().code(),
+                        absl::StrCat("L1 of ", bytes, " bytes on ", device->name(), ": ",
+                                     arena.status().message()));
   }
   std::unique_ptr<GpuTier> tier(new GpuTier(device, *arena, std::move(allocator)));
   CAIRN_RETURN_IF_ERROR(tier->Start());

@@ -43,8 +43,10 @@ class GpuTier {
       ABSL_LOCKS_EXCLUDED(copies_mutex_);
   // What `consumer` is given from here on waits for the copies that were started before.
   absl::Status LetWait(StreamRef consumer);
-  // OK when `stream` is one of the device.
-  absl::Status CheckStream(StreamRef stream) { return device_->Record(stream).status(); }
+  // kInvalidArgument for a stream of another device.
+  absl::Status CheckStream(StreamRef stream) const {
+    return ValidateStream(stream, device_->ordinal());
+  }
 
   // Blocks the calling thread for a copy in either direction. Sources are read behind what
   // `producer` was given before.

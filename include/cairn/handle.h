@@ -16,8 +16,8 @@ class StoreImpl;
 struct Entry;
 
 // A pin on a tensor's bytes: while it lives they neither move nor change. Move-only, always
-// ready: no member blocks but CopyTo. Not a cache entry: hold it briefly, for pinned bytes cannot be
-// evicted. It may outlive its store; the memory then lives until the last handle is gone.
+// ready: no member blocks but CopyTo. Not a cache entry: hold it briefly, for pinned bytes cannot
+// be evicted. It may outlive its store; the memory then lives until the last handle is gone.
 //
 // Thread-compatible: one thread at a time.
 class CAIRN_EXPORT TensorHandle {
@@ -32,14 +32,15 @@ class CAIRN_EXPORT TensorHandle {
   bool valid() const { return entry_ != nullptr; }
   // The three below only when valid().
   const TensorView& view() const { return view_; }
-  // Where the bytes are that view() is of. In L1 of a GPU they are its memory, for its streams alone.
+  // Where the bytes are that view() is of. In L1 of a GPU they are its memory, for its streams
+  // alone.
   Level level() const { return level_; }
   // Where this Get found the bytes: it brought them from there if that is not level().
   Level found_at() const { return found_at_; }
 
-  // Copies the bytes to host memory of view().size bytes, wherever they are, and waits for the copy:
-  // the one member that does. What a Get with a consumer stream may still have under way comes
-  // first. kInvalidArgument for another size or an empty handle; kUnavailable when the device
+  // Copies the bytes to host memory of view().size bytes, wherever they are, and waits for the
+  // copy: the one member that does. What a Get with a consumer stream may still have under way
+  // comes first. kInvalidArgument for another size or an empty handle; kUnavailable when the device
   // refuses.
   absl::Status CopyTo(absl::Span<std::byte> target) const;
 

@@ -28,7 +28,8 @@ struct PutRequest {
   TensorMeta meta;
   absl::Span<const ConstPiece> pieces;
   uint64_t tag = 0;
-  MemoryKind kind = MemoryKind::kHost;  // Of all pieces. The GPU's needs an L1, and goes through L2.
+  MemoryKind kind =
+      MemoryKind::kHost;  // Of all pieces. The GPU's needs an L1, and goes through L2.
 };
 
 // One tensor of GetInto: its bytes fill the pieces in order, which must add up to its size.
@@ -72,8 +73,9 @@ struct LeadingHits {
   Lease lease;
 };
 
-// A tensor store over host memory (L2) and NVMe (L3), used by one process. Every byte that comes
-// back from L3 was verified against the checksum made when it was put.
+// A tensor store over GPU memory (L1, where StoreOptions::l1_bytes_max asks for it), host memory
+// (L2) and NVMe (L3), used by one process. Every byte that comes back from L3 was verified against
+// the checksum made when it was put, on its way to L1 too.
 //
 // Threading: every method may be called from any thread. A store must not be used in a forked
 // child. Callbacks run on a thread of the store, one at a time: keep them short.
@@ -118,8 +120,10 @@ class CAIRN_EXPORT Store {
   // still there. A put of kDeadlineExceeded is there, and its write goes on.
   virtual absl::Status Put(TensorKey key, const TensorView& view, const PutOptions& options) = 0;
 
-  // Pins the tensor in L2, loading it from L3 when it is not there; the verified bytes are in
-  // handle.view(). One load serves all who ask meanwhile.
+  // Pins the tensor in L2, or L1 if options.want says so, loading it from below when it is not
+  // there; the verified bytes are in handle.view(). One load serves all who ask meanwhile.
+  // kInvalidArgument for a tensor that L1 could never take; kResourceExhausted when all of L1 is
+  // pinned.
   virtual absl::StatusOr<TensorHandle> Get(TensorKey key, const GetOptions& options) = 0;
 
   // Like Get without waiting: `done` is called once, never inside this call. A status other than
@@ -155,12 +159,13 @@ class CAIRN_EXPORT Store {
   virtual absl::StatusOr<LeadingHits> CountLeading(absl::Span<const TensorKey> keys,
                                                    const LeaseOptions& options) = 0;
 
-  // Starts loading what is only on L3. Returns how many loads were started or queued; the rest is
-  // there already, unknown, or dropped because the queue is full. Never blocks, fails silently.
+  // Starts loading what is only below options.to. Returns how many loads were started or queued;
+  // the rest is there already, unknown, or dropped because the queue is full. Never blocks, fails
+  // silently.
   virtual size_t Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) = 0;
 
-  // Drops the copies above `keep`: kL3Nvme writes the tensor to L3 if it must and frees its L2
-  // memory. kNotFound; kResourceExhausted when a handle pins it.
+  // Drops the copies above `keep`: kL2Pinned the one in L1; kL3Nvme writes the tensor to L3 if it
+  // must and frees its memory in L1 and L2. kNotFound; kResourceExhausted when a handle pins it.
   virtual absl::Status Evict(TensorKey key, Level keep) = 0;
 
   // Removes the tensor from every level. OK when it was not there. Handles on it stay readable.
