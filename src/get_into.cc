@@ -64,7 +64,12 @@ absl::Status StoreImpl::ValidateGetInto(const GetRequest& request,
 
 absl::Status StoreImpl::CopyInto(const HashedKey& key, absl::Span<const Piece> pieces,
                                  MemoryKind kind, Deadline deadline) {
-  CAIRN_ASSIGN_OR_RETURN(const TensorHandle handle, GetBefore(key, deadline));
+  // Within the GPU's memory where it is there already, else out of L2.
+  TensorHandle handle = IsHost(kind) ? TensorHandle() : FindInL1(key);
+  const bool in_l1 = handle.valid();
+  if (!in_l1) {
+    CAIRN_ASSIGN_OR_RETURN(handle, GetBefore(key, deadline));
+  }
   const TensorView& view = handle.view();
   if (view.size != ByteCount(pieces)) return SizeMismatch(key, view.size, ByteCount(pieces));
   const std::byte* source = view.data;
@@ -74,7 +79,8 @@ absl::Status StoreImpl::CopyInto(const HashedKey& key, absl::Span<const Piece> p
     source += piece.size;
   }
   if (!IsHost(kind)) {
-    return core_->l1->CopyAndWait(CopyDirection::kToDevice, copies, /*producer=*/std::nullopt);
+    const CopyDirection direction = in_l1 ? CopyDirection::kWithinDevice : CopyDirection::kToDevice;
+    return core_->l1->CopyAndWait(direction, copies, /*producer=*/std::nullopt);
   }
   for (const CopyPiece& copy : copies) std::memcpy(copy.target, copy.source, copy.bytes);
   return absl::OkStatus();

@@ -10,6 +10,15 @@
 
 namespace cairn {
 
+TensorHandle StoreImpl::FindInL1(const HashedKey& key) {
+  const Deadline start = SteadyNow();
+  const Directory::Lookup lookup =
+      core_->directory->AcquireInL1(key, core_->NowUnixMs(), nullptr, /*has_stream=*/false);
+  if (lookup.entry == nullptr) return {};
+  CountGet(Level::kL1Gpu, lookup.bytes, start);
+  return core_->NewHandle(lookup.entry, Level::kL1Gpu, Level::kL1Gpu);
+}
+
 absl::StatusOr<Extent> StoreImpl::ReserveL1(uint64_t bytes, bool may_wait, Deadline deadline) {
   if (bytes > core_->l1->bytes_max()) {
     return absl::InvalidArgumentError(

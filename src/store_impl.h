@@ -124,6 +124,8 @@ class StoreImpl final : public Store {
   // get_l1.cc. `bytes` that L1 could never take are kInvalidArgument.
   absl::StatusOr<TensorHandle> GetInL1(const HashedKey& key, const GetOptions& options,
                                        Deadline deadline);
+  // An invalid handle when it is not there now.
+  TensorHandle FindInL1(const HashedKey& key);
   absl::StatusOr<Extent> ReserveL1(uint64_t bytes, bool may_wait, Deadline deadline);
   // Copies an entry, pinned in L2 by the caller, to `target` in L1 unless it is there already.
   // kPinned or kInFlight: it is pinned in L1 for the caller. kJoined: the waiter hears, which is

@@ -19,6 +19,10 @@ class FaultyDevice final : public Device {
 
   std::atomic<int> copies_to_refuse = 0;
   std::atomic<int> events_to_fail = 0;
+  // How often the store asked.
+  std::atomic<int> copies = 0;
+  std::atomic<int> row_copies = 0;
+  std::atomic<int> copies_within = 0;
 
   std::string name() const override { return inner_->name(); }
   bool is_gpu() const override { return inner_->is_gpu(); }
@@ -39,10 +43,12 @@ class FaultyDevice final : public Device {
   absl::Status Copy(StreamRef stream, CopyDirection direction,
                     absl::Span<const CopyPiece> pieces) override {
     if (Take(copies_to_refuse)) return absl::UnavailableError("the device refused");
+    ++(direction == CopyDirection::kWithinDevice ? copies_within : copies);
     return inner_->Copy(stream, direction, pieces);
   }
   absl::Status CopyRows(StreamRef stream, CopyDirection direction,
                         const StridedCopy& copy) override {
+    ++row_copies;
     return inner_->CopyRows(stream, direction, copy);
   }
   absl::StatusOr<std::shared_ptr<DeviceEvent>> Record(StreamRef stream) override {

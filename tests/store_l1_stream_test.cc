@@ -178,6 +178,39 @@ TEST_F(L1StreamTest, MemoryThatIsNotTheDevicesIsRefusedAndChangesNothing) {
   EXPECT_EQ(store_->Stats().l3.bytes_used, 0u);
 }
 
+// What a model's layout mostly is: one distance from layer to layer. That is one copy of rows; what
+// is scattered is one list.
+TEST_F(L1StreamTest, SlicesOfALayoutGoInOneCopy) {
+  OpenWithStream(0);
+  const absl::Span<std::byte> memory = GpuMemory(2 * kMiB);
+  const std::vector<std::byte> bytes = ContentOf("k", 8 * 20000);
+  ASSERT_TRUE(Put("k", bytes.size()).ok());
+  for (const bool in_l1 : {false, true}) {
+    if (in_l1) ExpectInL1("k", bytes.size(), Level::kL2Pinned);
+    for (const bool scattered : {false, true}) {
+      std::vector<Piece> targets;
+      for (uint64_t i = 0; i < 8; ++i) {
+        const uint64_t place = scattered ? i * 5 % 8 : i;
+        targets.push_back({memory.data() + place * 100000, 20000});
+      }
+      device_->copies = device_->copies_within = device_->row_copies = 0;
+      const GetRequest get = {.key = "k", .pieces = targets, .kind = MemoryKind::kGpu};
+      const absl::Status got = store_->GetInto({get}, {})[0];
+      ASSERT_TRUE(got.ok()) << got;
+      EXPECT_EQ(device_->row_copies, scattered ? 0 : 1);
+      EXPECT_EQ(device_->copies, scattered && !in_l1 ? 1 : 0);
+      EXPECT_EQ(device_->copies_within, scattered && in_l1 ? 1 : 0);
+      std::vector<std::byte> back(bytes.size());
+      for (uint64_t i = 0; i < 8; ++i) {
+        ASSERT_TRUE(
+            Copy(CopyDirection::kToHost, back.data() + i * 20000, targets[i].data, 20000).ok());
+      }
+      ASSERT_TRUE(device_->Synchronize(stream_).ok());
+      EXPECT_TRUE(back == bytes);
+    }
+  }
+}
+
 // ---- Faults ----
 
 TEST_F(L1StreamTest, ACopyThatIsRefusedIsSaidAndTriedAnew) {

@@ -9,6 +9,37 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kAlignment = 4096;
+// What every GPU takes: cudaDevAttrMaxPitch is 2^31 - 1.
+constexpr uint64_t kPitchMax = (uint64_t{1} << 31) - 1;
+
+// How far `to` is behind `from`; a great number when it is not.
+uint64_t Distance(const std::byte* from, const std::byte* to) {
+  return reinterpret_cast<uintptr_t>(to) - reinterpret_cast<uintptr_t>(from);
+}
+
+// Pieces of one length and, on both sides, one distance: the layers' slices of a block in a larger
+// layout, which a device copies in one go.
+std::optional<StridedCopy> AsRows(absl::Span<const CopyPiece> pieces) {
+  if (pieces.size() < 2) return std::nullopt;
+  const CopyPiece& first = pieces[0];
+  const StridedCopy rows = {.target = first.target,
+                            .target_pitch = Distance(first.target, pieces[1].target),
+                            .source = first.source,
+                            .source_pitch = Distance(first.source, pieces[1].source),
+                            .row_bytes = first.bytes,
+                            .rows = pieces.size()};
+  for (const uint64_t pitch : {rows.target_pitch, rows.source_pitch}) {
+    if (pitch < rows.row_bytes || pitch > kPitchMax) return std::nullopt;
+  }
+  for (size_t i = 1; i < pieces.size(); ++i) {
+    if (pieces[i].bytes != rows.row_bytes ||
+        Distance(pieces[i - 1].target, pieces[i].target) != rows.target_pitch ||
+        Distance(pieces[i - 1].source, pieces[i].source) != rows.source_pitch) {
+      return std::nullopt;
+    }
+  }
+  return rows;
+}
 
 }  // namespace
 
@@ -97,7 +128,9 @@ absl::Status GpuTier::CopyAndWait(CopyDirection direction, absl::Span<const Copy
     CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<DeviceEvent> made, device_->Record(*producer));
     CAIRN_RETURN_IF_ERROR(device_->WaitFor(stream, made));
   }
-  CAIRN_RETURN_IF_ERROR(device_->Copy(stream, direction, pieces));
+  const std::optional<StridedCopy> rows = AsRows(pieces);
+  CAIRN_RETURN_IF_ERROR(rows.has_value() ? device_->CopyRows(stream, direction, *rows)
+                                         : device_->Copy(stream, direction, pieces));
   const absl::StatusOr<std::shared_ptr<DeviceEvent>> copied = device_->Record(stream);
   return copied.ok() ? (*copied)->Wait() : device_->Synchronize(stream);
 }

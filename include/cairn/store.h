@@ -37,7 +37,7 @@ struct GetRequest {
   TensorKey key;
   absl::Span<const Piece> pieces;
   uint64_t tag = 0;
-  MemoryKind kind = MemoryKind::kHost;  // As in PutRequest.
+  MemoryKind kind = MemoryKind::kHost;  // As in PutRequest; out of L1 where the tensor is there.
 };
 
 // What the store knows of a tensor.
