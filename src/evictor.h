@@ -18,8 +18,8 @@ namespace cairn {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-// Finds room in L2 and L3 by letting the coldest copies go, and keeps a little of L3 free ahead of
-// demand: an extent of L3 is only free once the index has forgotten who was in it, and a put
+// Finds room in L1, L2 and L3 by letting the coldest copies go, and keeps a little of L3 free ahead
+// of demand: an extent of L3 is only free once the index has forgotten who was in it, and a put
 // should not have to wait for that. Thread-safe.
 class Evictor {
  public:

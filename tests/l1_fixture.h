@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstring>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,7 +18,14 @@
 
 namespace cairn {
 
-// A store with an L1 of 4 MiB on a HostDevice of the test's, whose steps come late by a seed.
+// What the suite runs on: CAIRN_TEST_DEVICE=cuda: a GPU, which has no delays to choose.
+inline bool TestsGpu() {
+  const char* name = std::getenv("CAIRN_TEST_DEVICE");
+  return name != nullptr && std::string_view(name) == "cuda";
+}
+
+// A store with an L1 of 4 MiB on a device of the test's: a HostDevice, whose steps come late by a
+// seed.
 class L1Test : public StoreTest {
  protected:
   L1Test() {
@@ -29,9 +36,14 @@ class L1Test : public StoreTest {
 
   void OpenL1(uint64_t delay_us_max = 0, uint64_t seed = 1) {
     StoreSeams seams;
-    seams.open_device = [=, this](DeviceKind, int ordinal) {
-      auto device = std::make_unique<FaultyDevice>(
-          NewHostDevice({.ordinal = ordinal, .delay_us_max = delay_us_max, .delay_seed = seed}));
+    seams.open_device = [=, this](DeviceKind,
+                                  int ordinal) -> absl::StatusOr<std::unique_ptr<Device>> {
+      absl::StatusOr<std::unique_ptr<Device>> inner =
+          TestsGpu() ? Device::Open(DeviceKind::kCuda, ordinal)
+                     : NewHostDevice(
+                           {.ordinal = ordinal, .delay_us_max = delay_us_max, .delay_seed = seed});
+      if (!inner.ok()) return inner;
+      auto device = std::make_unique<FaultyDevice>(*std::move(inner));
       device_ = device.get();
       return device;
     };

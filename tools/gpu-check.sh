@@ -57,6 +57,9 @@ block 'Card' nvidia-smi --query-gpu="$card" --format=csv
 if block 'Build' quiet_build; then
   block 'Tests labelled gpu' "$(dirname "$cmake")/ctest" --test-dir build/cuda -L gpu \
     --output-on-failure --no-tests=error
+  for test in store_l1_test store_l1_stream_test; do
+    block "$test" env CAIRN_TEST_DEVICE=cuda "build/cuda/bin/$test" --gtest_brief=1
+  done
   directory=$(mktemp -d)
   for bytes in 1m 2304k 4m; do
     block "L2 to L1, blocks of $bytes" build/cuda/bin/tier-bench --directory="$directory" \

@@ -60,20 +60,7 @@ struct Arguments {
   std::string prefill_tokens_per_s;
 };
 
-void Declare(CLI::App& app, Arguments& arguments) {
-  app.add_option("--trace", arguments.trace,
-                 "Requests as JSON lines, of the Mooncake or the Qwen-Bailian schema. Without it "
-                 "a seeded multi-turn workload is generated")
-      ->type_name("FILE");
-  app.add_option("--requests", arguments.requests,
-                 absl::StrCat("Replay only the first N (default: all of a trace, ",
-                              kGeneratedRequests, " of the generated workload)"))
-      ->type_name("N");
-  app.add_option("--speed", arguments.speed,
-                 "Follow the trace's clock, X times as fast; max: do not wait (default: max)")
-      ->type_name("X|max");
-  app.add_option("--concurrency", arguments.concurrency, "Requests at a time (default: 1)")
-      ->type_name("C");
+void DeclareTiers(CLI::App& app, Arguments& arguments) {
   app.add_option("--dir", arguments.dir, "The store's directory; made when missing")
       ->type_name("DIR")
       ->required();
@@ -101,6 +88,23 @@ void Declare(CLI::App& app, Arguments& arguments) {
       "--l3-prewrite", arguments.l3_prewrite,
       "Write a new store's files with zeros first: its first fill is then as fast as later "
       "ones, and costs one write of --l3 more");
+}
+
+void Declare(CLI::App& app, Arguments& arguments) {
+  app.add_option("--trace", arguments.trace,
+                 "Requests as JSON lines, of the Mooncake or the Qwen-Bailian schema. Without it "
+                 "a seeded multi-turn workload is generated")
+      ->type_name("FILE");
+  app.add_option("--requests", arguments.requests,
+                 absl::StrCat("Replay only the first N (default: all of a trace, ",
+                              kGeneratedRequests, " of the generated workload)"))
+      ->type_name("N");
+  app.add_option("--speed", arguments.speed,
+                 "Follow the trace's clock, X times as fast; max: do not wait (default: max)")
+      ->type_name("X|max");
+  app.add_option("--concurrency", arguments.concurrency, "Requests at a time (default: 1)")
+      ->type_name("C");
+  DeclareTiers(app, arguments);
   app.add_option("--model", arguments.model,
                  absl::StrCat("Whose KV cache it is: ", ModelNames(), " (default: ", kDefaultModel,
                               " with --scale ", kDefaultScale, ")"))
