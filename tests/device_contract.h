@@ -4,6 +4,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <string>
 #include <utility>
@@ -22,6 +23,8 @@ namespace cairn {
 struct DeviceCase {
   std::string name;
   std::function<absl::StatusOr<std::unique_ptr<Device>>()> open;
+
+  friend void PrintTo(const DeviceCase& one, std::ostream* out) { *out << one.name; }
 };
 
 class DeviceContractTest : public testing::TestWithParam<DeviceCase> {
