@@ -15,6 +15,7 @@ void FillInfo(const Entry& entry, TensorInfo* info) {
   info->tensor_class = entry.tensor_class();
   info->retention = entry.retention();
   info->bytes = entry.bytes();
+  info->in_l1 = entry.l1() != nullptr && entry.l1()->resident;
   info->in_l2 = entry.l2 == CopyState::kResident;
   info->in_l3 = entry.l3 == CopyState::kResident && !entry.spilling;
   info->quarantined = entry.quarantined;
@@ -64,6 +65,7 @@ Entry* Directory::FindCandidate(const Stripe& stripe, const TierEviction::Candid
 void Directory::Touch(Entry* entry) {
   if (entry->spilling) entry->used = true;
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Touch(hot);
+  if (L1Copy* const l1 = entry->l1()) parts_.l1_eviction->Touch(l1);
   parts_.l3_eviction->Touch(entry);
 }
 
@@ -257,6 +259,7 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
 
 void Directory::Unlist(Stripe& stripe, Entry* entry) {
   CAIRN_CHECK(entry->listed);
+  ForgetL1(entry);
   entry->listed = false;
   CAIRN_CHECK(stripe.entries.erase(entry) == 1);
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Forget(hot);
@@ -272,6 +275,7 @@ void Directory::Bury(Entry* entry) {
     CAIRN_CHECK(hot->fill_waiters == nullptr && hot->spill_waiters == nullptr);
     CAIRN_CHECK(hot->replaced == nullptr && entry->l2 != CopyState::kFilling);
     if (entry->l2 == CopyState::kResident) parts_.l2->Release(hot->l2_extent);
+    if (const L1Copy* const l1 = entry->l1()) parts_.l1->Release(l1->extent);
   }
   if (entry->l3_extent().bytes > 0) ReleaseL3(entry);
   delete entry;

@@ -21,6 +21,7 @@
 #include "src/base/mutex.h"
 #include "src/entry.h"
 #include "src/tier_eviction.h"
+#include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
 
@@ -51,8 +52,10 @@ struct HashedKey {
 class Directory {
  public:
   struct Parts {
+    GpuTier* l1;  // Null: the store has none.
     PinnedTier* l2;
     NvmeTier* l3;
+    TierEviction* l1_eviction;
     TierEviction* l2_eviction;
     TierEviction* l3_eviction;
     IndexWriter* index_writer;
@@ -66,9 +69,10 @@ class Directory {
   enum class Found : uint8_t {
     kMiss,
     kQuarantined,
-    kPinned,     // In L2, pinned for the caller.
+    kPinned,     // In the tier that was asked for, pinned there for the caller.
     kJoined,     // A fill is under way; the waiter will hear of it.
     kNeedsFill,  // Only on L3. BeginFill is next.
+    kInFlight,   // Pinned in L1, and the stream of L1 was given its copy: to be waited for.
   };
   struct Lookup {
     Found found = Found::kMiss;
@@ -99,6 +103,9 @@ class Directory {
   void ForEach(absl::FunctionRef<void(const Entry&, const TensorInfo&)> visitor) const;
 
   void Unpin(Entry* entry);
+  // The same for a pin on the copy in L1.
+  void UnpinL1(Entry* entry);
+  void Unpin(Entry* entry, Level level) { level == Level::kL1Gpu ? UnpinL1(entry) : Unpin(entry); }
 
   // ---- Coming ----
   // Lists a new tensor, pinned once for its spill: l2 is kResident (its bytes are in l2_extent) or
@@ -116,6 +123,23 @@ class Directory {
   void EndFill(Entry* entry, const absl::Status& status);
   // After a direct read that failed.
   void Quarantine(Entry* entry);
+
+  // ---- L1 (directory_l1.cc) ----
+  // Looks there alone: kMiss, kPinned, kJoined, or kInFlight for a caller with a stream to wait in.
+  // A pin on the copy in L1 keeps it there, and none of the others.
+  Lookup AcquireInL1(const HashedKey& key, int64_t now_unix_ms, FillWaiter* waiter,
+                     bool has_stream);
+  // Begins the copy of an entry, pinned in L2 by the caller, to `target`. kNeedsFill: the caller
+  // makes it, the entry is pinned in L2 for that until EndLift, and the waiter is linked; one with
+  // a stream has its pin on the copy at once instead. Else `target` is not used and it is as in
+  // AcquireInL1, or kQuarantined where an earlier copy failed and is still pinned.
+  Found BeginLift(Entry* entry, Extent target, FillWaiter* waiter, bool has_stream);
+  // The stream of L1 was given the copy. Before EndLift.
+  void LiftStarted(Entry* entry);
+  void EndLift(Entry* entry, const absl::Status& status);
+  // Lets the coldest copy in L1 go, and says how many bytes are free now; 0: nothing may go.
+  uint64_t EvictFromL1();
+  absl::Status DropFromL1(const HashedKey& key);
 
   // ---- Spill ----
   // The bytes are on the device: has the index name them, or what replaced them meanwhile, or
@@ -154,6 +178,7 @@ class Directory {
   size_t size() const;
   uint64_t dirty_bytes() const { return dirty_bytes_.load(std::memory_order_relaxed); }
   uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
+  uint64_t l1_count() const { return l1_count_.load(std::memory_order_relaxed); }
   uint64_t l2_count() const { return l2_count_.load(std::memory_order_relaxed); }
   uint64_t l3_count() const { return l3_count_.load(std::memory_order_relaxed); }
   uint64_t quarantined_count() const { return quarantined_.load(std::memory_order_relaxed); }
@@ -235,6 +260,11 @@ class Directory {
   void QuarantineLocked(Entry* entry);
   // Lets the copy in L2 go, which is resident and not pinned.
   void DropFromL2Locked(Entry* entry);
+  // The same in L1, where it may have failed.
+  void DropFromL1Locked(Entry* entry);
+  // It is no candidate for eviction any more, and not counted.
+  void ForgetL1(Entry* entry);
+  Found JoinL1Locked(Entry* entry, FillWaiter* waiter, bool has_stream);
   static bool Dead(const Entry& entry) {
     return !entry.listed && entry.pins == 0 && entry.leases == 0;
   }
@@ -250,6 +280,7 @@ class Directory {
   // Relaxed sums for stats and limits; l3_bytes_leaving_ orders frees before the waiter's retry.
   std::atomic<uint64_t> dirty_bytes_ = 0;
   std::atomic<uint64_t> kept_bytes_ = 0;
+  std::atomic<uint64_t> l1_count_ = 0;
   std::atomic<uint64_t> l2_count_ = 0;
   std::atomic<uint64_t> l3_count_ = 0;
   std::atomic<uint64_t> quarantined_ = 0;

@@ -31,7 +31,8 @@ uint64_t Directory::EvictFromL2() {
       Entry* entry = FindCandidate(stripe, *candidate);
       if (entry == nullptr || entry->l2 != CopyState::kResident) continue;
       const bool only_copy = entry->l3 != CopyState::kResident;
-      if (entry->pins > 0 || (only_copy && entry->leases > 0)) {
+      const uint32_t pins = only_copy ? entry->pins : entry->pins_below_l1();
+      if (pins > 0 || (only_copy && entry->leases > 0)) {
         parts_.l2_eviction->Track(entry->hot());
         continue;
       }
@@ -82,9 +83,9 @@ absl::Status Directory::DropFromL2(const HashedKey& key) {
     return absl::NotFoundError(absl::StrCat("no tensor ", PrintableKey(key.key)));
   }
   if (entry->l2 == CopyState::kAbsent) return absl::OkStatus();
-  if (entry->pins > 0 || entry->l3 != CopyState::kResident) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("tensor ", PrintableKey(key.key), " is pinned ", entry->pins, " times"));
+  if (entry->pins_below_l1() > 0 || entry->l3 != CopyState::kResident) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "tensor ", PrintableKey(key.key), " is pinned ", entry->pins_below_l1(), " times"));
   }
   DropFromL2Locked(entry);
   return absl::OkStatus();
@@ -92,7 +93,7 @@ absl::Status Directory::DropFromL2(const HashedKey& key) {
 
 void Directory::DropFromL2Locked(Entry* entry) {
   CAIRN_CHECK(entry->l2 == CopyState::kResident && entry->l3 == CopyState::kResident);
-  CAIRN_CHECK(entry->pins == 0);
+  CAIRN_CHECK(entry->pins_below_l1() == 0);
   parts_.l2_eviction->Forget(entry->hot());
   l2_count_.fetch_sub(1, std::memory_order_relaxed);
   entry->l2 = CopyState::kAbsent;

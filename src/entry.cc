@@ -129,7 +129,7 @@ HotPart& Entry::MakeHot() {
 void Entry::CoolDown() {
   if (hot_ == nullptr || spilling || l2 != CopyState::kAbsent) return;
   if (hot_->replaced != nullptr || hot_->fill_waiters != nullptr) return;
-  if (hot_->spill_waiters != nullptr) return;
+  if (hot_->spill_waiters != nullptr || hot_->l1 != nullptr) return;
   CAIRN_CHECK(!hot_->dirty && hot_->l2_extent.bytes == 0);
   hot_.reset();
 }

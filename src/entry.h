@@ -25,12 +25,13 @@ enum class CopyState : uint8_t { kAbsent, kFilling, kResident };
 
 struct Entry;
 
-// Someone who waits for a copy in L2. Owned by the waiter, linked from Directory until OnFilled.
+// Someone who waits for a copy in L2, or in L1. Owned by the waiter, linked from Directory until
+// OnFilled.
 class FillWaiter {
  public:
   virtual ~FillWaiter() = default;
-  // Once, on a thread of the engine, without a lock held. OK: `entry` is in L2 and pinned once for
-  // this waiter. May destroy this.
+  // Once, on a thread of the engine or of L1, without a lock held. OK: `entry` is in the tier that
+  // was waited for, and pinned there once for this waiter. May destroy this.
   virtual void OnFilled(absl::Status status, Entry* entry) = 0;
   FillWaiter* next = nullptr;
 };
@@ -43,8 +44,25 @@ class SpillWaiter {
   SpillWaiter* next = nullptr;
 };
 
-// What an entry has only while it is hot: in L2 or on its way up or down, waited for, or holding
-// what it replaced. Its base is its place in L2's order of eviction.
+// An entry's copy in L1, from the beginning of its lift until it leaves. Its base is its place in
+// L1's order of eviction.
+struct L1Copy final : EvictionNode {
+  L1Copy(Entry* owner, Extent target) : entry(owner), extent(target) {}
+
+  Entry* const entry;
+  const Extent extent;
+
+  // Guarded by the lock of the key's stripe.
+  FillWaiter* waiters = nullptr;
+  uint32_t pins = 0;      // Of Entry::pins, those that are on this copy.
+  bool resident = false;  // Else its copy is on its way, or has failed.
+  bool started =
+      false;            // The stream of L1 has been given the copy: another stream can wait for it.
+  bool failed = false;  // Its bytes are garbage. Stays as long as it is pinned.
+};
+
+// What an entry has only while it is hot: in L1, in L2 or on its way up or down, waited for, or
+// holding what it replaced. Its base is its place in L2's order of eviction.
 struct HotPart final : EvictionNode {
   explicit HotPart(Entry* owner) : entry(owner) {}
 
@@ -57,7 +75,8 @@ struct HotPart final : EvictionNode {
   SpillWaiter* spill_waiters = nullptr;
   // The write this one replaced, while the index names it or may come to. Pinned.
   Entry* replaced = nullptr;
-  bool dirty = false;  // Spilling from L2: its bytes count as dirty.
+  std::unique_ptr<L1Copy> l1;  // Null: none.
+  bool dirty = false;          // Spilling from L2: its bytes count as dirty.
 };
 
 // One write of one tensor: its identity and its copies. Listed in the directory under its key
@@ -118,9 +137,13 @@ struct Entry final : EvictionNode {
   bool spill_failed : 1 = false;  // It could not be written to L3 and may leave L2 unwritten.
   bool quarantined : 1 = false;   // Its bytes on L3 did not verify.
 
-  // Null while it is cold. Stays while there is a copy in L2: a pin on that is enough to look.
+  // Null while it is cold. Stays while there is a copy in L2 or L1: a pin on that is enough to
+  // look.
   HotPart* hot() const { return hot_.get(); }
   HotPart& MakeHot();
+  L1Copy* l1() const { return hot_ == nullptr ? nullptr : hot_->l1.get(); }
+  // Those that keep the copy in L2 where it is.
+  uint32_t pins_below_l1() const { return l1() == nullptr ? pins : pins - l1()->pins; }
   // Lets go of the hot part if it is in use for nothing any more; no node of it is tracked then.
   void CoolDown();
   Entry* replaced() const { return hot_ == nullptr ? nullptr : hot_->replaced; }

@@ -45,6 +45,28 @@ void Evictor::Stop() {
   thread_.Join();
 }
 
+absl::StatusOr<Extent> Evictor::TryReserveL1(uint64_t bytes) {
+  while (true) {
+    absl::StatusOr<Extent> extent = parts_.l1->Reserve(bytes);
+    if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+    if (parts_.directory->EvictFromL1() == 0) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "L1 is full: no room for ", bytes, " bytes, ", parts_.l1->bytes_used(), " of ",
+          parts_.l1->bytes_max(), " in use and pinned or on their way, the longest free run has ",
+          parts_.l1->largest_free_bytes()));
+    }
+    StatsRecorder::Add(parts_.stats->evictions_l1);
+  }
+}
+
+absl::StatusOr<Extent> Evictor::ReserveL1(uint64_t bytes, Deadline deadline) {
+  while (true) {
+    absl::StatusOr<Extent> extent = TryReserveL1(bytes);
+    if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+    if (!Wait(deadline)) return extent;
+  }
+}
+
 absl::StatusOr<Extent> Evictor::TryReserveL2(uint64_t bytes) {
   while (true) {
     absl::StatusOr<Extent> extent = parts_.l2->Reserve(bytes);

@@ -10,6 +10,7 @@
 #include "src/base/thread.h"
 #include "src/directory.h"
 #include "src/stats_recorder.h"
+#include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
 
@@ -17,13 +18,14 @@ namespace cairn {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-// Finds room in L2 and L3 by letting the coldest copies go, and keeps a little of L3 free ahead of
-// demand: an extent of L3 is only free once the index has forgotten who was in it, and a put
+// Finds room in L1, L2 and L3 by letting the coldest copies go, and keeps a little of L3 free ahead
+// of demand: an extent of L3 is only free once the index has forgotten who was in it, and a put
 // should not have to wait for that. Thread-safe.
 class Evictor {
  public:
   struct Parts {
     Directory* directory;
+    GpuTier* l1;  // Null: the store has none.
     PinnedTier* l2;
     NvmeTier* l3;
     StatsRecorder* stats;
@@ -38,6 +40,9 @@ class Evictor {
   void Start();
   void Stop();
 
+  // Room in L1 now, or kResourceExhausted; and before the deadline.
+  absl::StatusOr<Extent> TryReserveL1(uint64_t bytes);
+  absl::StatusOr<Extent> ReserveL1(uint64_t bytes, Deadline deadline);
   // Room in L2 now, or kResourceExhausted.
   absl::StatusOr<Extent> TryReserveL2(uint64_t bytes);
   // Room before the deadline, or kResourceExhausted naming the figures.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <utility>
 
 #include "absl/container/fixed_array.h"
@@ -182,6 +183,28 @@ void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const 
                      DirectReadDone done, IoBatch& batch) {
   CAIRN_CHECK(entry->bytes() % kBlockBytes == 0);
   (new Fill(context, entry, IoPriority::kDemandRead, std::move(done)))->Start(pieces, batch);
+}
+
+absl::Status StartLift(const FillContext& context, Entry* entry) {
+  absl::StatusOr<std::shared_ptr<DeviceEvent>> copied = context.l1->StartCopyUp(
+      entry->l1()->extent, {context.l2->Address(entry->hot()->l2_extent), entry->bytes()});
+  StatsRecorder::Add(context.stats->lifts);
+  if (!copied.ok()) {
+    const absl::Status status(
+        copied.status().code(),
+        absl::StrCat("tensor ", PrintableKey(entry->key()),
+                     " could not be copied to L1: ", copied.status().message()));
+    StatsRecorder::Add(context.stats->lift_failures);
+    context.directory->EndLift(entry, status);
+    return status;
+  }
+  context.directory->LiftStarted(entry);
+  context.l1->WhenCopied(*std::move(copied), [context, entry](absl::Status status) {
+    StatsRecorder::Add(status.ok() ? context.stats->bytes_written_l1 : context.stats->lift_failures,
+                       status.ok() ? entry->bytes() : 1);
+    context.directory->EndLift(entry, status);
+  });
+  return absl::OkStatus();
 }
 
 }  // namespace cairn

@@ -11,7 +11,9 @@
 #include "src/directory.h"
 #include "src/entry.h"
 #include "src/stats_recorder.h"
+#include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
+#include "tiers/pinned_tier.h"
 
 namespace cairn {
 
@@ -26,6 +28,8 @@ using IoBatch = std::vector<IoOp*>;
 //                                    | no: kDataLoss
 struct FillContext {
   Directory* directory;
+  GpuTier* l1;
+  PinnedTier* l2;
   NvmeTier* l3;
   StatsRecorder* stats;
 };
@@ -40,5 +44,10 @@ void StartFill(const FillContext& context, Entry* entry, std::byte* target, IoPr
 using DirectReadDone = absl::AnyInvocable<void(absl::Status)>;
 void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const Piece> pieces,
                      DirectReadDone done, IoBatch& batch);
+
+// From L2, where its bytes were verified, into the entry's extent in L1, after
+// Directory::BeginLift; ends in Directory::EndLift, at the latest when the copy is done. On a
+// status other than OK it has ended so.
+absl::Status StartLift(const FillContext& context, Entry* entry);
 
 }  // namespace cairn

@@ -23,10 +23,20 @@ absl::Status StoreImpl::Quarantined(const HashedKey& key) const {
 
 void StoreImpl::CountGet(Level found_at, uint64_t bytes, Deadline start) {
   StatsRecorder& stats = core_->stats;
-  const bool in_l2 = found_at == Level::kL2Pinned;
-  StatsRecorder::Add(in_l2 ? stats.hits_l2 : stats.hits_l3);
-  if (in_l2) StatsRecorder::Add(stats.bytes_read_l2, bytes);
-  (in_l2 ? stats.get_l2_us : stats.get_l3_us).Record(MicrosecondsSince(start));
+  const uint64_t us = MicrosecondsSince(start);
+  switch (found_at) {
+    case Level::kL1Gpu:
+      StatsRecorder::Add(stats.hits_l1);
+      StatsRecorder::Add(stats.bytes_read_l1, bytes);
+      return stats.get_l1_us.Record(us);
+    case Level::kL2Pinned:
+      StatsRecorder::Add(stats.hits_l2);
+      StatsRecorder::Add(stats.bytes_read_l2, bytes);
+      return stats.get_l2_us.Record(us);
+    case Level::kL3Nvme:
+      StatsRecorder::Add(stats.hits_l3);
+      return stats.get_l3_us.Record(us);
+  }
 }
 
 absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& options) {
@@ -34,7 +44,10 @@ absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& opt
   CAIRN_RETURN_IF_ERROR(scope.status());
   CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
   StatsRecorder::Add(core_->stats.gets);
-  return GetBefore(Hashed(key.bytes()), DeadlineAfter(options.timeout));
+  const HashedKey hashed = Hashed(key.bytes());
+  const Deadline deadline = DeadlineAfter(options.timeout);
+  if (options.want == Level::kL1Gpu) return GetInL1(hashed, options, deadline);
+  return GetBefore(hashed, deadline);
 }
 
 absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline deadline) {
@@ -53,7 +66,7 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
     if (lookup.found == Directory::Found::kQuarantined) return Quarantined(key);
     if (lookup.found == Directory::Found::kPinned) {
       CountGet(Level::kL2Pinned, lookup.bytes, start);
-      return core_->NewHandle(lookup.entry, Level::kL2Pinned);
+      return core_->NewHandle(lookup.entry, Level::kL2Pinned, Level::kL2Pinned);
     }
     CAIRN_ASSIGN_OR_RETURN(const Extent target, core_->evictor->ReserveL2(lookup.bytes, deadline));
     IoBatch batch;
@@ -76,13 +89,18 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
   }
   CAIRN_RETURN_IF_ERROR(status);
   CountGet(Level::kL3Nvme, entry->bytes(), start);
-  return core_->NewHandle(entry, Level::kL3Nvme);
+  return core_->NewHandle(entry, Level::kL2Pinned, Level::kL3Nvme);
 }
 
 absl::Status StoreImpl::ValidateGet(TensorKey key, const GetOptions& options) const {
   if (options.want == Level::kL1Gpu) {
-    return absl::UnimplementedError(
-        "GetOptions::want is L1: the GPU tier is not built yet; ask for kL2Pinned");
+    if (core_->l1 == nullptr) {
+      return absl::InvalidArgumentError(
+          "GetOptions::want is L1, and the store has none: StoreOptions::l1_bytes_max is 0");
+    }
+    if (options.consumer.has_value()) {
+      CAIRN_RETURN_IF_ERROR(core_->l1->CheckStream(*options.consumer));
+    }
   }
   if (options.want == Level::kL3Nvme) {
     return absl::InvalidArgumentError("GetOptions::want is L3: a handle is on memory");

@@ -1,6 +1,7 @@
-// GetAsync and Prefetch: as Get, with nobody asleep. What finds no room in L2 at once waits for it
-// on the loads worker.
+// GetAsync: as Get, with nobody asleep. What finds no room in L2 or L1 at once waits for it on the
+// loads worker.
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,24 +19,47 @@ class AsyncGet final : public FillWaiter {
  public:
   using End = absl::AnyInvocable<void(absl::StatusOr<TensorHandle>) &&>;
 
-  AsyncGet(StoreImpl* store, std::string_view key, Deadline deadline, End end)
+  AsyncGet(StoreImpl* store, std::string_view key, const GetOptions& options, Deadline deadline,
+           End end)
       : store_(store),
         key_(key),
         hashed_(store->Hashed(key_)),
+        want_(options.want),
+        consumer_(options.consumer),
         deadline_(deadline),
         start_(SteadyNow()),
         end_(std::move(end)) {}
 
   const HashedKey& key() const { return hashed_; }
+  Level want() const { return want_; }
+  std::optional<StreamRef> consumer() const { return consumer_; }
   Deadline deadline() const { return deadline_; }
+
+  // It waits for L1 from here on, and found the tensor where it says.
+  void ExpectInL1(Level found_at) {
+    expected_at_ = Level::kL1Gpu;
+    found_at_ = found_at;
+  }
 
   void OnFilled(absl::Status status, Entry* entry) override {
     if (!status.ok()) return Finish(std::move(status));
-    FinishWith(entry, Level::kL3Nvme);
+    if (expected_at_ == Level::kL2Pinned) return OnL2(entry, Level::kL3Nvme);
+    OnL1(entry, Directory::Found::kPinned);
   }
-  void FinishWith(Entry* entry, Level found_at) {
+  void ExpectInL2() { expected_at_ = Level::kL2Pinned; }
+  // It is in L2, pinned.
+  void OnL2(Entry* entry, Level found_at) {
     store_->CountGet(found_at, entry->bytes(), start_);
-    Finish(store_->core_->NewHandle(entry, found_at));
+    if (want_ == Level::kL2Pinned) {
+      return Finish(store_->core_->NewHandle(entry, Level::kL2Pinned, found_at));
+    }
+    ExpectInL1(found_at);
+    store_->RunLift(this, entry, /*may_wait=*/false);
+  }
+  // It is in L1, pinned, or its copy is in flight.
+  void OnL1(Entry* entry, Directory::Found found) {
+    if (found_at_ == Level::kL1Gpu) store_->CountGet(found_at_, entry->bytes(), start_);
+    Finish(store_->HandleInL1(entry, found, found_at_, consumer_));
   }
   void Finish(absl::StatusOr<TensorHandle> result) {
     End end = std::move(end_);
@@ -47,6 +71,10 @@ class AsyncGet final : public FillWaiter {
   StoreImpl* const store_;
   const std::string key_;
   const HashedKey hashed_;
+  const Level want_;
+  const std::optional<StreamRef> consumer_;
+  Level expected_at_ = Level::kL2Pinned;
+  Level found_at_ = Level::kL1Gpu;
   const Deadline deadline_;
   const Deadline start_;
   End end_;
@@ -54,6 +82,7 @@ class AsyncGet final : public FillWaiter {
 
 void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
   const HashedKey& key = get->key();
+  if (get->want() == Level::kL1Gpu && RunGetInL1(get)) return;
   while (true) {
     const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), get);
     switch (lookup.found) {
@@ -62,10 +91,11 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
       case Directory::Found::kQuarantined:
         return get->Finish(Quarantined(key));
       case Directory::Found::kPinned:
-        return get->FinishWith(lookup.entry, Level::kL2Pinned);
+        return get->OnL2(lookup.entry, Level::kL2Pinned);
       case Directory::Found::kJoined:
         StatsRecorder::Add(core_->stats.fills_joined);
         return;
+      case Directory::Found::kInFlight:
       case Directory::Found::kNeedsFill:
         break;
     }
@@ -86,6 +116,40 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
     }
     if (BeginFill(key, *target, get, IoPriority::kDemandRead, batch)) return;
   }
+}
+
+bool StoreImpl::RunGetInL1(AsyncGet* get) {
+  // Who is woken before this returns must know what for.
+  get->ExpectInL1(Level::kL1Gpu);
+  const Directory::Lookup lookup = core_->directory->AcquireInL1(get->key(), core_->NowUnixMs(),
+                                                                 get, get->consumer().has_value());
+  if (lookup.found == Directory::Found::kJoined) return true;
+  if (lookup.entry == nullptr) {
+    get->ExpectInL2();
+    return false;
+  }
+  get->OnL1(lookup.entry, lookup.found);
+  return true;
+}
+
+void StoreImpl::RunLift(AsyncGet* get, Entry* entry, bool may_wait) {
+  const absl::StatusOr<Extent> target = ReserveL1(entry->bytes(), may_wait, get->deadline());
+  if (!target.ok()) {
+    if (!may_wait && absl::IsResourceExhausted(target.status())) {
+      Worker::Task task = [this, get, entry] { RunLift(get, entry, /*may_wait=*/true); };
+      if (core_->loads->TryPost(task)) return;
+    }
+    core_->directory->Unpin(entry);
+    return get->Finish(target.status());
+  }
+  const absl::StatusOr<Directory::Found> found = Lift(entry, *target, get, get->consumer());
+  // A waiter that has joined may be gone by now.
+  if (!found.ok()) {
+    get->Finish(found.status());
+  } else if (*found != Directory::Found::kJoined) {
+    get->OnL1(entry, *found);
+  }
+  core_->directory->Unpin(entry);
 }
 
 void StoreImpl::SubmitBatch(IoBatch& batch) {
@@ -116,7 +180,7 @@ absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCa
     });
   };
   IoBatch batch;
-  RunGet(new AsyncGet(this, key.bytes(), DeadlineAfter(options.timeout), std::move(end)),
+  RunGet(new AsyncGet(this, key.bytes(), options, DeadlineAfter(options.timeout), std::move(end)),
          /*may_wait=*/false, batch);
   SubmitBatch(batch);
   return absl::OkStatus();
@@ -137,51 +201,12 @@ absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOpti
       if (result.ok()) completion.handle = *std::move(result);
       queue.Push(std::move(completion));
     };
-    RunGet(new AsyncGet(this, keys[i].bytes(), deadline, std::move(end)), /*may_wait=*/false,
-           batch);
+    RunGet(new AsyncGet(this, keys[i].bytes(), options, deadline, std::move(end)),
+           /*may_wait=*/false, batch);
     SubmitFullBatch(batch);
   }
   SubmitBatch(batch);
   return absl::OkStatus();
-}
-
-size_t StoreImpl::Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) {
-  const CallScope scope(this);
-  if (!scope.status().ok() || options.to != Level::kL2Pinned) return 0;
-  // Counts itself out when its fill ends.
-  struct Prefetched final : FillWaiter {
-    explicit Prefetched(StoreImpl* of) : store(of) {}
-    void OnFilled(absl::Status, Entry* entry) override {
-      if (entry != nullptr) store->core_->directory->Unpin(entry);
-      store->prefetches_.fetch_sub(1);
-      delete this;
-    }
-    StoreImpl* const store;
-  };
-  size_t taken = 0;
-  IoBatch batch;
-  for (const TensorKey tensor : keys) {
-    if (!ValidateKey(tensor.bytes()).ok()) continue;
-    const HashedKey key = Hashed(tensor.bytes());
-    const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), nullptr);
-    if (lookup.found == Directory::Found::kPinned) core_->directory->Unpin(lookup.entry);
-    if (lookup.found != Directory::Found::kNeedsFill) continue;
-    if (prefetches_.fetch_add(1) < core_->options.prefetch_queue_max) {
-      const absl::StatusOr<Extent> target = core_->evictor->TryReserveL2(lookup.bytes);
-      auto* waiter = new Prefetched(this);
-      if (target.ok() && BeginFill(key, *target, waiter, IoPriority::kPrefetch, batch)) {
-        StatsRecorder::Add(core_->stats.prefetches);
-        ++taken;
-        SubmitFullBatch(batch);
-        continue;
-      }
-      delete waiter;
-    }
-    prefetches_.fetch_sub(1);
-    StatsRecorder::Add(core_->stats.prefetches_dropped);
-  }
-  SubmitBatch(batch);
-  return taken;
 }
 
 }  // namespace cairn

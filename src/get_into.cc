@@ -15,11 +15,11 @@
 namespace cairn {
 namespace {
 
-bool DirectlyReadable(absl::Span<const Piece> pieces) {
-  return std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) {
-    return reinterpret_cast<uintptr_t>(piece.data) % kBlockBytes == 0 &&
-           piece.size % kBlockBytes == 0;
-  });
+bool DirectlyReadable(absl::Span<const Piece> pieces, MemoryKind kind) {
+  return IsHost(kind) && std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) {
+           return reinterpret_cast<uintptr_t>(piece.data) % kBlockBytes == 0 &&
+                  piece.size % kBlockBytes == 0;
+         });
 }
 
 uint64_t ByteCount(absl::Span<const Piece> pieces) {
@@ -48,26 +48,47 @@ struct OwnedGet {
   std::string key;
   std::vector<Piece> pieces;
   uint64_t tag = 0;
+  MemoryKind kind = MemoryKind::kHost;
 };
 
 }  // namespace
 
+absl::Status StoreImpl::ValidateGetInto(const GetRequest& request,
+                                        const GetOptions& options) const {
+  CAIRN_RETURN_IF_ERROR(ValidateGet(request.key, options));
+  if (!IsHost(request.kind)) {
+    CAIRN_RETURN_IF_ERROR(ValidateGpuMemory(request.key.bytes(), options.consumer));
+  }
+  return ValidatePieces(request.pieces);
+}
+
 absl::Status StoreImpl::CopyInto(const HashedKey& key, absl::Span<const Piece> pieces,
-                                 Deadline deadline) {
-  CAIRN_ASSIGN_OR_RETURN(const TensorHandle handle, GetBefore(key, deadline));
+                                 MemoryKind kind, Deadline deadline) {
+  // Within the GPU's memory where it is there already, else out of L2.
+  TensorHandle handle = IsHost(kind) ? TensorHandle() : FindInL1(key);
+  const bool in_l1 = handle.valid();
+  if (!in_l1) {
+    CAIRN_ASSIGN_OR_RETURN(handle, GetBefore(key, deadline));
+  }
   const TensorView& view = handle.view();
   if (view.size != ByteCount(pieces)) return SizeMismatch(key, view.size, ByteCount(pieces));
   const std::byte* source = view.data;
+  std::vector<CopyPiece> copies;
   for (const Piece& piece : pieces) {
-    std::memcpy(piece.data, source, piece.size);
+    copies.push_back({piece.data, source, piece.size});
     source += piece.size;
   }
+  if (!IsHost(kind)) {
+    const CopyDirection direction = in_l1 ? CopyDirection::kWithinDevice : CopyDirection::kToDevice;
+    return core_->l1->CopyAndWait(direction, copies, /*producer=*/std::nullopt);
+  }
+  for (const CopyPiece& copy : copies) std::memcpy(copy.target, copy.source, copy.bytes);
   return absl::OkStatus();
 }
 
-bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces,
+bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, MemoryKind kind,
                              DirectReadDone& done, IoBatch& batch) {
-  if (!DirectlyReadable(pieces)) return false;
+  if (!DirectlyReadable(pieces, kind)) return false;
   const Directory::Lookup lookup = core_->directory->AcquireForDirectRead(key, core_->NowUnixMs());
   if (lookup.entry == nullptr) return false;
   if (lookup.found != Directory::Found::kNeedsFill || lookup.bytes != ByteCount(pieces)) {
@@ -101,8 +122,7 @@ std::vector<absl::Status> StoreImpl::GetInto(absl::Span<const GetRequest> reques
   std::vector<size_t> copies;
   for (size_t i = 0; i < requests.size(); ++i) {
     const GetRequest& request = requests[i];
-    statuses[i] = ValidateGet(request.key, options);
-    if (statuses[i].ok()) statuses[i] = ValidatePieces(request.pieces);
+    statuses[i] = ValidateGetInto(request, options);
     if (!statuses[i].ok()) continue;
     StatsRecorder::Add(core_->stats.gets);
     DirectReadDone done = [&ended, status = &statuses[i]](absl::Status result) {
@@ -114,14 +134,17 @@ std::vector<absl::Status> StoreImpl::GetInto(absl::Span<const GetRequest> reques
       MutexLock lock(ended.mutex);
       ++ended.left;
     }
-    if (StartGetInto(Hashed(request.key.bytes()), request.pieces, done, batch)) continue;
+    if (StartGetInto(Hashed(request.key.bytes()), request.pieces, request.kind, done, batch)) {
+      continue;
+    }
     copies.push_back(i);
     MutexLock lock(ended.mutex);
     --ended.left;
   }
   SubmitBatch(batch);
   for (const size_t i : copies) {
-    statuses[i] = CopyInto(Hashed(requests[i].key.bytes()), requests[i].pieces, deadline);
+    statuses[i] =
+        CopyInto(Hashed(requests[i].key.bytes()), requests[i].pieces, requests[i].kind, deadline);
   }
   MutexLock lock(ended.mutex);
   while (ended.left > 0) ended.all.Wait(ended.mutex);
@@ -133,8 +156,7 @@ absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const Get
   const CallScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   for (const GetRequest& request : requests) {
-    CAIRN_RETURN_IF_ERROR(ValidateGet(request.key, options));
-    CAIRN_RETURN_IF_ERROR(ValidatePieces(request.pieces));
+    CAIRN_RETURN_IF_ERROR(ValidateGetInto(request, options));
   }
   CAIRN_RETURN_IF_ERROR(queue.Reserve(requests.size()));
   StatsRecorder::Add(core_->stats.gets, requests.size());
@@ -145,10 +167,13 @@ absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const Get
     DirectReadDone done = [&queue, tag = request.tag](absl::Status status) {
       queue.Push({.tag = tag, .status = std::move(status), .handle = {}});
     };
-    if (StartGetInto(Hashed(request.key.bytes()), request.pieces, done, batch)) continue;
+    if (StartGetInto(Hashed(request.key.bytes()), request.pieces, request.kind, done, batch)) {
+      continue;
+    }
     copies.push_back({std::string(request.key.bytes()),
                       {request.pieces.begin(), request.pieces.end()},
-                      request.tag});
+                      request.tag,
+                      request.kind});
   }
   SubmitBatch(batch);
   if (copies.empty()) return absl::OkStatus();
@@ -158,7 +183,7 @@ absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const Get
   for (const OwnedGet& get : copies) tags.push_back(get.tag);
   Worker::Task task = [this, copies = std::move(copies), deadline, &queue] {
     for (const OwnedGet& get : copies) {
-      absl::Status status = CopyInto(Hashed(get.key), get.pieces, deadline);
+      absl::Status status = CopyInto(Hashed(get.key), get.pieces, get.kind, deadline);
       queue.Push({.tag = get.tag, .status = std::move(status), .handle = {}});
     }
   };

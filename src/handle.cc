@@ -1,7 +1,11 @@
 #include "cairn/handle.h"
 
+#include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "src/base/status_macros.h"
+#include "src/base/strings.h"
 #include "src/store_core.h"
 
 namespace cairn {
@@ -9,13 +13,14 @@ namespace cairn {
 TensorHandle::TensorHandle() = default;
 
 TensorHandle::TensorHandle(std::shared_ptr<StoreCore> core, Entry* entry, const TensorView& view,
-                           Level found_at)
-    : core_(std::move(core)), entry_(entry), view_(view), found_at_(found_at) {}
+                           Level level, Level found_at)
+    : core_(std::move(core)), entry_(entry), view_(view), level_(level), found_at_(found_at) {}
 
 TensorHandle::TensorHandle(TensorHandle&& other) noexcept
     : core_(std::move(other.core_)),
       entry_(std::exchange(other.entry_, nullptr)),
       view_(std::exchange(other.view_, {})),
+      level_(other.level_),
       found_at_(other.found_at_) {}
 
 TensorHandle& TensorHandle::operator=(TensorHandle&& other) noexcept {
@@ -24,6 +29,7 @@ TensorHandle& TensorHandle::operator=(TensorHandle&& other) noexcept {
   core_ = std::move(other.core_);
   entry_ = std::exchange(other.entry_, nullptr);
   view_ = std::exchange(other.view_, {});
+  level_ = other.level_;
   found_at_ = other.found_at_;
   return *this;
 }
@@ -32,15 +38,30 @@ TensorHandle::~TensorHandle() { Release(); }
 
 void TensorHandle::Release() {
   if (entry_ == nullptr) return;
-  core_->directory->Unpin(std::exchange(entry_, nullptr));
+  core_->directory->Unpin(std::exchange(entry_, nullptr), level_);
   view_ = {};
   core_.reset();
 }
 
-absl::Status TensorHandle::ReleaseAfter(StreamRef /*stream*/) {
-  return absl::UnimplementedError(
-      "ReleaseAfter: GPU streams come with the GPU tier (L1), which is not built yet; wait for "
-      "the stream, then Release");
+absl::Status TensorHandle::ReleaseAfter(StreamRef stream) {
+  if (entry_ == nullptr) return absl::OkStatus();
+  CAIRN_RETURN_IF_ERROR(core_->stream_releases->Add(stream, entry_, level_));
+  entry_ = nullptr;
+  view_ = {};
+  core_.reset();
+  return absl::OkStatus();
+}
+
+absl::Status TensorHandle::CopyTo(absl::Span<std::byte> target) const {
+  if (entry_ == nullptr) return absl::InvalidArgumentError("the handle is empty");
+  if (target.size() != view_.size) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", PrintableKey(entry_->key()), " has ",
+                                                   view_.size, " bytes and the target ",
+                                                   target.size()));
+  }
+  if (level_ == Level::kL1Gpu) return core_->l1->CopyToHost(view_.data, target);
+  std::memcpy(target.data(), view_.data, view_.size);
+  return absl::OkStatus();
 }
 
 Lease::Lease() = default;

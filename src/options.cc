@@ -24,9 +24,15 @@ absl::Status StoreOptions::Validate() const {
   if (fingerprint.size() > 255) {
     return Invalid("fingerprint", fingerprint.size(), "at most 255 bytes long");
   }
-  if (l1_bytes_max > 0) {
-    return absl::UnimplementedError(
-        "StoreOptions::l1_bytes_max: the GPU tier (L1) is not built yet; leave it 0");
+  if (l1_bytes_max != 0 && l1_bytes_max < kL1BytesMin) {
+    return Invalid("l1_bytes_max", l1_bytes_max, absl::StrCat("0, or at least ", kL1BytesMin));
+  }
+  if (gpus.empty() || gpus.front() < 0) {
+    return absl::InvalidArgumentError("StoreOptions::gpus names no GPU: must be their numbers");
+  }
+  if (gpus.size() > 1) {
+    return absl::UnimplementedError(absl::StrCat("StoreOptions::gpus names ", gpus.size(),
+                                                 ": a store has L1 on one GPU so far"));
   }
   if (l2_bytes_max < kL2BytesMin) {
     return Invalid("l2_bytes_max", l2_bytes_max, absl::StrCat("at least ", kL2BytesMin));

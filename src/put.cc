@@ -17,6 +17,23 @@
 namespace cairn {
 namespace {
 
+void ZeroRestOfBlock(uint64_t bytes, std::byte* target) {
+  const uint64_t rest = bytes % kBlockBytes;
+  if (rest != 0) std::memset(target + bytes, 0, kBlockBytes - rest);
+}
+
+// Of what is in `target` already.
+std::vector<uint64_t> Sum(uint64_t bytes, uint64_t seed, std::byte* target) {
+  std::vector<uint64_t> sums;
+  sums.reserve(ChecksumChunkCount(bytes));
+  for (uint64_t start = 0; start < bytes; start += kChecksumChunkBytes) {
+    sums.push_back(
+        ChunkChecksum(seed, target + start, std::min(kChecksumChunkBytes, bytes - start)));
+  }
+  ZeroRestOfBlock(bytes, target);
+  return sums;
+}
+
 // Copies the pieces to `target`, sums each chunk while it is warm in the cache, and fills what is
 // left of the last block with zeros.
 std::vector<uint64_t> CopyAndSum(absl::Span<const ConstPiece> pieces, uint64_t bytes, uint64_t seed,
@@ -39,8 +56,7 @@ std::vector<uint64_t> CopyAndSum(absl::Span<const ConstPiece> pieces, uint64_t b
     }
     sums.push_back(ChunkChecksum(seed, target + start, chunk));
   }
-  const uint64_t tail = bytes % kBlockBytes;
-  if (tail != 0) std::memset(target + bytes, 0, kBlockBytes - tail);
+  ZeroRestOfBlock(bytes, target);
   return sums;
 }
 
@@ -55,14 +71,8 @@ int64_t ExpiresUnixMs(absl::Duration ttl, int64_t now_unix_ms) {
 absl::Status StoreImpl::Put(TensorKey key, const TensorView& view, const PutOptions& options) {
   const CallScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
-  if (!view.host()) {
-    return absl::UnimplementedError(
-        absl::StrCat("tensor ", PrintableKey(key.bytes()),
-                     " is in GPU memory: copies from there come with the GPU tier (L1), which is "
-                     "not built yet"));
-  }
   const ConstPiece piece = {view.data, view.size};
-  return PutThroughL2({key.bytes(), view.meta, {&piece, 1}}, options);
+  return PutThroughL2({key.bytes(), view.meta, {&piece, 1}, view.host()}, options);
 }
 
 absl::Status StoreImpl::ValidatePut(const PutInput& input, const PutOptions& options,
@@ -83,6 +93,7 @@ absl::Status StoreImpl::ValidatePut(const PutInput& input, const PutOptions& opt
     if (piece.data == nullptr || piece.size == 0) return invalid("a piece of it is empty");
     bytes += piece.size;
   }
+  if (!input.in_host_memory) CAIRN_RETURN_IF_ERROR(ValidateGpuMemory(input.key, options.producer));
   if (bytes != input.meta.byte_count()) {
     return invalid("the view has ", bytes, " bytes and ", input.meta.ToString(), " takes ",
                    input.meta.byte_count());
@@ -153,6 +164,33 @@ absl::Status StoreImpl::RefusePut(std::string_view key, const absl::Status& why)
   return {why.code(), absl::StrCat("tensor ", PrintableKey(key), ": ", why.message())};
 }
 
+absl::Status StoreImpl::ValidateGpuMemory(std::string_view key,
+                                          std::optional<StreamRef> stream) const {
+  if (core_->l1 == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor ", PrintableKey(key),
+        " is in GPU memory, and the store has no L1: StoreOptions::l1_bytes_max is 0"));
+  }
+  return stream.has_value() ? core_->l1->CheckStream(*stream) : absl::OkStatus();
+}
+
+absl::Status StoreImpl::CopyFromGpu(absl::Span<const ConstPiece> pieces,
+                                    std::optional<StreamRef> producer, std::byte* target) {
+  std::vector<CopyPiece> copies;
+  copies.reserve(pieces.size());
+  for (const ConstPiece& piece : pieces) {
+    copies.push_back({target, piece.data, piece.size});
+    target += piece.size;
+  }
+  return core_->l1->CopyAndWait(CopyDirection::kToHost, copies, producer);
+}
+
+void StoreImpl::Unreserve(Entry& entry) {
+  core_->l2->Release(std::exchange(entry.hot()->l2_extent, {}));
+  if (entry.l3_extent().bytes > 0) core_->l3->Release(entry.TakeL3Extent());
+  core_->evictor->RoomMade();
+}
+
 void StoreImpl::ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t> sums, bool flush) {
   Entry* const listed = entry.get();
   core_->directory->List(std::move(entry));
@@ -187,7 +225,17 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
   if (!room.ok()) return RefusePut(input.key, room);
   std::byte* const target = core_->l2->Address(entry->hot()->l2_extent);
   const uint64_t seed = ChecksumSeed(entry->hash(), entry->sequence());
-  std::vector<uint64_t> sums = CopyAndSum(input.pieces, entry->bytes(), seed, target);
+  std::vector<uint64_t> sums;
+  if (input.in_host_memory) {
+    sums = CopyAndSum(input.pieces, entry->bytes(), seed, target);
+  } else {
+    const absl::Status copied = CopyFromGpu(input.pieces, options.producer, target);
+    if (!copied.ok()) {
+      Unreserve(*entry);
+      return RefusePut(input.key, copied);
+    }
+    sums = Sum(entry->bytes(), seed, target);
+  }
   entry->checksum = TensorChecksum(seed, sums);
   entry->l2 = CopyState::kResident;
   StatsRecorder::Add(core_->stats.bytes_written_l2, entry->bytes());
@@ -203,7 +251,7 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
                              .flush = flush};
     room = core_->packer->Add(tensor, deadline);
     if (!room.ok()) {
-      core_->l2->Release(tensor.entry->hot()->l2_extent);
+      Unreserve(*tensor.entry);
       SpillWait::Discard(tensor.entry->hot()->spill_waiters);
       return RefusePut(input.key, room);
     }

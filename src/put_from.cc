@@ -17,7 +17,8 @@
 namespace cairn {
 namespace {
 
-bool DirectlyWritable(absl::Span<const ConstPiece> pieces) {
+bool DirectlyWritable(absl::Span<const ConstPiece> pieces, bool in_host_memory) {
+  if (!in_host_memory) return false;
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (reinterpret_cast<uintptr_t>(pieces[i].data) % kBlockBytes != 0) return false;
     if (i + 1 < pieces.size() && pieces[i].size % kBlockBytes != 0) return false;
@@ -74,6 +75,7 @@ struct StoreImpl::OwnedPut {
   TensorMeta meta;
   std::vector<ConstPiece> pieces;
   uint64_t tag = 0;
+  bool in_host_memory = true;
 };
 
 // What a PutFrom has gathered and not ended yet. Nothing that others may need is held while it
@@ -184,9 +186,10 @@ std::vector<absl::Status> StoreImpl::PutFrom(absl::Span<const PutRequest> reques
   const auto release = [&batch] { batch.Release(); };
   std::vector<std::pair<size_t, SpillWait>> started;
   for (size_t i = 0; i < requests.size(); ++i) {
-    const PutInput input = {requests[i].key.bytes(), requests[i].meta, requests[i].pieces};
+    const PutInput input = {requests[i].key.bytes(), requests[i].meta, requests[i].pieces,
+                            IsHost(requests[i].kind)};
     if (KeptExisting(input.key, options, deadline, release, &statuses[i])) continue;
-    if (!DirectlyWritable(input.pieces)) {
+    if (!DirectlyWritable(input.pieces, input.in_host_memory)) {
       batch.Release();
       statuses[i] = PutThroughL2(input, options);
       continue;
@@ -208,7 +211,8 @@ std::vector<absl::Status> StoreImpl::PutFrom(absl::Span<const PutRequest> reques
 
 bool StoreImpl::TryPutNow(const PutRequest& request, const PutOptions& options,
                           CompletionQueue& queue, PutBatch& batch) {
-  if (options.if_exists != IfExists::kReplace || !DirectlyWritable(request.pieces)) return false;
+  if (options.if_exists != IfExists::kReplace) return false;
+  if (!DirectlyWritable(request.pieces, IsHost(request.kind))) return false;
   auto* waiter = new QueueWaiter(&queue, request.tag);
   absl::Status status = StartPutFrom({request.key.bytes(), request.meta, request.pieces}, options,
                                      /*deadline=*/std::nullopt, waiter, batch);
@@ -221,11 +225,11 @@ bool StoreImpl::TryPutNow(const PutRequest& request, const PutOptions& options,
 
 void StoreImpl::PutOwned(const OwnedPut& put, const PutOptions& options, Deadline deadline,
                          CompletionQueue& queue, PutBatch& batch) {
-  const PutInput input = {put.key, put.meta, put.pieces};
+  const PutInput input = {put.key, put.meta, put.pieces, put.in_host_memory};
   absl::Status status;
   const auto release = [&batch] { batch.Release(); };
   if (!KeptExisting(input.key, options, deadline, release, &status)) {
-    if (DirectlyWritable(input.pieces)) {
+    if (DirectlyWritable(input.pieces, input.in_host_memory)) {
       auto* waiter = new QueueWaiter(&queue, put.tag);
       status = StartPutFrom(input, options, deadline, waiter, batch);
       if (status.ok()) return;
@@ -260,7 +264,8 @@ absl::Status StoreImpl::PutFrom(absl::Span<const PutRequest> requests,
     owned.push_back({std::string(request.key.bytes()),
                      request.meta,
                      {request.pieces.begin(), request.pieces.end()},
-                     request.tag});
+                     request.tag,
+                     IsHost(request.kind)});
   }
   Worker::Task task = [this, owned = std::move(owned), options, &queue] {
     const Deadline deadline = DeadlineAfter(options.timeout);

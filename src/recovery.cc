@@ -251,12 +251,13 @@ void StoreCore::MakeDirectory() {
       [this](uint64_t offset) { return flusher->Flush(offset / files->data_file_bytes()); });
   directory = std::make_unique<Directory>(
       options.stripe_count,
-      Directory::Parts{l2.get(), l3.get(), &l2_eviction, &l3_eviction, index_writer.get(), [this] {
+      Directory::Parts{l1.get(), l2.get(), l3.get(), &l1_eviction, &l2_eviction, &l3_eviction,
+                       index_writer.get(), [this] {
                          if (evictor != nullptr) evictor->RoomMade();
                        }});
-  evictor = std::make_unique<Evictor>(
-      Evictor::Parts{directory.get(), l2.get(), l3.get(), &stats, options.l2_dirty_share_max,
-                     files->index_bytes_max(), [this] { Housekeep(); }});
+  evictor = std::make_unique<Evictor>(Evictor::Parts{
+      directory.get(), l1.get(), l2.get(), l3.get(), &stats, options.l2_dirty_share_max,
+      files->index_bytes_max(), [this] { Housekeep(); }});
   spill_context = {.directory = directory.get(),
                    .l3 = l3.get(),
                    .stats = &stats,

@@ -44,6 +44,8 @@ std::string StatsSnapshot::ToJson() const {
                                        {"expirations", expirations},
                                        {"fills", fills},
                                        {"fills_joined", fills_joined},
+                                       {"lifts", lifts},
+                                       {"lift_failures", lift_failures},
                                        {"spills", spills},
                                        {"spill_failures", spill_failures},
                                        {"dirty_bytes", dirty_bytes},
@@ -62,6 +64,7 @@ std::string StatsSnapshot::ToJson() const {
                                        {"io_retries", io_retries},
                                        {"index_commits", index_commits},
                                        {"device_flushes", device_flushes},
+                                       {"get_l1_us", ToJsonObject(get_l1_us)},
                                        {"get_l2_us", ToJsonObject(get_l2_us)},
                                        {"get_l3_us", ToJsonObject(get_l3_us)},
                                        {"put_us", ToJsonObject(put_us)},
@@ -87,6 +90,8 @@ StatsSnapshot StoreImpl::Stats() const {
   s.expirations = Read(stats.expirations);
   s.fills = Read(stats.fills);
   s.fills_joined = Read(stats.fills_joined);
+  s.lifts = Read(stats.lifts);
+  s.lift_failures = Read(stats.lift_failures);
   s.spills = Read(stats.spills);
   s.spill_failures = Read(stats.spill_failures);
   s.prefetches = Read(stats.prefetches);
@@ -97,6 +102,7 @@ StatsSnapshot StoreImpl::Stats() const {
   s.write_retries = Read(stats.write_retries);
   s.data_files_given_up = core_->flusher->given_up_count();
   s.l3_bytes_quarantined = core_->l3->bytes_quarantined();
+  s.get_l1_us = stats.get_l1_us.Summary();
   s.get_l2_us = stats.get_l2_us.Summary();
   s.get_l3_us = stats.get_l3_us.Summary();
   s.put_us = stats.put_us.Summary();
@@ -106,6 +112,15 @@ StatsSnapshot StoreImpl::Stats() const {
   s.recovery_dropped = core_->recovery_dropped;
   s.device = core_->device->name();
   s.l2_pages = ArenaPagesName(core_->l2->arena().pages());
+  if (const GpuTier* const l1 = core_->l1.get()) {
+    s.l1 = {.bytes_max = l1->bytes_max(),
+            .bytes_used = l1->bytes_used(),
+            .tensors = core_->directory->l1_count(),
+            .hits = Read(stats.hits_l1),
+            .evictions = Read(stats.evictions_l1),
+            .bytes_read = Read(stats.bytes_read_l1),
+            .bytes_written = Read(stats.bytes_written_l1)};
+  }
   s.l2 = {.bytes_max = core_->l2->bytes_max(),
           .bytes_used = core_->l2->bytes_used(),
           .tensors = core_->directory->l2_count(),

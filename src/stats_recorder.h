@@ -18,16 +18,22 @@ struct StatsRecorder {
   Counter misses = 0;
   Counter erases = 0;
   Counter expirations = 0;
+  Counter hits_l1 = 0;
   Counter hits_l2 = 0;
   Counter hits_l3 = 0;
+  Counter evictions_l1 = 0;
   Counter evictions_l2 = 0;
   Counter evictions_l3 = 0;
+  Counter bytes_read_l1 = 0;
   Counter bytes_read_l2 = 0;
   Counter bytes_read_l3 = 0;
+  Counter bytes_written_l1 = 0;
   Counter bytes_written_l2 = 0;
   Counter bytes_written_l3 = 0;
   Counter fills = 0;
   Counter fills_joined = 0;
+  Counter lifts = 0;
+  Counter lift_failures = 0;
   Counter spills = 0;
   Counter spill_failures = 0;
   Counter prefetches = 0;
@@ -37,6 +43,7 @@ struct StatsRecorder {
   Counter write_errors = 0;
   Counter write_retries = 0;
 
+  Histogram get_l1_us;
   Histogram get_l2_us;
   Histogram get_l3_us;
   Histogram put_us;

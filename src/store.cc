@@ -114,7 +114,7 @@ absl::StatusOr<LeadingHits> StoreImpl::CountLeading(absl::Span<const TensorKey> 
     Entry* entry = core_->directory->AddLease(key, now, &info);
     if (entry == nullptr) break;
     leased.push_back(entry);
-    ++(info.in_l2 ? hits.count_l2 : hits.count_l3);
+    ++(info.in_l1 ? hits.count_l1 : info.in_l2 ? hits.count_l2 : hits.count_l3);
     hits.bytes += info.bytes;
   }
   hits.count = leased.size();
@@ -131,11 +131,13 @@ absl::Status StoreImpl::Evict(TensorKey key, Level keep) {
   CAIRN_RETURN_IF_ERROR(scope.status());
   CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
   const HashedKey hashed = Hashed(key.bytes());
-  if (keep != Level::kL3Nvme) {
+  if (keep == Level::kL1Gpu) {
     const bool there = core_->directory->Contains(hashed, core_->NowUnixMs(), /*touch=*/false);
     return there ? absl::OkStatus()
                  : absl::NotFoundError(absl::StrCat("no tensor ", PrintableKey(key.bytes())));
   }
+  CAIRN_RETURN_IF_ERROR(core_->directory->DropFromL1(hashed));
+  if (keep == Level::kL2Pinned) return absl::OkStatus();
   SpillWait wait;
   SpillWaiter* waiter = wait.NewWaiter();
   absl::Status written;

@@ -36,6 +36,7 @@ int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
 
 StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
     : options(WithLog(store_options)),
+      l1_eviction(TierEviction::OfL1()),
       l2_eviction(TierEviction::OfL2(options.eviction)),
       l3_eviction(TierEviction::OfL3(options.eviction)),
       seams_(std::move(seams)),
@@ -123,8 +124,21 @@ absl::Status StoreCore::SettleFingerprints() {
   return absl::OkStatus();
 }
 
+absl::Status StoreCore::OpenDevice() {
+  const int ordinal = options.gpus.front();
+  CAIRN_ASSIGN_OR_RETURN(device, seams_.open_device ? seams_.open_device(options.device, ordinal)
+                                                    : Device::Open(options.device, ordinal));
+  if (options.l1_bytes_max == 0) return absl::OkStatus();
+  CAIRN_ASSIGN_OR_RETURN(l1, GpuTier::Create(options.l1_bytes_max, device.get()));
+  if (!device->is_gpu()) {
+    Log(absl::StrCat("L1 is memory of the host: HostDevice stands in for a GPU, as ",
+                     device->gpu_status().message()));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status StoreCore::OpenMemory() {
-  CAIRN_ASSIGN_OR_RETURN(device, Device::Open(options.device, /*ordinal=*/0));
+  CAIRN_RETURN_IF_ERROR(OpenDevice());
   CAIRN_ASSIGN_OR_RETURN(
       l2, PinnedTier::Create(options.l2_bytes_max, options.l2_allocator, device.get()));
   if (!l2->pin_status().ok()) {
@@ -154,6 +168,7 @@ void StoreCore::MakeFlusher() {
 
 void StoreCore::StartThreads() {
   leases = std::make_unique<LeaseTable>(directory.get());
+  stream_releases = std::make_unique<StreamReleases>(directory.get(), device.get());
   loads = std::make_unique<Worker>(options.async_queue_max);
   stores = std::make_unique<Worker>(options.async_queue_max);
   callbacks = std::make_unique<Worker>(options.async_queue_max);
@@ -212,6 +227,7 @@ absl::Status StoreCore::Shutdown() {
   // Twice: a read that did not verify is issued once more when it ends.
   io->Drain();
   io->Drain();
+  if (l1 != nullptr) l1->Drain();
   index_writer->Drain();
   callbacks->Stop();
   evictor->Stop();
@@ -228,15 +244,20 @@ absl::Status StoreCore::Shutdown() {
   return status;
 }
 
-TensorHandle StoreCore::NewHandle(Entry* entry, Level found_at) {
-  const TensorView view = {.meta = entry->meta(),
-                           .data = l2->Address(entry->hot()->l2_extent),
-                           .size = entry->bytes(),
-                           .kind = device->is_gpu() && l2->pin_status().ok()
-                                       ? MemoryKind::kHostPinned
-                                       : MemoryKind::kHost,
-                           .device = -1};
-  return {shared_from_this(), entry, view, found_at};
+TensorHandle StoreCore::NewHandle(Entry* entry, Level level, Level found_at) {
+  TensorView view = {.meta = entry->meta(), .size = entry->bytes()};
+  if (level == Level::kL1Gpu) {
+    view.data = l1->Address(entry->l1()->extent);
+    // Where the host stands in it is what it is: whoever looks at the kind can read it.
+    if (device->is_gpu()) {
+      view.kind = MemoryKind::kGpu;
+      view.device = device->ordinal();
+    }
+  } else {
+    view.data = l2->Address(entry->hot()->l2_extent);
+    if (device->is_gpu() && l2->pin_status().ok()) view.kind = MemoryKind::kHostPinned;
+  }
+  return {shared_from_this(), entry, view, level, found_at};
 }
 
 }  // namespace cairn

@@ -26,9 +26,11 @@
 #include "src/spill.h"
 #include "src/spill_tracker.h"
 #include "src/stats_recorder.h"
+#include "src/stream_releases.h"
 #include "src/tier_eviction.h"
 #include "src/worker.h"
 #include "tiers/device.h"
+#include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
 
@@ -38,6 +40,7 @@ namespace cairn {
 struct StoreSeams {
   std::function<absl::StatusOr<std::unique_ptr<AsyncIo>>(const AsyncIo::Options&)> open_io;
   std::function<absl::StatusOr<std::unique_ptr<Index>>(const RocksDbIndexOptions&)> open_index;
+  std::function<absl::StatusOr<std::unique_ptr<Device>>(DeviceKind, int ordinal)> open_device;
   std::function<int(int fd)> flush_file;  // As fdatasync: 0 or an errno.
   std::function<std::unique_ptr<AsyncIo>(std::unique_ptr<AsyncIo>)> wrap_io;
   std::function<std::unique_ptr<Index>(std::unique_ptr<Index>)> wrap_index;
@@ -62,9 +65,10 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   // What is needed of it for one tensor that is there.
   absl::Status FlushTensor(const HashedKey& key);
 
-  TensorHandle NewHandle(Entry* entry, Level found_at);
+  // Takes over a pin on the entry's copy in the tier of `level`.
+  TensorHandle NewHandle(Entry* entry, Level level, Level found_at);
   Lease NewLease(uint64_t id) { return {shared_from_this(), id}; }
-  FillContext fill_context() { return {directory.get(), l3.get(), &stats}; }
+  FillContext fill_context() { return {directory.get(), l1.get(), l2.get(), l3.get(), &stats}; }
 
   const StoreOptions options;
   uint32_t fingerprint_id = 0;
@@ -81,18 +85,21 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::atomic<bool> ttl_used = false;
 
   std::unique_ptr<Device> device;
+  std::unique_ptr<GpuTier> l1;  // Null: l1_bytes_max is 0.
   std::unique_ptr<PinnedTier> l2;
   std::unique_ptr<StoreFiles> files;
   std::unique_ptr<AsyncIo> io;
   std::unique_ptr<Index> index;
   std::unique_ptr<NvmeTier> l3;
   std::unique_ptr<DataFlusher> flusher;
+  TierEviction l1_eviction;
   TierEviction l2_eviction;
   TierEviction l3_eviction;
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<IndexWriter> index_writer;
   std::unique_ptr<Directory> directory;
   std::unique_ptr<LeaseTable> leases;
+  std::unique_ptr<StreamReleases> stream_releases;
   SpillContext spill_context = {};
   std::unique_ptr<Packer> packer;
 
@@ -106,6 +113,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   StoreCore(const StoreOptions& store_options, StoreSeams seams);
   absl::Status OpenFiles();
   absl::Status OpenMemory();
+  absl::Status OpenDevice();
   absl::Status OpenIndex();
   absl::Status SettleFingerprints();
   absl::Status Recover();

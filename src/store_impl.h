@@ -24,6 +24,7 @@
 namespace cairn {
 
 class AsyncGet;
+class PrefetchedTensor;
 
 // The verbs, one file each: put.cc, get.cc, get_async.cc, get_into.cc, put_from.cc; the small ones
 // are in store.cc.
@@ -76,11 +77,12 @@ class StoreImpl final : public Store {
     absl::Status status_;
   };
 
-  // One tensor on its way in, its pieces in any memory of the host.
+  // One tensor on its way in.
   struct PutInput {
     std::string_view key;
     TensorMeta meta;
     absl::Span<const ConstPiece> pieces;
+    bool in_host_memory = true;  // Else the GPU's.
   };
 
   HashedKey Hashed(std::string_view key) const { return {core_->fingerprint_id, key}; }
@@ -94,6 +96,12 @@ class StoreImpl final : public Store {
   // True when the key is there and need not be written; then `outcome` is the put's.
   bool KeptExisting(std::string_view key, const PutOptions& options, Deadline deadline,
                     absl::FunctionRef<void()> before_waiting, absl::Status* outcome);
+  // Whether bytes of GPU memory can be moved, in the order of the stream.
+  absl::Status ValidateGpuMemory(std::string_view key, std::optional<StreamRef> stream) const;
+  absl::Status CopyFromGpu(absl::Span<const ConstPiece> pieces, std::optional<StreamRef> producer,
+                           std::byte* target);
+  // Gives the extents of an entry back that was never listed.
+  void Unreserve(Entry& entry);
   absl::Status RefusePut(std::string_view key, const absl::Status& why);
   void ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t> sums, bool flush);
   absl::Status PutThroughL2(const PutInput& input, const PutOptions& options);
@@ -120,20 +128,47 @@ class StoreImpl final : public Store {
                  IoBatch& batch);
   void CountGet(Level found_at, uint64_t bytes, Deadline start);
 
+  // get_l1.cc. `bytes` that L1 could never take are kInvalidArgument.
+  absl::StatusOr<TensorHandle> GetInL1(const HashedKey& key, const GetOptions& options,
+                                       Deadline deadline);
+  // An invalid handle when it is not there now.
+  TensorHandle FindInL1(const HashedKey& key);
+  absl::StatusOr<Extent> ReserveL1(uint64_t bytes, bool may_wait, Deadline deadline);
+  // Copies an entry, pinned in L2 by the caller, to `target` in L1 unless it is there already.
+  // kPinned or kInFlight: it is pinned in L1 for the caller. kJoined: the waiter hears, which is
+  // used in no other case.
+  absl::StatusOr<Directory::Found> Lift(Entry* entry, Extent target, FillWaiter* waiter,
+                                        std::optional<StreamRef> consumer);
+  absl::StatusOr<TensorHandle> HandleInL1(Entry* entry, Directory::Found found, Level found_at,
+                                          std::optional<StreamRef> consumer);
+
   // get_async.cc
   friend class AsyncGet;
   void RunGet(AsyncGet* get, bool may_wait, IoBatch& batch);
+  // Looks in L1: false when the tensor is to be looked for below.
+  bool RunGetInL1(AsyncGet* get);
+  // Takes over a pin on the entry in L2.
+  void RunLift(AsyncGet* get, Entry* entry, bool may_wait);
   void SubmitBatch(IoBatch& batch);
   // Once there is enough to keep the engine busy, so that it starts while the rest of a long list
   // is still being looked up or summed.
   void SubmitFullBatch(IoBatch& batch);
 
+  // prefetch.cc
+  friend class PrefetchedTensor;
+  // There, or on its way; then that is a use.
+  bool InL1(const HashedKey& key);
+  // False when it is there, on its way, unknown, or there is no room.
+  bool PrefetchOne(const HashedKey& key, Level to, IoBatch& batch);
+
   // get_into.cc
-  absl::Status CopyInto(const HashedKey& key, absl::Span<const Piece> pieces, Deadline deadline);
+  absl::Status ValidateGetInto(const GetRequest& request, const GetOptions& options) const;
+  absl::Status CopyInto(const HashedKey& key, absl::Span<const Piece> pieces, MemoryKind kind,
+                        Deadline deadline);
   // Starts a transfer from L3 straight into the pieces, `done` then hears how it ends. False, and
   // `done` untouched, when the tensor is not only on L3 or does not lie so.
-  bool StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, DirectReadDone& done,
-                    IoBatch& batch);
+  bool StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, MemoryKind kind,
+                    DirectReadDone& done, IoBatch& batch);
 
   // Closing, on a thread of its own.
   void End() ABSL_LOCKS_EXCLUDED(close_mutex_);

@@ -25,6 +25,9 @@ class TierEviction {
 
   // Whose place in the tier's order a node is.
   using EntryOf = const Entry& (*)(const EvictionNode& node);
+  static const Entry& EntryOfL1(const EvictionNode& node) {
+    return *static_cast<const L1Copy&>(node).entry;
+  }
   static const Entry& EntryOfL2(const EvictionNode& node) {
     return *static_cast<const HotPart&>(node).entry;
   }
@@ -32,6 +35,10 @@ class TierEviction {
     return static_cast<const Entry&>(node);
   }
 
+  // No chain is named to L1: what was used last stays.
+  static TierEviction OfL1() {
+    return TierEviction(NewEvictionPolicy(EvictionKind::kLru, Describe<EntryOfL1>), EntryOfL1);
+  }
   static TierEviction OfL2(EvictionKind kind) {
     return TierEviction(NewEvictionPolicy(kind, Describe<EntryOfL2>), EntryOfL2);
   }

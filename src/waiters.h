@@ -17,8 +17,11 @@ namespace cairn {
 
 class FillWait {
  public:
-  explicit FillWait(Directory* directory) : state_(std::make_shared<State>()) {
+  // `level`: where the waiter will find the entry pinned.
+  explicit FillWait(Directory* directory, Level level = Level::kL2Pinned)
+      : state_(std::make_shared<State>()) {
     state_->directory = directory;
+    state_->level = level;
   }
 
   // To be linked once; deletes itself when woken.
@@ -44,6 +47,7 @@ class FillWait {
  private:
   struct State {
     Directory* directory = nullptr;
+    Level level = Level::kL2Pinned;
     Mutex mutex;
     CondVar ended;
     bool done ABSL_GUARDED_BY(mutex) = false;
@@ -64,7 +68,7 @@ class FillWait {
         state_->entry = entry;
         state_->ended.NotifyAll();
       }
-      if (abandoned && entry != nullptr) state_->directory->Unpin(entry);
+      if (abandoned && entry != nullptr) state_->directory->Unpin(entry, state_->level);
       delete this;
     }
 

@@ -1,92 +1,33 @@
 #include "tiers/device.h"
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "gtest/gtest.h"
-#include "tiers/arena.h"
+#include "tests/device_contract.h"
+#include "tiers/host_device.h"
 
 namespace cairn {
 namespace {
 
-// What every device promises; a GPU that does not answer is skipped with its reason.
-class DeviceContractTest : public testing::TestWithParam<DeviceKind> {
- protected:
-  void SetUp() override {
-    auto device = Device::Open(GetParam(), 0);
-    if (!device.ok() && GetParam() == DeviceKind::kCuda) {
-      ASSERT_EQ(device.status().code(), absl::StatusCode::kUnavailable);
-      GTEST_SKIP() << device.status();
-    }
-    ASSERT_TRUE(device.ok()) << device.status();
-    device_ = std::move(*device);
+std::string CaseName(const testing::TestParamInfo<DeviceCase>& info) { return info.param.name; }
 
-    auto arena = Arena::Create(uint64_t{8} << 20);
-    ASSERT_TRUE(arena.ok()) << arena.status();
-    arena_ = std::move(*arena);
-  }
-
-  std::unique_ptr<Arena> arena_;
-  std::unique_ptr<Device> device_;
-};
-
-TEST_P(DeviceContractTest, SaysWhatItIs) {
-  EXPECT_FALSE(device_->name().empty());
-  if (GetParam() == DeviceKind::kHost) {
-    EXPECT_EQ(device_->name(), "host");
-    EXPECT_FALSE(device_->is_gpu());
-  }
-  if (GetParam() == DeviceKind::kCuda) {
-    EXPECT_TRUE(device_->is_gpu());
-  }
+DeviceCase HostCase(std::string name, uint64_t delay_us_max, uint64_t seed) {
+  return {std::move(name),
+          [=] { return NewHostDevice({.delay_us_max = delay_us_max, .delay_seed = seed}); }};
 }
 
-TEST_P(DeviceContractTest, PinnedMemoryKeepsItsBytes) {
-  const absl::Span<std::byte> memory = arena_->memory();
-  std::memset(memory.data(), 0x5a, memory.size() / 2);
-  ASSERT_TRUE(device_->PinMemory(memory).ok());
-  EXPECT_EQ(memory[0], std::byte{0x5a});
-  EXPECT_EQ(memory[memory.size() - 1], std::byte{0});
-  memory[memory.size() - 1] = std::byte{1};
-  ASSERT_TRUE(device_->UnpinMemory(memory).ok());
-  EXPECT_EQ(memory[memory.size() - 1], std::byte{1});
-}
-
-TEST_P(DeviceContractTest, PinsAgainAfterUnpinning) {
-  const absl::Span<std::byte> memory = arena_->memory().first(uint64_t{2} << 20);
-  for (int round = 0; round < 3; ++round) {
-    const absl::Status pinned = device_->PinMemory(memory);
-    ASSERT_TRUE(pinned.ok()) << pinned;
-    const absl::Status unpinned = device_->UnpinMemory(memory);
-    ASSERT_TRUE(unpinned.ok()) << unpinned;
-  }
-}
-
-TEST_P(DeviceContractTest, AFailureLeavesNothingBehind) {
-  if (!device_->is_gpu()) return;  // The host has nothing to refuse.
-  EXPECT_EQ(device_->UnpinMemory(arena_->memory()).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_TRUE(device_->PinMemory(arena_->memory()).ok());
-  EXPECT_FALSE(device_->PinMemory(arena_->memory()).ok());
-  EXPECT_TRUE(device_->UnpinMemory(arena_->memory()).ok());
-}
-
-std::string KindName(const testing::TestParamInfo<DeviceKind>& info) {
-  switch (info.param) {
-    case DeviceKind::kAuto:
-      return "Auto";
-    case DeviceKind::kCuda:
-      return "Cuda";
-    case DeviceKind::kHost:
-      return "Host";
-  }
-  return "Unknown";
-}
-
-INSTANTIATE_TEST_SUITE_P(Kinds, DeviceContractTest,
-                         testing::Values(DeviceKind::kHost, DeviceKind::kAuto, DeviceKind::kCuda),
-                         KindName);
+INSTANTIATE_TEST_SUITE_P(Host, DeviceContractTest,
+                         testing::Values(HostCase("AtOnce", 0, 0), HostCase("Delayed", 300, 1),
+                                         HostCase("DelayedOtherwise", 300, 1000)),
+                         CaseName);
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, DeviceContractTest,
+    testing::Values(DeviceCase{"Cuda", [] { return Device::Open(DeviceKind::kCuda, 0); }},
+                    DeviceCase{"Auto", [] { return Device::Open(DeviceKind::kAuto, 0); }}),
+    CaseName);
 
 TEST(DeviceTest, AGpuThatIsNotThereIsUnavailableWithAReason) {
   for (const int ordinal : {-1, 9999}) {
@@ -96,10 +37,54 @@ TEST(DeviceTest, AGpuThatIsNotThereIsUnavailableWithAReason) {
   }
 }
 
-TEST(DeviceTest, AutoFallsToTheHost) {
+TEST(DeviceTest, AutoFallsToTheHostAndSaysWhy) {
   const auto device = Device::Open(DeviceKind::kAuto, 9999);
   ASSERT_TRUE(device.ok()) << device.status();
   EXPECT_FALSE((*device)->is_gpu());
+  EXPECT_EQ((*device)->gpu_status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(DeviceTest, AGpuRefusesToPinWhatIsPinned) {
+  const auto device = Device::Open(DeviceKind::kCuda, 0);
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  const auto arena = Arena::Create(uint64_t{2} << 20);
+  ASSERT_TRUE(arena.ok());
+  EXPECT_TRUE(absl::IsInvalidArgument((*device)->UnpinMemory((*arena)->memory())));
+  EXPECT_TRUE((*device)->PinMemory((*arena)->memory()).ok());
+  EXPECT_FALSE((*device)->PinMemory((*arena)->memory()).ok());
+  EXPECT_TRUE((*device)->UnpinMemory((*arena)->memory()).ok());
+}
+
+// The reference must show an order that was forgotten: what it is asked for is not done in the
+// call.
+TEST(HostDeviceTest, WorkIsDoneLater) {
+  const auto device = NewHostDevice({.delay_us_max = 20000, .delay_seed = 7});
+  const StreamRef stream = *device->CreateStream();
+  int later = 0;
+  for (int round = 0; round < 20; ++round) {
+    const auto event = device->Record(stream);
+    ASSERT_TRUE(event.ok());
+    if (!*(*event)->Reached()) ++later;
+    ASSERT_TRUE((*event)->Wait().ok());
+  }
+  EXPECT_GT(later, 0);
+}
+
+TEST(HostDeviceTest, AddressesThatAreNotTheDevicesAreRefused) {
+  const auto device = NewHostDevice({});
+  const auto arena = device->AllocateArena(4096);
+  ASSERT_TRUE(arena.ok());
+  const StreamRef stream = *device->CreateStream();
+  std::byte bytes[8192] = {};
+  const CopyPiece foreign = {bytes, bytes + 4096, 4096};
+  const CopyPiece too_long = {arena->data(), bytes, 4u << 20};
+  for (const auto& [piece, direction] :
+       {std::pair(foreign, CopyDirection::kToDevice), std::pair(foreign, CopyDirection::kToHost),
+        std::pair(too_long, CopyDirection::kToDevice)}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(device->Copy(stream, direction, {&piece, 1})));
+  }
+  int other = 0;
+  EXPECT_TRUE(absl::IsInvalidArgument(device->Synchronize({.stream = &other, .device = 0})));
 }
 
 }  // namespace

@@ -263,6 +263,40 @@ TEST_F(KvOffloadTest, RecomputesWhatIsDamaged) {
   EXPECT_EQ(repaired["requests"], 20);
 }
 
+// Three tiers, each smaller than the work, and the bytes compared behind a copy out of L1.
+TEST_F(KvOffloadTest, RestoresToL1) {
+  const ProcessEnd end = Run({"--dir", Path("store"), "--l1", "4MiB", "--l2", "8MiB", "--l3",
+                              "64MiB", "--kv-bytes-per-token", "1024", "--requests", "120",
+                              "--device", "host", "--json", Path("figures.json")});
+  EXPECT_EQ(end.exit_code, 0) << end.err;
+  EXPECT_THAT(end.err, HasSubstr("HostDevice stands in"));
+  EXPECT_THAT(end.out, HasSubstr("HostDevice stands in"));
+  const Json figures = ReadFigures();
+  EXPECT_EQ(figures["mismatches"], 0);
+  EXPECT_EQ(figures["load_failures"], 0);
+  EXPECT_GT(figures["hits_l1"], 0);
+  EXPECT_GT(figures["hits_l2"], 0);
+  EXPECT_GT(figures["hits_l3"], 0);
+  EXPECT_GT(figures["evictions_l1"], 0);
+  EXPECT_EQ(figures["device"], "host");
+}
+
+TEST_F(KvOffloadTest, MixesClassesOfTensors) {
+  const Words arguments = {"--dir",       Path("store"),
+                           "--l1",        "8MiB",
+                           "--l2",        "16MiB",
+                           "--l3",        "128MiB",
+                           "--model",     "qwen3-vl-8b",
+                           "--scale",     "64",
+                           "--class-mix", "kv:70,vision:20,text:10",
+                           "--requests",  "80"};
+  const Json figures = Figures(arguments);
+  for (const char* hits : {"hits_l1", "hits_kv", "hits_vision", "hits_text"}) {
+    EXPECT_GT(figures[hits], 0) << hits;
+  }
+  EXPECT_EQ(figures["mismatches"], 0);
+}
+
 TEST_F(KvOffloadTest, ReplaysARealTrace) {
   const char* path = getenv("CAIRN_TRACE");
   if (path == nullptr) GTEST_SKIP() << "CAIRN_TRACE names no trace";

@@ -42,6 +42,7 @@ class ModelTest : public StoreTest {
     for (const auto& [key, expected] : model_) ASSERT_TRUE(store_->Erase(key).ok());
     EXPECT_EQ(store_->Stats().l3.bytes_used, 0u);
     EXPECT_EQ(store_->Stats().l2.bytes_used, 0u);
+    EXPECT_EQ(store_->Stats().l1.bytes_used, 0u);
   }
 
  private:
@@ -65,10 +66,10 @@ class ModelTest : public StoreTest {
       case 6:
         return HoldOrDrop(key);
       case 7:
-        store_->Evict(key, Level::kL3Nvme).IgnoreError();
+        store_->Evict(key, Below(2) == 0 ? Level::kL3Nvme : Level::kL2Pinned).IgnoreError();
         return;
       case 8:
-        store_->Prefetch({key, AnyKey(), AnyKey()}, {});
+        store_->Prefetch({key, AnyKey(), AnyKey()}, {.to = AnyLevel()});
         return;
       case 9:
         return CheckLeading();
@@ -167,7 +168,7 @@ class ModelTest : public StoreTest {
       handles_.erase(handles_.begin());
       return;
     }
-    absl::StatusOr<TensorHandle> handle = store_->Get(key, Options());
+    absl::StatusOr<TensorHandle> handle = store_->Get(key, AnyTier());
     if (handle.ok()) handles_.emplace_back(key, model_.at(key), *std::move(handle));
   }
 
@@ -189,9 +190,20 @@ class ModelTest : public StoreTest {
   }
 
   bool Matches(const TensorHandle& handle, const std::string& key, const Expected& expected) {
-    const std::vector<std::byte> bytes = ContentOf(key, expected.size, expected.version);
-    return handle.view().size == expected.size &&
-           std::memcmp(handle.view().data, bytes.data(), bytes.size()) == 0;
+    if (handle.view().size != expected.size) return false;
+    std::vector<std::byte> bytes(expected.size);
+    const absl::Status copied = handle.CopyTo(absl::MakeSpan(bytes));
+    EXPECT_TRUE(copied.ok()) << copied;
+    return bytes == ContentOf(key, expected.size, expected.version);
+  }
+
+  Level AnyLevel() {
+    return options_.l1_bytes_max > 0 && Below(2) == 0 ? Level::kL1Gpu : Level::kL2Pinned;
+  }
+  GetOptions AnyTier() {
+    GetOptions options = Options();
+    options.want = AnyLevel();
+    return options;
   }
 
   // Under pressure handles and dirty tensors may take all of L2: that is said, and no loss.
@@ -209,7 +221,7 @@ class ModelTest : public StoreTest {
 
   void Check(const std::string& key) {
     const auto found = model_.find(key);
-    const absl::StatusOr<TensorHandle> handle = store_->Get(key, Options());
+    const absl::StatusOr<TensorHandle> handle = store_->Get(key, AnyTier());
     if (found == model_.end()) {
       EXPECT_TRUE(absl::IsNotFound(handle.status())) << key << ": " << handle.status();
     } else if (!handle.ok()) {
@@ -232,6 +244,19 @@ TEST_F(ModelTest, WithRoomForAll) { Run(1500, 600 * kKiB, /*may_evict=*/false); 
 
 // Everything is small and under pressure; what is missing must be an evictable one.
 TEST_F(ModelTest, UnderPressure) {
+  options_.l2_bytes_max = 4 * kMiB;
+  options_.l3_bytes_max = 32 * kMiB;
+  Run(800, 1300 * kKiB, /*may_evict=*/true);
+}
+
+// The same with a third tier on top: half of what is read comes from there.
+TEST_F(ModelTest, WithRoomForAllAndL1) {
+  options_.l1_bytes_max = 8 * kMiB;
+  Run(1500, 600 * kKiB, /*may_evict=*/false);
+}
+
+TEST_F(ModelTest, UnderPressureWithL1) {
+  options_.l1_bytes_max = 4 * kMiB;
   options_.l2_bytes_max = 4 * kMiB;
   options_.l3_bytes_max = 32 * kMiB;
   Run(800, 1300 * kKiB, /*may_evict=*/true);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "tests/lru_simulation.h"
 #include "tools/offload/block_content.h"
 #include "tools/offload/block_plan.h"
+#include "tools/offload/class_mix.h"
 #include "tools/offload/model.h"
 #include "tools/offload/options.h"
 #include "tools/offload/replay.h"
@@ -154,6 +156,40 @@ TEST(BlockPlan, RefusesBlocksThatDoNotFitMemory) {
               AllOf(HasSubstr("--l2"), HasSubstr("64 MiB"), HasSubstr("72 MiB")));
 }
 
+TEST(BlockPlan, HasTheSizesOfTheOtherClasses) {
+  Options options = OptionsForPlan();
+  options.class_mix = {.kv = 70, .vision = 20, .text = 10};
+  const absl::StatusOr<BlockPlan> plan = PlanBlocks(options, TraceFormat::kBailian);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->bytes_max(), uint64_t{32} << 20);  // 1024 visual tokens of 32 KiB.
+  std::map<TensorClass, uint64_t> seen;
+  for (uint64_t id = 0; id < 10000; ++id) {
+    const BlockPlan::Tensor tensor = plan->Of(id);
+    ++seen[tensor.tensor_class];
+    EXPECT_EQ(tensor.meta.byte_count(), tensor.bytes);
+    EXPECT_LE(tensor.bytes, plan->bytes_max());
+    if (tensor.tensor_class == TensorClass::kKv) {
+      EXPECT_EQ(tensor.bytes, plan->bytes);
+    } else if (tensor.tensor_class == TensorClass::kText) {
+      EXPECT_EQ(tensor.bytes, 16 * 8192);
+    }
+  }
+  EXPECT_NEAR(static_cast<double>(seen[TensorClass::kKv]), 7000, 300);
+  EXPECT_NEAR(static_cast<double>(seen[TensorClass::kVision]), 2000, 300);
+  EXPECT_NEAR(static_cast<double>(seen[TensorClass::kText]), 1000, 300);
+  // Other bytes under the same id: no key of one is another's.
+  EXPECT_NE(plan->fingerprint, PlanBlocks(OptionsForPlan(), TraceFormat::kBailian)->fingerprint);
+}
+
+TEST(ClassMix, IsReadOrRefused) {
+  EXPECT_EQ(ParseClassMix("text:10,kv:70,vision:20")->ToString(), "kv:70,vision:20,text:10");
+  EXPECT_EQ(ParseClassMix("vision=1")->ToString(), "kv:0,vision:1,text:0");
+  for (const char* text :
+       {"", "kv", "kv:", "kv:x", "kv:-1", "kv:0", "audio:1", "kv:1,,", "70,20"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseClassMix(text).status())) << text;
+  }
+}
+
 TEST(Replay, BoundsWhatIsPinned) {
   ReplayOptions options;
   options.block.bytes = 1 << 20;
@@ -163,6 +199,8 @@ TEST(Replay, BoundsWhatIsPinned) {
   EXPECT_EQ(WindowBlocks(options), 16);
   options.block.bytes = 36864;
   EXPECT_EQ(WindowBlocks(options), 455);
+  options.l1_bytes = uint64_t{1} << 30;
+  EXPECT_EQ(WindowBlocks(options), 227);
   options.l2_bytes = uint64_t{4} << 20;
   EXPECT_EQ(WindowBlocks(options), 1);
 }
@@ -207,6 +245,7 @@ Outcome MadeUpOutcome(const Options& options, const BlockPlan& plan) {
   outcome.tally.restores = {Seconds(0, 2)};
   outcome.tally.put_waits = {Seconds(2, 3)};
   outcome.stats.puts_kept_existing = 10;
+  outcome.stats.l2.bytes_written = 20 * plan.bytes;
   outcome.stats.l3.bytes_written = 20 * plan.bytes;
   outcome.stats.io_engine = "posix";
   outcome.flush_s = 1;

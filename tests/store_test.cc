@@ -96,7 +96,7 @@ TEST_F(StoreTest, BadPutsAreRefusedByNameAndChangeNothing) {
   ExpectStatus(put("k", view), StatusCode::kInvalidArgument, "dimension");
   view = ViewOf(bytes);
   view.kind = MemoryKind::kGpu;
-  ExpectStatus(put("k", view), StatusCode::kUnimplemented, "L1");
+  ExpectStatus(put("k", view), StatusCode::kInvalidArgument, "l1_bytes_max is 0");
   const std::vector<std::byte> large(9 * kMiB);
   ExpectStatus(put("k", ViewOf(large)), StatusCode::kInvalidArgument, "more than L2's 8388608");
   ExpectStatus(store_->Put("k", ViewOf(bytes), {.ttl = absl::ZeroDuration()}),
@@ -117,8 +117,10 @@ TEST_F(StoreTest, OptionsAreValidatedByName) {
                "l3_bytes_max is 0");
   ExpectStatus(open([](StoreOptions& o) { o.l3_index_bytes_max = 1; }),
                StatusCode::kInvalidArgument, "l3_index_bytes_max is 1");
-  ExpectStatus(open([](StoreOptions& o) { o.l1_bytes_max = 1; }), StatusCode::kUnimplemented,
-               "l1_bytes_max");
+  ExpectStatus(open([](StoreOptions& o) { o.l1_bytes_max = 1; }), StatusCode::kInvalidArgument,
+               "l1_bytes_max is 1");
+  ExpectStatus(open([](StoreOptions& o) { o.gpus = {}; }), StatusCode::kInvalidArgument, "gpus");
+  ExpectStatus(open([](StoreOptions& o) { o.gpus = {0, 1}; }), StatusCode::kUnimplemented, "gpus");
   ExpectStatus(open([](StoreOptions& o) { o.stripe_count = 3; }), StatusCode::kInvalidArgument,
                "stripe_count");
   ExpectStatus(open([](StoreOptions& o) { o.l3_bytes_max = uint64_t{1} << 60; }),
@@ -253,14 +255,12 @@ TEST_F(StoreTest, FingerprintsAreApart) {
   EXPECT_EQ(store_->Stats().l3.bytes_used, 0u);
 }
 
-TEST_F(StoreTest, StreamsAndL1SayWhatIsMissing) {
+TEST_F(StoreTest, WithoutL1ItIsRefusedByName) {
   Open();
   ASSERT_TRUE(Put("k", 1000).ok());
-  ExpectStatus(store_->Get("k", {.want = Level::kL1Gpu}).status(), StatusCode::kUnimplemented,
-               "L1");
-  absl::StatusOr<TensorHandle> handle = store_->Get("k", {});
-  ExpectStatus(handle->ReleaseAfter({}), StatusCode::kUnimplemented, "L1");
-  EXPECT_TRUE(handle->valid());
+  ExpectStatus(store_->Get("k", {.want = Level::kL1Gpu}).status(), StatusCode::kInvalidArgument,
+               "l1_bytes_max is 0");
+  EXPECT_EQ(store_->Prefetch({"k"}, {.to = Level::kL1Gpu}), 0u);
 }
 
 TEST_F(StoreTest, StatsAsJson) {

@@ -171,9 +171,8 @@ TEST(TierBenchCommandLine, RefusesJobsThatMakeNoSense) {
   EXPECT_EQ(job({"--fdatasync=1"}), "job j: fdatasync is for jobs that write");
   EXPECT_EQ(job({"--durable=flushed", "--tier=store"}), "job j: durable is for jobs that write");
   EXPECT_THAT(job({"--engine=null", "--verify"}), HasSubstr("engine=null moves no bytes"));
-  const auto gpu = Parse({"--name=j", "--directory=/d", "--size=1m", "--tier=gpu"});
-  EXPECT_EQ(gpu.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(gpu.status().message()), HasSubstr("L1, the GPU tier, is not there yet"));
+  EXPECT_EQ(job({"--tier=gpu", "--rw=write"}),
+            "job j: tier=gpu only reads: a put goes to L2 (tier=pinned)");
 }
 
 TEST(TierBenchJobFile, SectionsAndGlobals) {

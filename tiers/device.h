@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -8,13 +9,53 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "cairn/options.h"
+#include "cairn/tensor.h"
 
 namespace cairn {
 
-// The accelerator beside the host, as far as Cairn uses it: it pins L2, so that the caller's
-// copies from a handle's bytes to the GPU are asynchronous and need no staging. Thread-safe.
+enum class CopyDirection : uint8_t { kToDevice, kToHost, kWithinDevice };
+
+// One run of bytes to copy. A KV block is often one slice per layer: then a copy is a list of them.
+struct CopyPiece {
+  std::byte* target = nullptr;
+  const std::byte* source = nullptr;
+  uint64_t bytes = 0;
+};
+
+// Rows of one length, each `pitch` bytes behind the one before: a layer's slices of many blocks.
+struct StridedCopy {
+  std::byte* target = nullptr;
+  uint64_t target_pitch = 0;  // At least row_bytes, as is the other.
+  const std::byte* source = nullptr;
+  uint64_t source_pitch = 0;
+  uint64_t row_bytes = 0;
+  uint64_t rows = 0;
+};
+
+// A point in a stream's work. Thread-safe.
+class DeviceEvent {
+ public:
+  virtual ~DeviceEvent() = default;
+  // Whether the stream has come here. Never blocks.
+  virtual absl::StatusOr<bool> Reached() const = 0;
+  // Blocks the calling thread until it has.
+  virtual absl::Status Wait() const = 0;
+
+ protected:
+  DeviceEvent() = default;
+};
+
+// The accelerator beside the host, as far as Cairn uses it: memory of its own in one arena, copies
+// between that and the host's memory, and streams and events that order them with the work of
+// others. A stream does what it is given in order; two streams are ordered by events alone. Nothing
+// blocks the calling thread but what says so. A copy from pageable memory may read its source
+// before the call returns, or later: the source must stay as it is until the copy has been done.
 //
-// CudaDevice where the build has the toolkit and a driver answers, else HostDevice.
+// CudaDevice where the build has the toolkit and a driver answers, else HostDevice: memory of the
+// host, and a thread for each stream, so that an order that was forgotten shows there too.
+//
+// Thread-safe. kInvalidArgument: the caller's mistake; kResourceExhausted: no memory; kUnavailable:
+// the driver refused, with the call's name and the reason.
 class Device {
  public:
   // kAuto falls to the host; kCuda says kUnavailable with the driver's reason.
@@ -23,17 +64,51 @@ class Device {
 
   virtual std::string name() const = 0;  // "host", or the GPU's.
   virtual bool is_gpu() const = 0;
+  virtual int ordinal() const = 0;
+  // Of a device that is none: why the host stands in. Else OK.
+  virtual absl::Status gpu_status() const = 0;
 
   // Makes host memory page-locked and known to the driver. HostDevice: OK, nothing to do.
   virtual absl::Status PinMemory(absl::Span<std::byte> memory) = 0;
   virtual absl::Status UnpinMemory(absl::Span<std::byte> memory) = 0;
 
+  // Memory of the device, on a 256-byte boundary at least. Slow and blocking: for start-up only.
+  virtual absl::StatusOr<absl::Span<std::byte>> AllocateArena(uint64_t bytes) = 0;
+  // Waits for what the device still does.
+  virtual absl::Status FreeArena(absl::Span<std::byte> arena) = 0;
+
+  // A StreamRef whose `stream` is null is the default stream of its device.
+  virtual absl::StatusOr<StreamRef> CreateStream() = 0;
+  // Waits for what it was given.
+  virtual absl::Status DestroyStream(StreamRef stream) = 0;
+
+  // Behind what the stream was given before. The list is read before the call returns. On a status
+  // other than OK nothing of it is under way.
+  virtual absl::Status Copy(StreamRef stream, CopyDirection direction,
+                            absl::Span<const CopyPiece> pieces) = 0;
+  virtual absl::Status CopyRows(StreamRef stream, CopyDirection direction,
+                                const StridedCopy& copy) = 0;
+
+  // The point behind what the stream was given before.
+  virtual absl::StatusOr<std::shared_ptr<DeviceEvent>> Record(StreamRef stream) = 0;
+  // What the stream is given from here on waits for the event, which is of this device.
+  virtual absl::Status WaitFor(StreamRef stream, const std::shared_ptr<DeviceEvent>& event) = 0;
+
+  // Block the calling thread until the stream, or every stream of the device, has nothing to do.
+  virtual absl::Status Synchronize(StreamRef stream) = 0;
+  virtual absl::Status Synchronize() = 0;
+
  protected:
   Device() = default;
 };
 
-// The two kinds; cuda_device_absent.cc stands in for cuda_device.cc where the toolkit is missing.
-std::unique_ptr<Device> NewHostDevice();
+// kInvalidArgument, naming the figures, for a piece without address or bytes, for rows longer than
+// their pitch, and for a stream of another device. For the implementations.
+absl::Status ValidateCopy(absl::Span<const CopyPiece> pieces);
+absl::Status ValidateCopy(const StridedCopy& copy);
+absl::Status ValidateStream(StreamRef stream, int ordinal);
+
+// cuda_device_absent.cc stands in for cuda_device.cc where the toolkit is missing.
 absl::StatusOr<std::unique_ptr<Device>> OpenCudaDevice(int ordinal);
 
 }  // namespace cairn

@@ -40,6 +40,8 @@ StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Prog
   store.path = options.dir;
   store.data_paths = options.data_dirs;
   store.fingerprint = block.fingerprint;
+  store.device = options.device;
+  store.l1_bytes_max = options.l1_bytes;
   store.l2_bytes_max = options.l2_bytes;
   store.l3_bytes_max = options.l3_bytes;
   store.l3_prewrite = options.l3_prewrite;
@@ -63,6 +65,7 @@ absl::Status Serve(Store& store, const Trace& trace, Progress& progress, Outcome
   const Clock::time_point begin = Clock::now();
   ReplayResult result = Replay(store, trace.requests,
                                {.block = outcome.block,
+                                .l1_bytes = outcome.options.l1_bytes,
                                 .l2_bytes = outcome.options.l2_bytes,
                                 .speed = outcome.options.speed,
                                 .concurrency = outcome.options.concurrency},

@@ -102,9 +102,20 @@ check_target() {  # NAME TARGET
   record "$1" "$status" $((SECONDS - start))
 }
 
+# Against the headers of toolkits that are not installed; status 77: they cannot be had here.
+check_cuda_compiles() {
+  local start=$SECONDS status=0 log=build/cuda-compile.log
+  mkdir -p build
+  tools/cuda-compile.sh >"$log" 2>&1 || status=$?
+  cat "$log"
+  if ((status == 77)); then return; fi
+  record cuda-compile "$status" $((SECONDS - start))
+}
+
 test_all() {
   check_target format format_check
   check_target tidy tidy
+  check_cuda_compiles
   if test_preset dev; then test_posix dev; fi
   test_preset asan || true
   test_preset tsan || true

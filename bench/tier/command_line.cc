@@ -203,7 +203,8 @@ Tiers:
   store   PutFrom and GetInto by key, between the job's memory and L3: index, checksums, all of it
           (durable=memory: Put); a read that L2 served is counted and said
   pinned  Put and GetInto by key, between the job's memory and L2, one at a time in each thread
-  gpu     L1 is not there yet
+  gpu     GetAsync by key, from L2 to L1, which takes little more than what is outstanding; without
+          a GPU HostDevice stands in, which is said
 engine=null moves nothing: what it measures is tier-bench itself.
 
 DIRECTORY is either a store, of which tier=nvme reads the data files and writes none, or a folder
@@ -226,7 +227,8 @@ jobs[].tensor_store and jobs[].percent_of_fio, fio_pairs, pair_medians. At its e
           fio what it says itself, which leaves out work the kernel does for it in other threads
   of the limit
           tier-bench's rate by fio's: the median of the pairs' ratios. For tier=pinned by the rate
-          of memcpy of such blocks by as many threads, measured for half a second just before
+          of memcpy of such blocks by as many threads, for tier=gpu of bare copies of such blocks to
+          the GPU, as many at a time, measured for half a second just before
 A line with ! says why figures are not those of their tier alone: the page cache, L2 before L3.
 usr, sys and ctx are of the whole process while the job was measured.
 )";

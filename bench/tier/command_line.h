@@ -28,7 +28,7 @@ struct Invocation {
 using FileReader = std::function<absl::StatusOr<std::string>(const std::string& path)>;
 
 // As fio reads its command line: options before the first --name are for all jobs, each --name
-// begins a job, other words are job files. kInvalidArgument (kUnimplemented for tier=gpu) names
+// begins a job, other words are job files. kInvalidArgument names
 // the option, and the line of the job file.
 absl::StatusOr<Invocation> ParseCommandLine(absl::Span<const std::string> words,
                                             const FileReader& read_file);

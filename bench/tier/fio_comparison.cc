@@ -112,9 +112,9 @@ absl::Status CheckComparable(absl::Span<const Job> jobs) {
     if (++names[job.name] > 1) {
       return absl::InvalidArgumentError(absl::StrCat(what, "two jobs have this name"));
     }
-    if (job.tier == Tier::kPinned) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(what, "tier=pinned is memory; its limit is memcpy, which is reported"));
+    if (job.tier == Tier::kPinned || job.tier == Tier::kGpu) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          what, "tier=", TierName(job.tier), " is memory; its limit is bare copies, reported"));
     }
     if (job.engine == Engine::kNull) {
       return absl::InvalidArgumentError(absl::StrCat(what, "engine=null moves no bytes"));

@@ -27,9 +27,8 @@ bool AllAligned(const Job& job) {
 }
 
 absl::Status ValidateTier(const Job& job) {
-  if (job.tier == Tier::kGpu) {
-    return absl::UnimplementedError(
-        absl::StrCat("job ", job.name, ": tier=gpu: L1, the GPU tier, is not there yet"));
+  if (job.tier == Tier::kGpu && job.writes()) {
+    return Mistake(job, "tier=gpu only reads: a put goes to L2 (tier=pinned)");
   }
   if (job.tier == Tier::kNvme) {
     if (!AllAligned(job)) return Mistake(job, "tier=nvme needs a bs in multiples of 4k");

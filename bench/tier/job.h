@@ -14,7 +14,7 @@ enum class Tier : uint8_t {
   kNvme,    // The engine under L3, on data files; no keys.
   kStore,   // By key, between the caller's memory and L3.
   kPinned,  // By key, between the caller's memory and L2.
-  kGpu,
+  kGpu,     // By key, from L2 to L1.
 };
 const char* TierName(Tier tier);
 
@@ -82,7 +82,7 @@ struct Job {
   uint32_t buffers_per_slot() const;
 };
 
-// What no single option can be blamed for. kInvalidArgument; kUnimplemented for tier=gpu.
+// What no single option can be blamed for. kInvalidArgument.
 absl::Status Validate(const Job& job);
 
 }  // namespace cairn::bench

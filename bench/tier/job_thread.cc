@@ -24,7 +24,8 @@ std::chrono::steady_clock::duration Duration(double seconds) {
 }
 
 TargetCounters Since(const TargetCounters& now, const TargetCounters& before) {
-  return {.l2_hits = now.l2_hits - before.l2_hits,
+  return {.l1_hits = now.l1_hits - before.l1_hits,
+          .l2_hits = now.l2_hits - before.l2_hits,
           .l3_hits = now.l3_hits - before.l3_hits,
           .checksum_failures = now.checksum_failures - before.checksum_failures,
           .device_bytes_written = now.device_bytes_written - before.device_bytes_written};

@@ -100,6 +100,13 @@ RunFigures JobReport::OurMedians() const {
 }
 
 std::string JobReport::Caveat() const {
+  if (job.tier == Tier::kGpu) {
+    const std::string device =
+        facts.device == "host" ? "HostDevice stands in for a GPU: this says nothing of one" : "";
+    if (counters.l1_hits == 0) return device;
+    return absl::StrCat(counters.l1_hits, " reads were in L1 already", device.empty() ? "" : "; ",
+                        device);
+  }
   if (job.tier == Tier::kPinned) {
     if (counters.l3_hits == 0) return "";
     return absl::StrCat(counters.l3_hits, " reads came from L3, not from L2");

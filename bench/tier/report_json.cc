@@ -99,10 +99,12 @@ Json TensorStoreJson(const JobReport& report) {
   json["pages"] = facts.pages;
   json["registered"] = facts.registered;
   json["direct"] = facts.direct;
+  json["device"] = facts.device;
   json["io_bytes_in_flight_max"] = facts.bytes_in_flight_max;
   if (const std::string caveat = report.Caveat(); !caveat.empty()) json["caveat"] = caveat;
   json["cpu_seconds_per_gb"] = report.cpu_seconds_per_gb();
   json["percent_of_core_per_gibps"] = report.percent_of_core_per_gibps();
+  json["l1_hits"] = report.counters.l1_hits;
   json["l2_hits"] = report.counters.l2_hits;
   json["l3_hits"] = report.counters.l3_hits;
   json["checksum_failures"] = report.counters.checksum_failures;

@@ -140,12 +140,12 @@ void AddTensorStore(const JobReport& report, std::string& text) {
                         "  tensor store : tier=%s, engine=%s, pages=%s, registered=%d, direct=%d\n",
                         TierName(report.job.tier), facts.engine, facts.pages,
                         facts.registered ? 1 : 0, facts.direct ? 1 : 0);
-  absl::StrAppendFormat(&text,
-                        "     cpu       : %.4f s per GB, %.2f%% of a core per GiB/s\n"
-                        "     tiers     : l2 hits=%d, l3 hits=%d, checksum failures=%d\n",
-                        report.cpu_seconds_per_gb(), report.percent_of_core_per_gibps(),
-                        report.counters.l2_hits, report.counters.l3_hits,
-                        report.counters.checksum_failures);
+  absl::StrAppendFormat(
+      &text,
+      "     cpu       : %.4f s per GB, %.2f%% of a core per GiB/s\n"
+      "     tiers     : l1 hits=%d, l2 hits=%d, l3 hits=%d, checksum failures=%d\n",
+      report.cpu_seconds_per_gb(), report.percent_of_core_per_gibps(), report.counters.l1_hits,
+      report.counters.l2_hits, report.counters.l3_hits, report.counters.checksum_failures);
   if (report.write.bytes > 0) {
     absl::StrAppendFormat(&text, "     device    : %.3f bytes written per byte\n",
                           report.device_bytes_per_user_byte());

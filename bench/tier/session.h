@@ -90,8 +90,8 @@ class Session {
   // Whether Begin returns when the requests have ended: they are then begun one at a time.
   virtual bool synchronous() const { return false; }
 
-  // This thread's share of what memcpy of the same blocks by all threads of the job moves, where
-  // memory is the limit; else 0.
+  // This thread's share of what memcpy (tier=gpu: the device's bare copies) of the same blocks by
+  // all threads of the job moves, where memory is the limit; else 0.
   virtual double memcpy_bytes_per_s() const { return 0; }
 
   // What the request's bytes must be, and where they first are not.
@@ -108,6 +108,7 @@ class Session {
 
 // What a target counted since it was opened.
 struct TargetCounters {
+  uint64_t l1_hits = 0;
   uint64_t l2_hits = 0;
   uint64_t l3_hits = 0;
   uint64_t checksum_failures = 0;
@@ -117,6 +118,7 @@ struct TargetCounters {
 // How a target works, for reports.
 struct TargetFacts {
   std::string engine;
+  std::string device;
   std::string pages;
   bool direct = false;
   bool registered = false;

@@ -147,4 +147,37 @@ void PinnedSession::Reap(std::vector<Ended>& ended) {
   ended_.clear();
 }
 
+GpuSession::GpuSession(SlotMemory memory, Store& store, std::unique_ptr<CompletionQueue> queue,
+                       const Job& job, double copy_bytes_per_s)
+    : KeySession(std::move(memory), store, job),
+      queue_(std::move(queue)),
+      copy_bytes_per_s_(copy_bytes_per_s),
+      completions_(job.depth) {}
+
+void GpuSession::Begin(absl::Span<const Request> requests) {
+  for (const Request& request : requests) {
+    const std::string text = KeyOf(job_, request.unit);
+    const TensorKey key = text;
+    absl::Status status =
+        store_.GetAsync({&key, 1}, {.want = Level::kL1Gpu}, *queue_, request.slot);
+    if (!status.ok()) ended_.push_back({.slot = request.slot, .status = std::move(status)});
+  }
+}
+
+void GpuSession::Reap(std::vector<Ended>& ended) {
+  const bool wait = ended_.empty();
+  for (Ended& end : ended_) ended.push_back(std::move(end));
+  ended_.clear();
+  const size_t count = wait ? queue_->Wait(absl::MakeSpan(completions_), absl::InfiniteDuration())
+                            : queue_->Drain(absl::MakeSpan(completions_));
+  for (size_t i = 0; i < count; ++i) {
+    Completion& done = completions_[i];
+    if (done.status.ok() && job_.verify) {
+      done.status = done.handle.CopyTo(memory_.slot(done.tag, done.handle.view().size));
+    }
+    done.handle.Release();
+    ended.push_back({.slot = done.tag, .status = std::move(done.status)});
+  }
+}
+
 }  // namespace cairn::bench

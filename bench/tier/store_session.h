@@ -13,7 +13,7 @@
 
 namespace cairn::bench {
 
-// By key, for one thread: what both sessions below share.
+// By key, for one thread: what the sessions below share.
 class KeySession : public Session {
  public:
   KeySession(SlotMemory memory, Store& store, const Job& job);
@@ -74,6 +74,24 @@ class PinnedSession : public KeySession {
  private:
   const double memcpy_bytes_per_s_;
   std::vector<Ended> ended_;
+};
+
+// tier=gpu: GetAsync of tensors in L2 that are to be in L1. A verified one is copied back from
+// there into the job's memory to be compared, before it counts as ended.
+class GpuSession : public KeySession {
+ public:
+  GpuSession(SlotMemory memory, Store& store, std::unique_ptr<CompletionQueue> queue,
+             const Job& job, double copy_bytes_per_s);
+
+  void Begin(absl::Span<const Request> requests) override;
+  void Reap(std::vector<Ended>& ended) override;
+  double memcpy_bytes_per_s() const override { return copy_bytes_per_s_; }
+
+ private:
+  const std::unique_ptr<CompletionQueue> queue_;
+  const double copy_bytes_per_s_;
+  std::vector<Completion> completions_;
+  std::vector<Ended> ended_;  // Those that were refused.
 };
 
 }  // namespace cairn::bench

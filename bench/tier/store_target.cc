@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "bench/tier/device_copy_rate.h"
 #include "bench/tier/memcpy_rate.h"
 #include "bench/tier/own_store.h"
 #include "bench/tier/store_session.h"
@@ -58,7 +59,12 @@ StoreOptions StoreOptionsOf(absl::Span<const Job* const> jobs, uint64_t l3_bytes
   options.path = StorePath(first.directory);
   options.device = DeviceKind::kHost;
   options.l3_bytes_max = l3_bytes;
-  if (first.tier == Tier::kPinned) {
+  if (first.tier == Tier::kGpu) {
+    options.device = DeviceKind::kAuto;
+    // Hardly any of it is there when it is asked for.
+    options.l1_bytes_max = std::max(2 * kMiB, 2 * BytesInFlight(jobs));
+  }
+  if (first.tier != Tier::kStore) {
     options.l2_bytes_max = TensorBytes(jobs) * 5 / 4 + 64 * kMiB;
     // Puts are to find room, not to wait for L3.
     options.l2_dirty_share_max = 1;
@@ -152,6 +158,7 @@ class StoreTarget : public Target {
       : store_(std::move(store)), options_(options) {
     const StatsSnapshot stats = store_->Stats();
     facts_.engine = stats.io_engine;
+    facts_.device = stats.device;
     facts_.direct = stats.io_direct;
     facts_.bytes_in_flight_max = bytes_in_flight_max;
   }
@@ -160,7 +167,9 @@ class StoreTarget : public Target {
 
   absl::StatusOr<std::unique_ptr<Session>> NewSession(const Job& job) override {
     std::unique_ptr<KeySession> session;
-    if (job.tier == Tier::kPinned) {
+    if (job.tier == Tier::kGpu) {
+      CAIRN_ASSIGN_OR_RETURN(session, NewGpuSession(job));
+    } else if (job.tier == Tier::kPinned) {
       CAIRN_ASSIGN_OR_RETURN(session, NewPinnedSession(job));
     } else {
       CAIRN_ASSIGN_OR_RETURN(session, NewStoreSession(*store_, job, options_.memory));
@@ -172,7 +181,8 @@ class StoreTarget : public Target {
 
   TargetCounters Counters() const override {
     const StatsSnapshot stats = store_->Stats();
-    return {.l2_hits = stats.l2.hits,
+    return {.l1_hits = stats.l1.hits,
+            .l2_hits = stats.l2.hits,
             .l3_hits = stats.l3.hits,
             .checksum_failures = stats.checksum_failures,
             .device_bytes_written = stats.device_bytes_written};
@@ -189,6 +199,20 @@ class StoreTarget : public Target {
     CAIRN_ASSIGN_OR_RETURN(SlotMemory memory, SlotMemory::Create(job, options_.memory));
     return std::make_unique<PinnedSession>(std::move(memory), *store_, job,
                                            memcpy_bytes_per_s / job.clones);
+  }
+
+  absl::StatusOr<std::unique_ptr<GpuSession>> NewGpuSession(const Job& job) {
+    double& copy_bytes_per_s = memcpy_bytes_per_s_[&job];
+    if (copy_bytes_per_s == 0) {
+      CAIRN_ASSIGN_OR_RETURN(copy_bytes_per_s, MeasureDeviceCopies(job.slot_bytes(), job.size,
+                                                                   job.depth * job.clones));
+    }
+    CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
+                           SlotMemory::Create(job.depth, job.slot_bytes(), options_.memory));
+    CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<CompletionQueue> queue,
+                           CompletionQueue::Create(job.depth));
+    return std::make_unique<GpuSession>(std::move(memory), *store_, std::move(queue), job,
+                                        copy_bytes_per_s / job.clones);
   }
 
   const std::unique_ptr<Store> store_;
@@ -237,7 +261,7 @@ absl::StatusOr<std::unique_ptr<Target>> OpenStoreTarget(absl::Span<const Job* co
   }
   CAIRN_RETURN_IF_ERROR(store->Flush());
   for (const Job* job : jobs) {
-    if (job->reads() && job->tier == Tier::kPinned) CAIRN_RETURN_IF_ERROR(LoadIntoL2(*store, *job));
+    if (job->reads() && job->tier != Tier::kStore) CAIRN_RETURN_IF_ERROR(LoadIntoL2(*store, *job));
   }
   return std::make_unique<StoreTarget>(std::move(store), options,
                                        store_options.io_bytes_in_flight_max);

@@ -10,8 +10,8 @@
 
 namespace cairn::bench {
 
-// tier=store and tier=pinned: a store of tier-bench's own, by key. Tensors of jobs that read are
-// there before the first one is asked for: on L3 alone for tier=store, in L2 for tier=pinned.
+// tier=store, pinned and gpu: a store of tier-bench's own, by key. Tensors of jobs that read are
+// there before the first one is asked for: on L3 alone for tier=store, else in L2.
 absl::StatusOr<std::unique_ptr<Target>> OpenStoreTarget(absl::Span<const Job* const> jobs,
                                                         const TargetOptions& options);
 

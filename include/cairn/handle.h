@@ -5,17 +5,19 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "cairn/export.h"
 #include "cairn/tensor.h"
 
 namespace cairn {
 
 class StoreCore;
+class StoreImpl;
 struct Entry;
 
 // A pin on a tensor's bytes: while it lives they neither move nor change. Move-only, always
-// ready: no member ever blocks. Not a cache entry: hold it briefly, for pinned bytes cannot be
-// evicted. It may outlive its store; the memory then lives until the last handle is gone.
+// ready: no member blocks but CopyTo. Not a cache entry: hold it briefly, for pinned bytes cannot
+// be evicted. It may outlive its store; the memory then lives until the last handle is gone.
 //
 // Thread-compatible: one thread at a time.
 class CAIRN_EXPORT TensorHandle {
@@ -30,25 +32,36 @@ class CAIRN_EXPORT TensorHandle {
   bool valid() const { return entry_ != nullptr; }
   // The three below only when valid().
   const TensorView& view() const { return view_; }
-  Level level() const { return Level::kL2Pinned; }
-  // Whether this Get found the bytes in L2, or brought them from L3.
+  // Where the bytes are that view() is of. In L1 of a GPU they are its memory, for its streams
+  // alone.
+  Level level() const { return level_; }
+  // Where this Get found the bytes: it brought them from there if that is not level().
   Level found_at() const { return found_at_; }
+
+  // Copies the bytes to host memory of view().size bytes, wherever they are, and waits for the
+  // copy: the one member that does. What a Get with a consumer stream may still have under way
+  // comes first. kInvalidArgument for another size or an empty handle; kUnavailable when the device
+  // refuses.
+  absl::Status CopyTo(absl::Span<std::byte> target) const;
 
   // Unpins; the handle is then invalid. Nothing to do when it is already.
   void Release();
 
-  // Unpins once the GPU stream gets here. kUnimplemented until L1 is built: the handle then stays
-  // valid and pinned.
+  // Unpins once the stream of the store's GPU has done what it was given before this call: for
+  // bytes that a kernel, or a copy of that stream, still reads. The handle is then invalid; on a
+  // status other than OK (kInvalidArgument: no stream of that GPU) it stays valid and pinned.
   absl::Status ReleaseAfter(StreamRef stream);
 
  private:
   friend class StoreCore;
-  TensorHandle(std::shared_ptr<StoreCore> core, Entry* entry, const TensorView& view,
+  friend class StoreImpl;
+  TensorHandle(std::shared_ptr<StoreCore> core, Entry* entry, const TensorView& view, Level level,
                Level found_at);
 
   std::shared_ptr<StoreCore> core_;
   Entry* entry_ = nullptr;
   TensorView view_;
+  Level level_ = Level::kL2Pinned;
   Level found_at_ = Level::kL2Pinned;
 };
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -78,6 +79,7 @@ enum class OtherFingerprint : uint8_t {
 };
 
 struct CAIRN_EXPORT StoreOptions {
+  static constexpr uint64_t kL1BytesMin = uint64_t{1} << 20;
   static constexpr uint64_t kL2BytesMin = uint64_t{4} << 20;
   static constexpr uint64_t kL3BytesMin = uint64_t{32} << 20;
   static constexpr uint64_t kIndexBytesMin = uint64_t{8} << 20;
@@ -102,7 +104,11 @@ struct CAIRN_EXPORT StoreOptions {
   OtherFingerprint other_fingerprint = OtherFingerprint::kRefuse;
 
   DeviceKind device = DeviceKind::kAuto;
+  // Memory of each GPU for tensors, taken at Open; 0: no L1, or at least kL1BytesMin. Where no GPU
+  // answers and `device` allows it, memory of the host stands in for it, and the log says so.
   uint64_t l1_bytes_max = 0;
+  // The GPUs of L1 by the driver's numbers; the first one's driver pins L2. One, so far.
+  std::vector<int> gpus = {0};
   // Host memory for tensors. At least kL2BytesMin. Taken at Open where the system lets it be pinned
   // for the device, else touched as it fills.
   uint64_t l2_bytes_max = uint64_t{1} << 30;
@@ -160,7 +166,7 @@ struct CAIRN_EXPORT StoreOptions {
   // thread, not concurrently. Default: standard error.
   std::function<void(std::string_view line)> log;
 
-  // kInvalidArgument (kUnimplemented for l1_bytes_max > 0), naming the field and its value.
+  // kInvalidArgument (kUnimplemented for several GPUs), naming the field and its value.
   absl::Status Validate() const;
 };
 
@@ -174,17 +180,24 @@ struct PutOptions {
   // For room in L2 and L3, and for the device when durability asks for it. Then kResourceExhausted
   // (no room; nothing stored) or kDeadlineExceeded (stored; the write goes on).
   absl::Duration timeout = absl::Seconds(30);
+  // Of bytes in GPU memory: they are read behind what this stream was given before the call. None:
+  // they are complete.
+  std::optional<StreamRef> producer;
 };
 
 struct GetOptions {
-  // kL2Pinned: a handle on host memory.
+  // kL2Pinned: a handle on host memory. kL1Gpu: on memory of the GPU.
   Level want = Level::kL2Pinned;
   // Then kDeadlineExceeded; the load goes on and a later Get finds it.
   absl::Duration timeout = absl::Seconds(30);
+  // Of kL1Gpu. With it a Get ends as soon as the copy to L1 is under way: what this stream is given
+  // after that end reads the tensor, anybody else must wait for the stream. A copy that the device
+  // then fails to make shows as that stream's error. None: the bytes are there when the Get ends.
+  std::optional<StreamRef> consumer;
 };
 
 struct PrefetchOptions {
-  Level to = Level::kL2Pinned;
+  Level to = Level::kL2Pinned;  // Or kL1Gpu.
 };
 
 struct LeaseOptions {

@@ -42,6 +42,8 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t expirations = 0;  // TTL.
 
   uint64_t fills = 0;           // L3 to L2.
+  uint64_t lifts = 0;           // L2 to L1.
+  uint64_t lift_failures = 0;   // Of those: the device refused.
   uint64_t fills_joined = 0;    // Gets that waited for another's fill.
   uint64_t spills = 0;          // L2 or borrowed memory to L3.
   uint64_t spill_failures = 0;  // Writes to L3 given up; a kCache tensor then lives in L2 only.
@@ -68,6 +70,7 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t index_commits = 0;
   uint64_t device_flushes = 0;
 
+  LatencySummary get_l1_us;
   LatencySummary get_l2_us;
   LatencySummary get_l3_us;
   LatencySummary put_us;

@@ -28,6 +28,8 @@ struct PutRequest {
   TensorMeta meta;
   absl::Span<const ConstPiece> pieces;
   uint64_t tag = 0;
+  MemoryKind kind =
+      MemoryKind::kHost;  // Of all pieces. The GPU's needs an L1, and goes through L2.
 };
 
 // One tensor of GetInto: its bytes fill the pieces in order, which must add up to its size.
@@ -35,6 +37,7 @@ struct GetRequest {
   TensorKey key;
   absl::Span<const Piece> pieces;
   uint64_t tag = 0;
+  MemoryKind kind = MemoryKind::kHost;  // As in PutRequest; out of L1 where the tensor is there.
 };
 
 // What the store knows of a tensor.
@@ -43,6 +46,7 @@ struct TensorInfo {
   TensorClass tensor_class = TensorClass::kGeneral;
   Retention retention = Retention::kCache;
   uint64_t bytes = 0;
+  bool in_l1 = false;
   bool in_l2 = false;
   bool in_l3 = false;        // Written and indexed.
   bool quarantined = false;  // Its copy on L3 failed verification: Get answers kDataLoss.
@@ -62,14 +66,16 @@ struct ScanPage {
 // How many of a chain of keys are there, and the promise that they stay.
 struct LeadingHits {
   size_t count = 0;  // keys[0..count) are in the store; keys[count] is not.
-  size_t count_l2 = 0;
+  size_t count_l1 = 0;
+  size_t count_l2 = 0;  // Not in L1.
   size_t count_l3 = 0;  // Only on L3.
   uint64_t bytes = 0;
   Lease lease;
 };
 
-// A tensor store over host memory (L2) and NVMe (L3), used by one process. Every byte that comes
-// back from L3 was verified against the checksum made when it was put.
+// A tensor store over GPU memory (L1, where StoreOptions::l1_bytes_max asks for it), host memory
+// (L2) and NVMe (L3), used by one process. Every byte that comes back from L3 was verified against
+// the checksum made when it was put, on its way to L1 too.
 //
 // Threading: every method may be called from any thread. A store must not be used in a forked
 // child. Callbacks run on a thread of the store, one at a time: keep them short.
@@ -114,8 +120,10 @@ class CAIRN_EXPORT Store {
   // still there. A put of kDeadlineExceeded is there, and its write goes on.
   virtual absl::Status Put(TensorKey key, const TensorView& view, const PutOptions& options) = 0;
 
-  // Pins the tensor in L2, loading it from L3 when it is not there; the verified bytes are in
-  // handle.view(). One load serves all who ask meanwhile.
+  // Pins the tensor in L2, or L1 if options.want says so, loading it from below when it is not
+  // there; the verified bytes are in handle.view(). One load serves all who ask meanwhile.
+  // kInvalidArgument for a tensor that L1 could never take; kResourceExhausted when all of L1 is
+  // pinned.
   virtual absl::StatusOr<TensorHandle> Get(TensorKey key, const GetOptions& options) = 0;
 
   // Like Get without waiting: `done` is called once, never inside this call. A status other than
@@ -152,12 +160,13 @@ class CAIRN_EXPORT Store {
   virtual absl::StatusOr<LeadingHits> CountLeading(absl::Span<const TensorKey> keys,
                                                    const LeaseOptions& options) = 0;
 
-  // Starts loading what is only on L3. Returns how many loads were started or queued; the rest is
-  // there already, unknown, or dropped because the queue is full. Never blocks, fails silently.
+  // Starts loading what is only below options.to. Returns how many loads were started or queued;
+  // the rest is there already, unknown, or dropped because the queue is full. Never blocks, fails
+  // silently.
   virtual size_t Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) = 0;
 
-  // Drops the copies above `keep`: kL3Nvme writes the tensor to L3 if it must and frees its L2
-  // memory. kNotFound; kResourceExhausted when a handle pins it.
+  // Drops the copies above `keep`: kL2Pinned the one in L1; kL3Nvme writes the tensor to L3 if it
+  // must and frees its memory in L1 and L2. kNotFound; kResourceExhausted when a handle pins it.
   virtual absl::Status Evict(TensorKey key, Level keep) = 0;
 
   // Removes the tensor from every level. OK when it was not there. Handles on it stay readable.

@@ -40,6 +40,11 @@ enum class MemoryKind : uint8_t {
   kManaged = 3,
 };
 
+// Whether the host's own instructions may read and write it.
+inline bool IsHost(MemoryKind kind) {
+  return kind == MemoryKind::kHost || kind == MemoryKind::kHostPinned;
+}
+
 // "bf16", "int4", ...; "?" for a value outside the enum.
 CAIRN_EXPORT const char* DTypeName(DType dtype);
 CAIRN_EXPORT const char* TensorClassName(TensorClass tensor_class);
@@ -87,7 +92,7 @@ struct TensorView {
   MemoryKind kind = MemoryKind::kHost;
   int device = -1;  // GPU ordinal for kGpu and kManaged.
 
-  bool host() const { return kind == MemoryKind::kHost || kind == MemoryKind::kHostPinned; }
+  bool host() const { return IsHost(kind); }
 };
 
 // One run of a tensor's bytes in the caller's memory. A KV block is often one slice per layer:

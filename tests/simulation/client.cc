@@ -72,6 +72,11 @@ absl::Duration Client::AnyTimeout() {
   return absl::Milliseconds(kTimeoutsMs[random_.Below(6)]);
 }
 
+Level Client::AnyLevel() {
+  const bool to_l1 = world_->scenario().l1_bytes > 0 && random_.OneIn(2);
+  return to_l1 ? Level::kL1Gpu : Level::kL2Pinned;
+}
+
 PutOptions Client::AnyPutOptions() {
   PutOptions options;
   options.durability = static_cast<Durability>(random_.Below(4));
@@ -203,12 +208,11 @@ void Client::PutFromAsync() {
 
 void Client::Get() {
   const History::Read read = world_->BeginRead(AnyKey());
-  const absl::Duration timeout = AnyTimeout();
+  const GetOptions options = AnyGetOptions();
   const Schedule::Time start = SteadyNow();
-  const absl::StatusOr<TensorHandle> handle =
-      world_->store().Get(world_->key(read.key), {.timeout = timeout});
+  const absl::StatusOr<TensorHandle> handle = world_->store().Get(world_->key(read.key), options);
   if (world_->crashed()) return;
-  CheckTime("Get", start, timeout);
+  CheckTime("Get", start, options.timeout);
   absl::Span<const std::byte> bytes;
   if (handle.ok()) bytes = {handle->view().data, handle->view().size};
   world_->Judge(read, handle.status(), bytes);
@@ -221,8 +225,7 @@ void Client::Hold() {
     return;
   }
   const int key = AnyKey();
-  absl::StatusOr<TensorHandle> handle =
-      world_->store().Get(world_->key(key), {.timeout = AnyTimeout()});
+  absl::StatusOr<TensorHandle> handle = world_->store().Get(world_->key(key), AnyGetOptions());
   if (!handle.ok()) return;
   std::string why;
   const uint64_t content =
@@ -288,8 +291,7 @@ void Client::GetAsync() {
     keys.emplace_back(world_->key(one.read.key));
     outstanding_.emplace_back(next_tag_++, std::move(one));
   }
-  const absl::Status status =
-      world_->store().GetAsync(keys, {.timeout = AnyTimeout()}, *queue_, first_tag);
+  const absl::Status status = world_->store().GetAsync(keys, AnyGetOptions(), *queue_, first_tag);
   if (status.ok()) return;
   for (size_t i = 0; i < keys.size(); ++i) outstanding_.pop_back();
 }
@@ -306,7 +308,7 @@ void Client::GetAsyncByCallback() {
     called_back_.NotifyAll();
   };
   const absl::Status status =
-      world_->store().GetAsync(world_->key(read.key), {.timeout = AnyTimeout()},
+      world_->store().GetAsync(world_->key(read.key), AnyGetOptions(),
                                [this, read, end](const absl::StatusOr<TensorHandle>& handle) {
                                  absl::Span<const std::byte> bytes;
                                  if (handle.ok())

@@ -52,6 +52,9 @@ class Client {
   void Step();
   int AnyKey();
   absl::Duration AnyTimeout();
+  // Where a tensor is to be brought.
+  Level AnyLevel();
+  GetOptions AnyGetOptions() { return {.want = AnyLevel(), .timeout = AnyTimeout()}; }
   PutOptions AnyPutOptions();
   NewTensor Begin(int key, const PutOptions& options);
   void End(int key, size_t write, const PutOptions& options, const absl::Status& status);

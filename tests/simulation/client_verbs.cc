@@ -49,7 +49,8 @@ void Client::EraseSome() {
 
 void Client::Evict() {
   const int key = AnyKey();
-  const absl::Status status = world_->store().Evict(world_->key(key), Level::kL3Nvme);
+  const Level keep = AnyLevel() == Level::kL1Gpu ? Level::kL2Pinned : Level::kL3Nvme;
+  const absl::Status status = world_->store().Evict(world_->key(key), keep);
   if (world_->crashed()) return;
   world_->schedule().Note(static_cast<uint64_t>(status.code()) + 3000);
   const bool may_be = status.ok() || absl::IsNotFound(status) ||
@@ -95,7 +96,7 @@ void Client::CountLeading() {
   for (size_t i = 0; i < hits->count && !world_->stopped(); ++i) {
     History::Read read = world_->BeginRead(numbers[i]);
     const absl::StatusOr<TensorHandle> handle =
-        world_->store().Get(world_->key(read.key), {.timeout = AnyTimeout()});
+        world_->store().Get(world_->key(read.key), AnyGetOptions());
     if (world_->crashed()) return;
     if (absl::FromChrono(SteadyNow() - started) < duration) read.leased_at = start;
     absl::Span<const std::byte> bytes;
@@ -107,7 +108,7 @@ void Client::CountLeading() {
 void Client::Prefetch() {
   std::vector<TensorKey> keys;
   for (uint64_t i = random_.Between(1, 4); i > 0; --i) keys.emplace_back(world_->key(AnyKey()));
-  world_->store().Prefetch(keys, {});
+  world_->store().Prefetch(keys, {.to = AnyLevel()});
 }
 
 void Client::Describe() {

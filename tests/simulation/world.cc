@@ -11,6 +11,7 @@
 #include "src/base/thread.h"
 #include "src/store_core.h"
 #include "tests/simulation/client.h"
+#include "tiers/host_device.h"
 
 namespace cairn {
 namespace {
@@ -38,50 +39,6 @@ std::vector<std::string> KeyNames(int count) {
 }
 
 }  // namespace
-
-Scenario::Scenario(uint64_t seed_chosen) : seed(seed_chosen) {
-  Random random(seed * 3 + 1);
-  clients = static_cast<int>(random.Between(1, 3));
-  keys = static_cast<int>(random.Between(2, 16));
-  constexpr uint64_t kBytesMax[] = {16 * kKiB, 100 * kKiB, 500 * kKiB, 1300 * kKiB};
-  constexpr int kOperations[] = {150, 120, 80, 50};
-  const uint64_t size = std::min(random.Below(5), random.Below(4));
-  bytes_max = kBytesMax[size];
-  operations = kOperations[size] * 3 / (clients + 1);
-  l3_free_bytes = random.OneIn(2) ? 0 : bytes_max * random.Between(2, 8) + 2 * kMiB;
-  l2_free_bytes = random.OneIn(3) ? bytes_max * random.Between(1, 4) : 0;
-  if (l2_free_bytes >= StoreOptions::kL2BytesMin) l2_free_bytes = 0;
-  write_policy = random.OneIn(2) ? WritePolicy::kWriteBack : WritePolicy::kWriteThrough;
-  ttls = random.OneIn(3);
-  const uint64_t kind = random.Below(10);
-  io_faults.fails = kind >= 6;
-  io_faults.lies = kind >= 8;
-  constexpr uint64_t kOneIn[] = {5, 20, 100};
-  if (kind >= 6) io_faults.one_in = kOneIn[random.Below(3)];
-  if (kind >= 6 && random.OneIn(2)) index_faults.one_in = kOneIn[random.Below(3)];
-  if (random.OneIn(3)) io_faults.slow_one_in = 20;
-  if (kind >= 6 && random.OneIn(2)) {
-    io_faults.flush_fails_one_in = kOneIn[random.Below(3)];
-    // Nothing else, so that more of what the store says is certain.
-    if (random.OneIn(2)) {
-      io_faults.one_in = 0;
-      io_faults.lies = false;
-      index_faults.one_in = 0;
-    }
-  }
-  const uint64_t count = random.Between(1, 3);
-  for (uint64_t i = 0; i < count; ++i) {
-    constexpr Ending kEndings[] = {Ending::kClose,   Ending::kClose,    Ending::kKill,
-                                   Ending::kKill,    Ending::kPowerCut, Ending::kPowerCut,
-                                   Ending::kPowerCut};
-    const Ending ending = kEndings[random.Below(7)];
-    // As likely in the first hundred steps as in the last ten thousand.
-    const uint64_t steps = uint64_t{100} << random.Below(9);
-    phases.push_back(
-        {.ending = ending,
-         .steps_until_crash = ending == Ending::kClose ? 0 : steps + random.Below(steps)});
-  }
-}
 
 World::World(const Scenario& scenario, std::string path, SimulatedDisk* disk,
              FiberSchedule* schedule)
@@ -119,6 +76,7 @@ absl::Status World::Open() {
   StoreOptions options;
   options.path = path_;
   options.device = DeviceKind::kHost;
+  options.l1_bytes_max = scenario_.l1_bytes;
   options.l2_bytes_max = StoreOptions::kL2BytesMin;
   options.l3_bytes_max = StoreOptions::kL3BytesMin;
   options.write_policy = scenario_.write_policy;
@@ -126,6 +84,11 @@ absl::Status World::Open() {
   options.log = [](std::string_view) {};
   StoreSeams seams;
   seams.now_unix_ms = [this] { return NowUnixMs(); };
+  seams.open_device = [this](DeviceKind, int ordinal) {
+    return NewHostDevice({.ordinal = ordinal,
+                          .delay_us_max = scenario_.device_delay_us_max,
+                          .delay_seed = scenario_.seed});
+  };
   seams.open_io = [this](const AsyncIo::Options&) -> absl::StatusOr<std::unique_ptr<AsyncIo>> {
     auto io = std::make_unique<SimulatedIo>(schedule_, disk_, &io_faults_, random_.Next());
     io_ = io.get();

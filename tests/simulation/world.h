@@ -32,6 +32,8 @@ struct Scenario {
   int keys;
   int operations;  // Of each client in each phase.
   uint64_t bytes_max;
+  uint64_t l1_bytes = 0;  // 0: no L1.
+  uint64_t device_delay_us_max = 0;
   uint64_t l3_free_bytes;  // 0: all of it.
   uint64_t l2_free_bytes;
   WritePolicy write_policy;

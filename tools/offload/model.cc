@@ -12,15 +12,15 @@ namespace {
 constexpr uint64_t kBytesPerElement = 2;
 
 constexpr std::array<Model, 9> kModels = {{
-    {"qwen3-vl-2b", 28, 8, 128},
-    {"qwen3-vl-4b", 36, 8, 128},
-    {"qwen3-vl-8b", 36, 8, 128},
-    {"qwen3-vl-32b", 64, 8, 128},
-    {"qwen3-vl-30b-a3b", 48, 4, 128},
-    {"qwen3-vl-235b-a22b", 94, 4, 128},
-    {"llama-3-8b", 32, 8, 128},
-    {"llama-3-70b", 80, 8, 128},
-    {"deepseek-v3", 61, 0, 512 + 64},
+    {"qwen3-vl-2b", 28, 8, 128, 2048, 4},
+    {"qwen3-vl-4b", 36, 8, 128, 2560, 4},
+    {"qwen3-vl-8b", 36, 8, 128, 4096, 4},
+    {"qwen3-vl-32b", 64, 8, 128, 5120, 4},
+    {"qwen3-vl-30b-a3b", 48, 4, 128, 2048, 4},
+    {"qwen3-vl-235b-a22b", 94, 4, 128, 4096, 4},
+    {"llama-3-8b", 32, 8, 128, 4096, 1},
+    {"llama-3-70b", 80, 8, 128, 8192, 1},
+    {"deepseek-v3", 61, 0, 512 + 64, 7168, 1},
 }};
 
 }  // namespace

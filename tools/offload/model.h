@@ -9,7 +9,7 @@
 
 namespace cairn::offload {
 
-// What a model keeps per token in its KV cache, in bf16.
+// What a model keeps per token in its KV cache, in bf16, and what goes into it.
 struct Model {
   const char* name;
   int64_t layers;
@@ -17,6 +17,10 @@ struct Model {
   // head_dim is the latent's width (rank plus rotary part), and keys and values are one.
   int64_t kv_heads;
   int64_t head_dim;
+  int64_t hidden;  // Width of an embedding.
+  // Embeddings that the vision encoder gives out for one visual token: 4 where three layers get
+  // their own (DeepStack), else 1.
+  int64_t vision_levels;
 
   uint64_t kv_bytes_per_token() const;
   // The dimensions of one block of KV, outermost first: [2, layers, kv_heads, tokens, head_dim],

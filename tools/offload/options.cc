@@ -48,6 +48,8 @@ struct Arguments {
   std::optional<std::string> trace, json;
   std::string dir;
   std::vector<std::string> data_dirs;
+  std::optional<std::string> l1, class_mix;
+  std::string device = "auto";
   std::string l2, l3;
   bool l3_prewrite = false;
   std::string speed = "max";
@@ -59,6 +61,36 @@ struct Arguments {
   std::string requests, concurrency, kv_bytes_per_token, block_tokens, scale, seed;
   std::string prefill_tokens_per_s;
 };
+
+void DeclareTiers(CLI::App& app, Arguments& arguments) {
+  app.add_option("--dir", arguments.dir, "The store's directory; made when missing")
+      ->type_name("DIR")
+      ->required();
+  app.add_option("--data-dir", arguments.data_dirs,
+                 "A directory to keep tensors in instead of --dir, one for each drive: give it "
+                 "again for every further drive, always in the same order. Must exist. A store "
+                 "that is there already knows its own")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
+  app.add_option("--l1", arguments.l1,
+                 "GPU memory for tensors, such as 4GiB: blocks are then restored to there. Without "
+                 "a GPU memory of the host stands in for it (default: no L1)")
+      ->type_name("SIZE");
+  app.add_option("--device", arguments.device,
+                 "What has the memory of --l1: cuda, host, or auto: a GPU where one answers "
+                 "(default: auto)")
+      ->type_name("NAME");
+  app.add_option("--l2", arguments.l2, "Host memory for tensors, such as 2GiB")
+      ->type_name("SIZE")
+      ->required();
+  app.add_option("--l3", arguments.l3, "Bytes on disk, such as 16GiB, of all directories together")
+      ->type_name("SIZE")
+      ->required();
+  app.add_flag(
+      "--l3-prewrite", arguments.l3_prewrite,
+      "Write a new store's files with zeros first: its first fill is then as fast as later "
+      "ones, and costs one write of --l3 more");
+}
 
 void Declare(CLI::App& app, Arguments& arguments) {
   app.add_option("--trace", arguments.trace,
@@ -74,31 +106,19 @@ void Declare(CLI::App& app, Arguments& arguments) {
       ->type_name("X|max");
   app.add_option("--concurrency", arguments.concurrency, "Requests at a time (default: 1)")
       ->type_name("C");
-  app.add_option("--dir", arguments.dir, "The store's directory; made when missing")
-      ->type_name("DIR")
-      ->required();
-  app.add_option("--data-dir", arguments.data_dirs,
-                 "A directory to keep tensors in instead of --dir, one for each drive: give it "
-                 "again for every further drive, always in the same order. Must exist. A store "
-                 "that is there already knows its own")
-      ->type_name("DIR")
-      ->allow_extra_args(false);
-  app.add_option("--l2", arguments.l2, "Host memory for tensors, such as 2GiB")
-      ->type_name("SIZE")
-      ->required();
-  app.add_option("--l3", arguments.l3, "Bytes on disk, such as 16GiB, of all directories together")
-      ->type_name("SIZE")
-      ->required();
-  app.add_flag(
-      "--l3-prewrite", arguments.l3_prewrite,
-      "Write a new store's files with zeros first: its first fill is then as fast as later "
-      "ones, and costs one write of --l3 more");
+  DeclareTiers(app, arguments);
   app.add_option("--model", arguments.model,
                  absl::StrCat("Whose KV cache it is: ", ModelNames(), " (default: ", kDefaultModel,
                               " with --scale ", kDefaultScale, ")"))
       ->type_name("NAME");
   app.add_option("--kv-bytes-per-token", arguments.kv_bytes_per_token, "Instead of --model")
       ->type_name("B");
+  app.add_option("--class-mix", arguments.class_mix,
+                 "Tensors of other classes among the KV blocks, by weight, such as "
+                 "kv:70,vision:20,text:10. In a block's place then comes what a vision encoder "
+                 "gives out for an image of 256, 576 or 1024 visual tokens, or the embeddings of "
+                 "the block's tokens. Needs --model (default: kv:1)")
+      ->type_name("MIX");
   app.add_option("--block-tokens", arguments.block_tokens,
                  "Tokens in a block (default: 512 for Mooncake, else 16)")
       ->type_name("T");
@@ -165,6 +185,13 @@ absl::StatusOr<IoEngineKind> IoEngine(const std::string& name) {
   return Mistake("--io-engine", absl::StrCat("\"", name, "\" is not uring, posix or auto"));
 }
 
+absl::StatusOr<DeviceKind> Device(const std::string& name) {
+  if (name == "auto") return DeviceKind::kAuto;
+  if (name == "cuda") return DeviceKind::kCuda;
+  if (name == "host") return DeviceKind::kHost;
+  return Mistake("--device", absl::StrCat("\"", name, "\" is not cuda, host or auto"));
+}
+
 absl::StatusOr<WritePolicy> Policy(const std::string& name) {
   if (name == "back") return WritePolicy::kWriteBack;
   if (name == "through") return WritePolicy::kWriteThrough;
@@ -175,6 +202,9 @@ absl::Status SetModel(const Arguments& arguments, Options& options) {
   const bool named = !arguments.model.empty();
   if (!arguments.kv_bytes_per_token.empty()) {
     if (named) return Mistake("--kv-bytes-per-token", "given together with --model");
+    if (arguments.class_mix.has_value()) {
+      return Mistake("--class-mix", "needs a --model, which has the sizes of the other classes");
+    }
     CAIRN_ASSIGN_OR_RETURN(options.kv_bytes_per_token,
                            CountOf("--kv-bytes-per-token", arguments.kv_bytes_per_token, {}));
     return absl::OkStatus();
@@ -184,6 +214,10 @@ absl::Status SetModel(const Arguments& arguments, Options& options) {
   options.model = *model;
   options.kv_bytes_per_token = model->kv_bytes_per_token();
   if (!named) options.scale = kDefaultScale;
+  if (!arguments.class_mix.has_value()) return absl::OkStatus();
+  absl::StatusOr<ClassMix> mix = ParseClassMix(*arguments.class_mix);
+  if (!mix.ok()) return Mistake("--class-mix", std::string(mix.status().message()));
+  options.class_mix = *mix;
   return absl::OkStatus();
 }
 
@@ -229,6 +263,10 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
   }
   CAIRN_ASSIGN_OR_RETURN(options.trace, FileName("--trace", arguments.trace));
   CAIRN_ASSIGN_OR_RETURN(options.json, FileName("--json", arguments.json));
+  if (arguments.l1.has_value()) {
+    CAIRN_ASSIGN_OR_RETURN(options.l1_bytes, SizeOf("--l1", *arguments.l1));
+  }
+  CAIRN_ASSIGN_OR_RETURN(options.device, Device(arguments.device));
   CAIRN_ASSIGN_OR_RETURN(options.l2_bytes, SizeOf("--l2", arguments.l2));
   CAIRN_ASSIGN_OR_RETURN(options.l3_bytes, SizeOf("--l3", arguments.l3));
   options.l3_prewrite = arguments.l3_prewrite;

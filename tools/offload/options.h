@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "cairn/options.h"
+#include "tools/offload/class_mix.h"
 #include "tools/offload/model.h"
 
 namespace cairn::offload {
@@ -20,11 +21,14 @@ struct Options {
   uint32_t concurrency = 1;  // Requests at a time.
   std::string dir;
   std::vector<std::string> data_dirs;  // Empty: all in dir.
+  uint64_t l1_bytes = 0;               // 0: no L1.
+  DeviceKind device = DeviceKind::kAuto;
   uint64_t l2_bytes = 0;
   uint64_t l3_bytes = 0;
   bool l3_prewrite = false;
   std::optional<Model> model;  // Exactly one of these two.
   uint64_t kv_bytes_per_token = 0;
+  ClassMix class_mix;
   uint32_t block_tokens = 0;  // 0: as the trace's format has it.
   uint64_t scale = 1;
   IoEngineKind io_engine = IoEngineKind::kAuto;

@@ -89,9 +89,12 @@ void Work(Schedule& schedule, Worker& worker, Progress& progress) {
 std::string BlockKey(uint64_t block_id) { return absl::StrFormat("block/%016x", block_id); }
 
 size_t WindowBlocks(const ReplayOptions& options) {
-  const uint64_t pinned_max = options.l2_bytes / 4 / options.concurrency / options.block.bytes;
+  const uint64_t block_bytes = options.block.bytes_max();
+  const uint64_t memory_bytes =
+      options.l1_bytes == 0 ? options.l2_bytes : std::min(options.l1_bytes, options.l2_bytes);
+  const uint64_t pinned_max = memory_bytes / 4 / options.concurrency / block_bytes;
   const uint64_t wanted =
-      std::clamp(kWindowBytes / options.block.bytes, kWindowBlocksMin, kWindowBlocksMax);
+      std::clamp(kWindowBytes / block_bytes, kWindowBlocksMin, kWindowBlocksMax);
   return std::max<uint64_t>(1, std::min(pinned_max, wanted));
 }
 
@@ -107,7 +110,7 @@ ReplayResult Replay(Store& store, absl::Span<const Request> requests, const Repl
       return result;
     }
     workers.push_back(
-        std::make_unique<Worker>(store, *std::move(queue), options.block, window_blocks, progress));
+        std::make_unique<Worker>(store, *std::move(queue), options, window_blocks, progress));
   }
   Schedule schedule(requests, options.speed, stop);
   std::vector<std::thread> threads;

@@ -17,7 +17,8 @@ namespace cairn::offload {
 
 struct ReplayOptions {
   BlockPlan block;
-  uint64_t l2_bytes = 0;     // What the store has: bounds how much is pinned at a time.
+  uint64_t l1_bytes = 0;  // What the store has: bounds how much is pinned at a time. 0: no L1.
+  uint64_t l2_bytes = 0;
   double speed = 0;          // Of the trace's clock; 0: as fast as it goes.
   uint32_t concurrency = 1;  // Requests at a time.
 };
@@ -34,7 +35,7 @@ struct ReplayResult {
 std::string BlockKey(uint64_t block_id);
 
 // How many blocks one request loads at a time: enough to keep the device busy, and so few that
-// all requests in hand together never pin more than a quarter of L2.
+// all requests in hand together never pin more than a quarter of L2 or of L1.
 size_t WindowBlocks(const ReplayOptions& options);
 
 // Replays the requests in order on options.concurrency threads: finds the longest stored prefix of

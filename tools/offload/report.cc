@@ -25,10 +25,16 @@ double PerSecond(uint64_t bytes, double seconds) {
 
 double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
-uint64_t BytesStored(const Outcome& outcome) {
-  const uint64_t not_stored = outcome.tally.puts_refused + outcome.tally.puts_unavailable +
-                              outcome.stats.puts_kept_existing;
-  return (outcome.tally.puts - std::min(outcome.tally.puts, not_stored)) * outcome.block.bytes;
+uint64_t BytesStored(const Outcome& outcome) { return outcome.stats.l2.bytes_written; }
+
+uint64_t HitsOf(const Outcome& outcome, TensorClass tensor_class) {
+  return outcome.tally.hits_by_class[static_cast<size_t>(tensor_class)];
+}
+
+// "host" alone would not say that it is no GPU.
+std::string DeviceOf(const Outcome& outcome) {
+  if (outcome.stats.device != "host") return outcome.stats.device;
+  return "host (HostDevice stands in for a GPU)";
 }
 
 std::string SourceOf(const Outcome& outcome) {
@@ -49,6 +55,8 @@ nlohmann::ordered_json ConfigJson(const Outcome& outcome) {
   config["block_tokens"] = outcome.block.tokens;
   config["block_bytes"] = outcome.block.bytes;
   config["fingerprint"] = outcome.block.fingerprint;
+  config["class_mix"] = outcome.block.mix.ToString();
+  config["l1_bytes"] = options.l1_bytes;
   config["l2_bytes"] = options.l2_bytes;
   config["l3_bytes"] = options.l3_bytes;
   config["l3_bytes_for_tensors"] = outcome.stats.l3.bytes_max;
@@ -81,6 +89,12 @@ void AddTrafficRows(const Outcome& outcome, const Report& report, Table& table) 
   table.Row("hits",
             absl::StrFormat("%d (%.1f %%): L1 %d, L2 %d, L3 %d", report.blocks_hit,
                             100 * report.hit_rate, tally.hits_l1, tally.hits_l2, tally.hits_l3));
+  if (!outcome.block.mix.kv_only()) {
+    table.Row("hits by class",
+              absl::StrFormat("KV %d, vision %d, text %d", HitsOf(outcome, TensorClass::kKv),
+                              HitsOf(outcome, TensorClass::kVision),
+                              HitsOf(outcome, TensorClass::kText)));
+  }
   table.Row("tokens not recomputed", absl::StrCat(tally.tokens_saved));
   table.Row("time saved", absl::StrFormat("%.1f s at %g prefill tokens/s", report.time_saved_s,
                                           outcome.options.prefill_tokens_per_s));
@@ -167,6 +181,10 @@ std::string ReportJson(const Outcome& outcome) {
   json["hits_l2"] = tally.hits_l2;
   json["hits_l3"] = tally.hits_l3;
   json["hit_rate"] = report.hit_rate;
+  json["hits_kv"] = HitsOf(outcome, TensorClass::kKv);
+  json["hits_vision"] = HitsOf(outcome, TensorClass::kVision);
+  json["hits_text"] = HitsOf(outcome, TensorClass::kText);
+  json["evictions_l1"] = outcome.stats.l1.evictions;
   json["tokens_saved"] = tally.tokens_saved;
   json["bytes_restored"] = tally.bytes_restored;
   json["bytes_written_l3"] = outcome.stats.l3.bytes_written;
@@ -185,6 +203,7 @@ std::string ReportJson(const Outcome& outcome) {
   json["puts"] = tally.puts;
   json["puts_refused"] = tally.puts_refused;
   json["puts_unavailable"] = tally.puts_unavailable;
+  json["device"] = outcome.stats.device;
   json["io_engine"] = outcome.stats.io_engine;
   json["degraded"] = outcome.stats.degraded;
   json["interrupted"] = outcome.interrupted;
@@ -199,6 +218,7 @@ std::string ReportTable(const Outcome& outcome) {
   table.Row("trace", SourceOf(outcome));
   AddTrafficRows(outcome, report, table);
   table.Row("warm start", absl::StrFormat("%d blocks", outcome.warm_start_blocks));
+  if (outcome.options.l1_bytes > 0) table.Row("L1", DeviceOf(outcome));
   table.Row("engine", outcome.stats.io_engine);
   AddTroubleRows(outcome, table);
   table.Row("compared", absl::StrFormat("%d bytes, mismatches: %d", outcome.tally.bytes_compared,

@@ -41,6 +41,7 @@ void Tally::Add(const Tally& other) {
   hits_l1 += other.hits_l1;
   hits_l2 += other.hits_l2;
   hits_l3 += other.hits_l3;
+  for (size_t i = 0; i < hits_by_class.size(); ++i) hits_by_class[i] += other.hits_by_class[i];
   tokens_saved += other.tokens_saved;
   bytes_restored += other.bytes_restored;
   bytes_restored_l3_only += other.bytes_restored_l3_only;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -26,6 +27,7 @@ struct Tally {
   uint64_t hits_l1 = 0;
   uint64_t hits_l2 = 0;
   uint64_t hits_l3 = 0;
+  std::array<uint64_t, 4> hits_by_class = {};  // By TensorClass.
   uint64_t tokens_saved = 0;
 
   // Everything the store gave back, also what a failed load in front of it made useless.

@@ -43,14 +43,16 @@ uint64_t Microseconds(Clock::duration duration) {
 
 }  // namespace
 
-Worker::Worker(Store& store, std::unique_ptr<CompletionQueue> queue, const BlockPlan& block,
+Worker::Worker(Store& store, std::unique_ptr<CompletionQueue> queue, const ReplayOptions& options,
                size_t window_blocks, Progress& progress)
     : store_(store),
       queue_(std::move(queue)),
-      block_(block),
+      block_(options.block),
+      want_(options.l1_bytes > 0 ? Level::kL1Gpu : Level::kL2Pinned),
       window_blocks_(window_blocks),
       progress_(progress),
-      computed_(block.bytes),
+      computed_(block_.bytes_max()),
+      restored_(want_ == Level::kL1Gpu ? block_.bytes_max() : 0),
       drained_(window_blocks) {}
 
 absl::Status Worker::Serve(const Request& request) {
@@ -100,7 +102,7 @@ absl::Status Worker::RestorePrefix() {
 absl::Status Worker::Load(Window window, Interval& interval) {
   const auto keys = absl::MakeConstSpan(keys_).subspan(window.begin, window.end - window.begin);
   interval.begin = Clock::now();
-  absl::Status started = store_.GetAsync(keys, {}, *queue_, window.begin);
+  absl::Status started = store_.GetAsync(keys, {.want = want_}, *queue_, window.begin);
   if (!started.ok()) {
     interval.end = Clock::now();
     loads_[window.begin].status = started;
@@ -138,10 +140,11 @@ absl::Status Worker::CountLoads(Window window, const Interval& interval) {
     const Level found_at = load.handle.found_at();
     l3_only = l3_only && found_at == Level::kL3Nvme;
     bytes += load.handle.view().size;
-    damaged_[i] = !Verify(i, load.handle.view());
+    damaged_[i] = !Verify(i, load.handle);
     load.handle.Release();
     if (damaged_[i] || usable_ != i) continue;
     ++usable_;
+    ++tally_.hits_by_class[static_cast<size_t>(block_.Of(request_->block_ids[i]).tensor_class)];
     ++(found_at == Level::kL3Nvme
            ? tally_.hits_l3
            : (found_at == Level::kL2Pinned ? tally_.hits_l2 : tally_.hits_l1));
@@ -155,27 +158,41 @@ absl::Status Worker::CountLoads(Window window, const Interval& interval) {
   return absl::OkStatus();
 }
 
-bool Worker::Verify(size_t block, const TensorView& view) {
+bool Worker::Verify(size_t block, const TensorHandle& handle) {
   const uint64_t id = request_->block_ids[block];
-  tally_.bytes_compared += view.size;
-  std::optional<uint64_t> difference = FirstDifference(id, {view.data, view.size});
-  if (!difference.has_value() && view.size != block_.bytes) {
-    difference = std::min(view.size, block_.bytes);
+  const uint64_t expected_bytes = block_.Of(id).bytes;
+  absl::Span<const std::byte> bytes(handle.view().data, handle.view().size);
+  if (handle.level() == Level::kL1Gpu) {
+    restored_.resize(std::max<size_t>(restored_.size(), bytes.size()));
+    const absl::Span<std::byte> target = absl::MakeSpan(restored_).first(bytes.size());
+    if (const absl::Status copied = handle.CopyTo(target); !copied.ok()) {
+      ++tally_.load_failures;
+      progress_.Line(std::string(copied.message()));
+      return false;
+    }
+    bytes = target;
+  }
+  tally_.bytes_compared += bytes.size();
+  std::optional<uint64_t> difference = FirstDifference(id, bytes);
+  if (!difference.has_value() && bytes.size() != expected_bytes) {
+    difference = std::min<uint64_t>(bytes.size(), expected_bytes);
   }
   if (!difference.has_value()) return true;
   if (++tally_.mismatches <= kMismatchLinesMax) {
     progress_.Line(absl::StrFormat("mismatch: %s (%d of %d bytes) differs from byte %d on",
-                                   BlockKey(id), view.size, block_.bytes, *difference));
+                                   BlockKey(id), bytes.size(), expected_bytes, *difference));
   }
   return false;
 }
 
 absl::Status Worker::ComputeRest() {
-  const TensorView view = {.meta = block_.meta, .data = computed_.data(), .size = block_.bytes};
   for (size_t i = usable_; i < keys_.size(); ++i) {
-    FillBlock(request_->block_ids[i], absl::MakeSpan(computed_));
+    const uint64_t id = request_->block_ids[i];
+    const BlockPlan::Tensor tensor = block_.Of(id);
+    FillBlock(id, absl::MakeSpan(computed_).first(tensor.bytes));
+    const TensorView view = {.meta = tensor.meta, .data = computed_.data(), .size = tensor.bytes};
     const PutOptions options = {.if_exists = damaged_[i] ? IfExists::kReplace : IfExists::kKeep,
-                                .tensor_class = TensorClass::kKv};
+                                .tensor_class = tensor.tensor_class};
     const Clock::time_point begin = Clock::now();
     absl::Status put = store_.Put(keys_[i], view, options);
     tally_.put_waits.push_back({begin, Clock::now()});

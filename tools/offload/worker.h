@@ -16,11 +16,13 @@
 
 namespace cairn::offload {
 
+struct ReplayOptions;
+
 // One thread of a model host: serves one request after the other.
 class Worker {
  public:
   // `queue` has room for window_blocks completions.
-  Worker(Store& store, std::unique_ptr<CompletionQueue> queue, const BlockPlan& block,
+  Worker(Store& store, std::unique_ptr<CompletionQueue> queue, const ReplayOptions& options,
          size_t window_blocks, Progress& progress);
 
   // Restores what is stored of the prompt, computes and stores the rest. Not OK only for what the
@@ -40,15 +42,17 @@ class Worker {
   absl::Status RestorePrefix();
   absl::Status Load(Window window, Interval& interval);
   absl::Status CountLoads(Window window, const Interval& interval);
-  bool Verify(size_t block, const TensorView& view);
+  bool Verify(size_t block, const TensorHandle& handle);
   absl::Status ComputeRest();
 
   Store& store_;
   const std::unique_ptr<CompletionQueue> queue_;
   const BlockPlan& block_;
+  const Level want_;
   const size_t window_blocks_;
   Progress& progress_;
   std::vector<std::byte> computed_;
+  std::vector<std::byte> restored_;  // What came back from L1, to be compared.
   std::vector<Completion> drained_;
 
   // The request in hand.

@@ -1,0 +1,97 @@
+// Prefetch: as GetAsync, with nobody who waits, and never for room.
+
+#include <utility>
+
+#include "src/store_impl.h"
+
+namespace cairn {
+
+// One tensor on its way up. Counts itself out and deletes itself when it is there, or cannot be.
+class PrefetchedTensor final : public FillWaiter {
+ public:
+  PrefetchedTensor(StoreImpl* store, Level to) : store_(store), to_(to) {}
+
+  void OnFilled(absl::Status /*status*/, Entry* entry) override {
+    if (entry == nullptr) return End();
+    if (at_ == to_) {
+      store_->core_->directory->Unpin(entry, at_);
+      return End();
+    }
+    LiftFrom(entry);
+  }
+  // It is in L2, pinned.
+  void LiftFrom(Entry* entry) {
+    at_ = Level::kL1Gpu;
+    Directory& directory = *store_->core_->directory;
+    const absl::StatusOr<Extent> target =
+        store_->ReserveL1(entry->bytes(), /*may_wait=*/false, Deadline::min());
+    if (target.ok()) {
+      const absl::StatusOr<Directory::Found> found =
+          store_->Lift(entry, *target, this, /*consumer=*/std::nullopt);
+      if (found.ok() && *found == Directory::Found::kJoined) return directory.Unpin(entry);
+      if (found.ok()) directory.UnpinL1(entry);
+    }
+    directory.Unpin(entry);
+    End();
+  }
+
+ private:
+  void End() {
+    store_->prefetches_.fetch_sub(1);
+    delete this;
+  }
+
+  StoreImpl* const store_;
+  const Level to_;
+  Level at_ = Level::kL2Pinned;
+};
+
+bool StoreImpl::InL1(const HashedKey& key) {
+  const Directory::Lookup lookup =
+      core_->directory->AcquireInL1(key, core_->NowUnixMs(), nullptr, /*has_stream=*/false);
+  if (lookup.entry != nullptr) core_->directory->UnpinL1(lookup.entry);
+  return lookup.found != Directory::Found::kMiss;
+}
+
+bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoBatch& batch) {
+  const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), nullptr);
+  const bool in_l2 = lookup.found == Directory::Found::kPinned;
+  if (in_l2 && to == Level::kL2Pinned) core_->directory->Unpin(lookup.entry);
+  if (lookup.found != Directory::Found::kNeedsFill && !(in_l2 && to == Level::kL1Gpu)) return false;
+  if (prefetches_.fetch_add(1) < core_->options.prefetch_queue_max) {
+    auto* const waiter = new PrefetchedTensor(this, to);
+    if (in_l2) {
+      waiter->LiftFrom(lookup.entry);
+      return true;
+    }
+    const absl::StatusOr<Extent> target = core_->evictor->TryReserveL2(lookup.bytes);
+    if (target.ok() && BeginFill(key, *target, waiter, IoPriority::kPrefetch, batch)) return true;
+    delete waiter;
+  } else if (in_l2) {
+    core_->directory->Unpin(lookup.entry);
+  }
+  prefetches_.fetch_sub(1);
+  StatsRecorder::Add(core_->stats.prefetches_dropped);
+  return false;
+}
+
+size_t StoreImpl::Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) {
+  const CallScope scope(this);
+  const bool to_l1 = options.to == Level::kL1Gpu && core_->l1 != nullptr;
+  if (!scope.status().ok() || (options.to != Level::kL2Pinned && !to_l1)) return 0;
+  size_t taken = 0;
+  IoBatch batch;
+  for (const TensorKey tensor : keys) {
+    if (!ValidateKey(tensor.bytes()).ok()) continue;
+    const HashedKey key = Hashed(tensor.bytes());
+    if (to_l1 && InL1(key)) continue;
+    if (!PrefetchOne(key, options.to, batch)) continue;
+    StatsRecorder::Add(core_->stats.prefetches);
+    ++taken;
+    SubmitFullBatch(batch);
+  }
+  SubmitBatch(batch);
+  return taken;
+}
+
+}  // namespace cairn

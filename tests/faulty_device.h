@@ -1,0 +1,87 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tiers/device.h"
+
+namespace cairn {
+
+// A device whose copies fail when the test says so: refused at once, or found to have failed when
+// somebody waits for them.
+class FaultyDevice final : public Device {
+ public:
+  explicit FaultyDevice(std::unique_ptr<Device> inner) : inner_(std::move(inner)) {}
+
+  std::atomic<int> copies_to_refuse = 0;
+  std::atomic<int> events_to_fail = 0;
+  // How often the store asked.
+  std::atomic<int> copies = 0;
+  std::atomic<int> row_copies = 0;
+  std::atomic<int> copies_within = 0;
+
+  std::string name() const override { return inner_->name(); }
+  bool is_gpu() const override { return inner_->is_gpu(); }
+  int ordinal() const override { return inner_->ordinal(); }
+  absl::Status gpu_status() const override { return inner_->gpu_status(); }
+  absl::Status PinMemory(absl::Span<std::byte> memory) override {
+    return inner_->PinMemory(memory);
+  }
+  absl::Status UnpinMemory(absl::Span<std::byte> memory) override {
+    return inner_->UnpinMemory(memory);
+  }
+  absl::StatusOr<absl::Span<std::byte>> AllocateArena(uint64_t bytes) override {
+    return inner_->AllocateArena(bytes);
+  }
+  absl::Status FreeArena(absl::Span<std::byte> arena) override { return inner_->FreeArena(arena); }
+  absl::StatusOr<StreamRef> CreateStream() override { return inner_->CreateStream(); }
+  absl::Status DestroyStream(StreamRef stream) override { return inner_->DestroyStream(stream); }
+  absl::Status Copy(StreamRef stream, CopyDirection direction,
+                    absl::Span<const CopyPiece> pieces) override {
+    if (Take(copies_to_refuse)) return absl::UnavailableError("the device refused");
+    ++(direction == CopyDirection::kWithinDevice ? copies_within : copies);
+    return inner_->Copy(stream, direction, pieces);
+  }
+  absl::Status CopyRows(StreamRef stream, CopyDirection direction,
+                        const StridedCopy& copy) override {
+    ++row_copies;
+    return inner_->CopyRows(stream, direction, copy);
+  }
+  absl::StatusOr<std::shared_ptr<DeviceEvent>> Record(StreamRef stream) override {
+    absl::StatusOr<std::shared_ptr<DeviceEvent>> event = inner_->Record(stream);
+    if (!event.ok()) return event;
+    return std::make_shared<Event>(*std::move(event), Take(events_to_fail));
+  }
+  absl::Status WaitFor(StreamRef stream, const std::shared_ptr<DeviceEvent>& event) override {
+    return inner_->WaitFor(stream, static_cast<const Event&>(*event).inner);
+  }
+  absl::Status Synchronize(StreamRef stream) override { return inner_->Synchronize(stream); }
+  absl::Status Synchronize() override { return inner_->Synchronize(); }
+
+ private:
+  struct Event final : DeviceEvent {
+    Event(std::shared_ptr<DeviceEvent> of, bool fails) : inner(std::move(of)), failed(fails) {}
+    absl::StatusOr<bool> Reached() const override { return inner->Reached(); }
+    absl::Status Wait() const override {
+      const absl::Status status = inner->Wait();
+      return failed ? absl::UnavailableError("the device failed") : status;
+    }
+    const std::shared_ptr<DeviceEvent> inner;
+    const bool failed;
+  };
+
+  static bool Take(std::atomic<int>& left) {
+    int count = left.load();
+    while (count > 0 && !left.compare_exchange_weak(count, count - 1)) {
+    }
+    return count > 0;
+  }
+
+  const std::unique_ptr<Device> inner_;
+};
+
+}  // namespace cairn
