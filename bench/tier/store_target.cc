@@ -207,8 +207,7 @@ class StoreTarget : public Target {
       CAIRN_ASSIGN_OR_RETURN(copy_bytes_per_s, MeasureDeviceCopies(job.slot_bytes(), job.size,
                                                                    job.depth * job.clones));
     }
-    CAIRN_ASSIGN_OR_RETURN(SlotMemory memory,
-                           SlotMemory::Create(job.depth, job.slot_bytes(), options_.memory));
+    CAIRN_ASSIGN_OR_RETURN(SlotMemory memory, SlotMemory::Create(job, options_.memory));
     CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<CompletionQueue> queue,
                            CompletionQueue::Create(job.depth));
     return std::make_unique<GpuSession>(std::move(memory), *store_, std::move(queue), job,
