@@ -88,6 +88,8 @@ class Overwriting {
     options.l3_bytes_max = arguments_.l3_bytes;
     options.l3_prewrite = arguments_.prewrite;
     options.device = DeviceKind::kHost;
+    // What is overwritten next is what leaves first, where the room of both is needed.
+    options.eviction = EvictionKind::kLru;
     const Clock::time_point start = Clock::now();
     CAIRN_ASSIGN_OR_RETURN(store_, Store::Open(options));
     open_s_ = SecondsSince(start);

@@ -33,7 +33,7 @@ uint64_t Directory::EvictFromL2() {
       const bool only_copy = entry->l3 != CopyState::kResident;
       const uint32_t pins = only_copy ? entry->pins : entry->pins_below_l1();
       if (pins > 0 || (only_copy && entry->leases > 0)) {
-        parts_.l2_eviction->Track(entry->hot());
+        parts_.l2_eviction->Keep(entry->hot());
         continue;
       }
       bytes = entry->hot()->l2_extent.bytes;
@@ -65,7 +65,7 @@ uint64_t Directory::EvictFromL3() {
       continue;
     }
     if (entry->pins > 0 || entry->leases > 0) {
-      parts_.l3_eviction->Track(entry);
+      parts_.l3_eviction->Keep(entry);
       continue;
     }
     const uint64_t bytes = entry->l3_extent().bytes;

@@ -130,7 +130,7 @@ uint64_t Directory::EvictFromL1() {
     Entry* const entry = FindCandidate(stripe, *candidate);
     if (entry == nullptr || entry->l1() == nullptr || !entry->l1()->resident) continue;
     if (entry->l1()->pins > 0) {
-      parts_.l1_eviction->Track(entry->l1());
+      parts_.l1_eviction->Keep(entry->l1());
       continue;
     }
     const uint64_t bytes = entry->l1()->extent.bytes;

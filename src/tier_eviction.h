@@ -56,6 +56,11 @@ class TierEviction {
     MutexLock lock(mutex_);
     node->tracked() ? policy_->Touch(node) : policy_->Track(node);
   }
+  // One that was picked stays. Nothing to do when it is tracked again by now.
+  void Keep(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    if (!node->tracked()) policy_->Keep(node);
+  }
   void Touch(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     policy_->Touch(node);

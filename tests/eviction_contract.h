@@ -80,9 +80,34 @@ TEST_P(EvictionContract, TakesBackWhatItHasPicked) {
   policy_->Track(a);
   policy_->Track(b);
   auto* const picked = policy_->Pick();
-  policy_->Track(picked);
+  policy_->Keep(picked);
   EXPECT_TRUE(picked->tracked());
   EXPECT_EQ(policy_->size(), 2);
+}
+
+// A search that keeps what is in use, wherever that is, finds all the rest.
+TEST_P(EvictionContract, ASearchPassesWhatIsInUse) {
+  for (const int used_twice : {0, 30, 60, 90}) {
+    std::set<EvictionNode*> free;
+    std::vector<TestCopy*> chain;
+    std::vector<uint64_t> hashes;
+    for (int i = 0; i < 90; ++i) {
+      chain.push_back(New());
+      hashes.push_back(chain.back()->key_hash);
+    }
+    policy_->Request(hashes);
+    for (TestCopy* copy : chain) policy_->Track(copy);
+    for (int i = 0; i < used_twice; ++i) policy_->Touch(chain[i]);
+    for (int i = 0; i < 90; i += 3) free.insert(chain[i]);
+    for (int i = 0; i < 4 * 90 && !free.empty(); ++i) {
+      EvictionNode* const picked = policy_->Pick();
+      ASSERT_NE(picked, nullptr);
+      if (free.erase(picked) == 0) policy_->Keep(picked);
+    }
+    EXPECT_TRUE(free.empty()) << free.size() << " never picked, used twice: " << used_twice;
+    for (TestCopy* copy : chain) policy_->Forget(copy);
+    EXPECT_EQ(policy_->size(), 0);
+  }
 }
 
 TEST_P(EvictionContract, LetsAChainGoFromItsEnd) {

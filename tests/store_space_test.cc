@@ -15,7 +15,12 @@ namespace cairn {
 namespace {
 
 using absl::StatusCode;
-using StoreSpaceTest = StoreTest;
+
+// What came first leaves first, unless it was used: so that a test knows what must be gone.
+class StoreSpaceTest : public StoreTest {
+ protected:
+  StoreSpaceTest() { options_.eviction = EvictionKind::kLru; }
+};
 
 TEST_F(StoreSpaceTest, TensorLargerThanADataFileIsRefused) {
   options_.l2_bytes_max = 32 * kMiB;
@@ -259,13 +264,14 @@ TEST_F(StoreSpaceTest, ManySmallTensorsLetTheColdestGoBeforeTheIndexOutgrowsItsB
 }
 
 TEST_F(StoreSpaceTest, TheIndexHasTheShareThatItIsGiven) {
-  options_.l3_bytes_max = 128 * kMiB;
+  // Room for all of them, though each may come to lie in a pack of its own.
+  options_.l3_bytes_max = 256 * kMiB;
   options_.l3_index_bytes_max = 32 * kMiB;
   Open();
   for (int i = 0; i < 20000; ++i) ASSERT_TRUE(Put(LongKey(i), 100).ok()) << i;
   ASSERT_TRUE(store_->Flush().ok());
   EXPECT_EQ(store_->Stats().l3.evictions, 0u);
-  EXPECT_LE(store_->Stats().l3.bytes_max, 96 * kMiB);
+  EXPECT_LE(store_->Stats().l3.bytes_max, 224 * kMiB);
   EXPECT_LE(BytesOnDisk(options_.path), options_.l3_bytes_max);
 }
 

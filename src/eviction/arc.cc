@@ -34,6 +34,12 @@ class ArcPolicy final : public EvictionPolicy {
     (was_once || was_again ? again_ : once_).Push(node, clock_.TimeOf(copy.key_hash));
   }
 
+  // In the other list, or one that is all in use would be picked from for ever.
+  void Keep(EvictionNode* node) override {
+    (picked_from_once_ ? ghosts_once_ : ghosts_again_).Take(describe_(*node).key_hash);
+    (picked_from_once_ ? again_ : once_).Push(node, clock_.Now());
+  }
+
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
     Forget(node);
@@ -48,11 +54,11 @@ class ArcPolicy final : public EvictionPolicy {
   EvictionNode* Pick() override {
     const uint64_t copies = size();
     if (copies == 0) return nullptr;
-    const bool from_once =
+    picked_from_once_ =
         once_.size() > 0 && (again_.size() == 0 || once_.bytes() > once_bytes_wanted_);
-    EvictionNode* const node = (from_once ? once_ : again_).Pop();
+    EvictionNode* const node = (picked_from_once_ ? once_ : again_).Pop();
     // Both lists remember, together, as many as the cache holds.
-    if (from_once) {
+    if (picked_from_once_) {
       ghosts_once_.Add(describe_(*node).key_hash, copies - once_.size());
     } else {
       ghosts_again_.Add(describe_(*node).key_hash,
@@ -76,6 +82,7 @@ class ArcPolicy final : public EvictionPolicy {
   GhostList ghosts_once_;
   GhostList ghosts_again_;
   uint64_t once_bytes_wanted_ = 0;
+  bool picked_from_once_ = false;  // The last.
 };
 
 }  // namespace

@@ -18,6 +18,11 @@ class ClockPolicy final : public EvictionPolicy {
     queue_.Push(node, clock_.TimeOf(describe_(*node).key_hash));
   }
 
+  void Keep(EvictionNode* node) override {
+    NodeQueue::SetUses(node, 0);
+    queue_.Push(node, clock_.Now());
+  }
+
   void Touch(EvictionNode* node) override {
     if (node->tracked()) NodeQueue::SetUses(node, 1);
   }

@@ -17,6 +17,8 @@ class LruPolicy final : public EvictionPolicy {
     queue_.Push(node, clock_.TimeOf(describe_(*node).key_hash));
   }
 
+  void Keep(EvictionNode* node) override { queue_.Push(node, clock_.Now()); }
+
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
     queue_.Remove(node);

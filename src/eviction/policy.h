@@ -72,8 +72,11 @@ class EvictionPolicy {
   // prompt, first to last, each of use only with all before it. What of them comes or is touched
   // soon is ordered so that the last leaves first; and a hit is one that such a chain begins with.
   virtual void Request(absl::Span<const uint64_t> key_hashes) = 0;
-  // A copy came into the tier, or one that was picked stays all the same.
+  // A copy came into the tier.
   virtual void Track(EvictionNode* node) = 0;
+  // One that was picked stays: it is in use. It goes where it is picked after the rest, so that a
+  // search for what may leave comes to all.
+  virtual void Keep(EvictionNode* node) = 0;
   // It was used. Nothing to do when it is not tracked. Of a chain, the last first.
   virtual void Touch(EvictionNode* node) = 0;
   // It left, and not for lack of room. Nothing to do when it is not tracked.

@@ -25,6 +25,13 @@ class S3FifoPolicy final : public EvictionPolicy {
     (ghosts_.Take(key_hash) ? main_ : probation_).Push(node, clock_.TimeOf(key_hash));
   }
 
+  // In the other queue, or one that is all in use would be picked from for ever.
+  void Keep(EvictionNode* node) override {
+    ghosts_.Take(describe_(*node).key_hash);
+    NodeQueue::SetUses(node, picked_from_main_ ? kUsesToStay : 0);
+    (picked_from_main_ ? probation_ : main_).Push(node, clock_.Now());
+  }
+
   void Touch(EvictionNode* node) override {
     if (node->tracked()) NodeQueue::AddUse(node);
   }
@@ -42,6 +49,7 @@ class S3FifoPolicy final : public EvictionPolicy {
           (probation_.size() > 0 && probation_.bytes() >= bytes / kProbationOneIn)) {
         EvictionNode* const node = probation_.Pop();
         if (NodeQueue::Uses(*node) < kUsesToStay) {
+          picked_from_main_ = false;
           ghosts_.Add(describe_(*node).key_hash, main_.size() + 1);
           return node;
         }
@@ -51,7 +59,10 @@ class S3FifoPolicy final : public EvictionPolicy {
       }
       EvictionNode* const node = main_.Pop();
       const uint8_t uses = NodeQueue::Uses(*node);
-      if (uses == 0) return node;
+      if (uses == 0) {
+        picked_from_main_ = true;
+        return node;
+      }
       NodeQueue::SetUses(node, uses - 1);
       main_.Push(node, clock_.Now());
     }
@@ -66,6 +77,7 @@ class S3FifoPolicy final : public EvictionPolicy {
   NodeQueue probation_;
   NodeQueue main_;
   GhostList ghosts_;
+  bool picked_from_main_ = false;  // The last.
 };
 
 }  // namespace

@@ -38,6 +38,12 @@ class TunedPolicy final : public EvictionPolicy {
     probation_.Push(node, clock_.TimeOf(key_hash));
   }
 
+  // Probation is picked from first.
+  void Keep(EvictionNode* node) override {
+    ghosts_.Take(describe_(*node).key_hash);
+    main_.Push(node, clock_.Now());
+  }
+
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
     const uint64_t key_hash = describe_(*node).key_hash;
