@@ -29,8 +29,13 @@ class EvictionNode {
   static constexpr uint8_t kQueueMax = 3;
   static constexpr uint8_t kUsesMax = 3;
 
-  EvictionNode* colder() const { return reinterpret_cast<EvictionNode*>(uintptr_t{colder_}); }
-  EvictionNode* warmer() const { return reinterpret_cast<EvictionNode*>(uintptr_t{warmer_}); }
+  static EvictionNode* NodeAt(uintptr_t address) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): what the compiler no longer sees is 16 bits a
+    // node.
+    return reinterpret_cast<EvictionNode*>(address);
+  }
+  EvictionNode* colder() const { return NodeAt(colder_); }
+  EvictionNode* warmer() const { return NodeAt(warmer_); }
   void set_colder(EvictionNode* node) { colder_ = reinterpret_cast<uintptr_t>(node) & kAddressMax; }
   void set_warmer(EvictionNode* node) { warmer_ = reinterpret_cast<uintptr_t>(node) & kAddressMax; }
   uint8_t queue() const { return static_cast<uint8_t>(queue_); }
