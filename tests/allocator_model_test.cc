@@ -99,7 +99,9 @@ class Pair {
     }
     EXPECT_EQ(allocator_->bytes_used(), model_.bytes_used());
     EXPECT_EQ(allocator_->bytes_max(), space_bytes_);
-    if (Below(8) == 0) EXPECT_LE(allocator_->largest_free_bytes(), model_.LongestFree());
+    if (Below(8) == 0) {
+      EXPECT_LE(allocator_->largest_free_bytes(), model_.LongestFree());
+    }
   }
 
   void EndEmpty() {

@@ -79,7 +79,9 @@ TEST_P(AllocatorTest, RoundsUpToTheAlignmentAtLeast) {
     ASSERT_TRUE(extent.ok()) << extent.status();
     EXPECT_GE(extent->bytes, bytes);
     const uint64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    if (GetParam().is_exact) EXPECT_EQ(extent->bytes, rounded);
+    if (GetParam().is_exact) {
+      EXPECT_EQ(extent->bytes, rounded);
+    }
     used += extent->bytes;
     EXPECT_EQ(allocator->bytes_used(), used);
     extents.push_back(*extent);
@@ -185,7 +187,9 @@ TEST_P(AllocatorTest, RefusesWhatIsNotAllocatedOfAFrequentSize) {
     }
   }
   for (const Extent& extent : extents) {
-    if (extent.bytes > 0) EXPECT_TRUE(allocator->Free(extent).ok());
+    if (extent.bytes > 0) {
+      EXPECT_TRUE(allocator->Free(extent).ok());
+    }
   }
   EXPECT_EQ(allocator->bytes_used(), 0u);
 }

@@ -34,7 +34,7 @@ INSTANTIATE_TEST_SUITE_P(AllPolicies, EvictionContract,
                          testing::Values(EvictionKind::kTuned, EvictionKind::kLru,
                                          EvictionKind::kClock, EvictionKind::kArc,
                                          EvictionKind::kS3Fifo),
-                         [](const auto& info) { return std::string(NameOf(info.param)); });
+                         [](const auto& tested) { return std::string(NameOf(tested.param)); });
 
 // A cache of so many bytes whose keys are letters; capitals are large.
 class LetterCache {

@@ -84,7 +84,9 @@ TEST_P(MagazineAllocatorTest, NoTwoThreadsHaveTheSame) {
     }
   });
   for (const std::atomic<uint64_t>& offset : handed_over) {
-    if (offset != 0) EXPECT_TRUE(allocator_->Free({offset - 1, kHandedOverBytes}).ok());
+    if (offset != 0) {
+      EXPECT_TRUE(allocator_->Free({offset - 1, kHandedOverBytes}).ok());
+    }
   }
   EXPECT_EQ(overlaps, 0);
   EXPECT_EQ(allocator_->bytes_used(), 0u);
@@ -143,8 +145,8 @@ TEST_P(MagazineAllocatorTest, WhatStripesKeepIsGivenWhenItIsNeeded) {
 INSTANTIATE_TEST_SUITE_P(Pools, MagazineAllocatorTest,
                          testing::Values(AllocatorKind::kHybrid, AllocatorKind::kBuddy,
                                          AllocatorKind::kBestFit),
-                         [](const auto& info) {
-                           switch (info.param) {
+                         [](const auto& tested) {
+                           switch (tested.param) {
                              case AllocatorKind::kHybrid:
                                return "Hybrid";
                              case AllocatorKind::kBuddy:

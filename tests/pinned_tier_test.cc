@@ -131,8 +131,8 @@ TEST_P(PinnedTierTest, TheHotPathCallsNeitherSystemNorDriver) {
 INSTANTIATE_TEST_SUITE_P(Allocators, PinnedTierTest,
                          testing::Values(AllocatorKind::kHybrid, AllocatorKind::kBuddy,
                                          AllocatorKind::kBestFit),
-                         [](const auto& info) {
-                           switch (info.param) {
+                         [](const auto& tested) {
+                           switch (tested.param) {
                              case AllocatorKind::kHybrid:
                                return "Hybrid";
                              case AllocatorKind::kBuddy:
