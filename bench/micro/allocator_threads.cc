@@ -20,6 +20,7 @@ double Window(Allocator& allocator, int threads, double seconds) {
   const auto start = std::chrono::steady_clock::now();
   {
     std::vector<std::jthread> crew;
+    crew.reserve(static_cast<size_t>(threads));
     for (int i = 0; i < threads; ++i) {
       crew.emplace_back([&] {
         uint64_t mine = 0;
