@@ -37,7 +37,7 @@ Outcome SimulateBelady(const Workload& workload, uint64_t blocks_max) {
     uint32_t next_use = 0;
     uint32_t depth = 0;
     uint32_t block = 0;
-    auto operator<=>(const Present&) const = default;  // NOLINT(modernize-use-nullptr)
+    auto operator<=>(const Present&) const = default;
   };
   std::set<Present> order;
   std::vector<Present> present(workload.blocks);

@@ -65,6 +65,12 @@ if(NOT CAIRN_CLANG_TIDY_USABLE)
   return()
 endif()
 set(cairn_stamps "")
+# The static analyser's bound for a function, a tenth of its default: half of the time, and what it
+# found here it found within.
+set(cairn_analyzer_bound "")
+foreach(word IN ITEMS -Xclang -analyzer-config -Xclang max-nodes=20000)
+  list(APPEND cairn_analyzer_bound --extra-arg=${word})
+endforeach()
 # Headers of the project, and none that a build makes.
 string(REGEX REPLACE "([][+.*()^?$|\\\\])" "\\\\\\1" cairn_root "${PROJECT_SOURCE_DIR}")
 set(cairn_header_filter "^${cairn_root}/(include|src|io|tiers|tools|bench|tests)/")
@@ -77,7 +83,7 @@ foreach(source IN LISTS cairn_sources)
   add_custom_command(OUTPUT ${stamp}
     COMMAND sh -c "log=$1; shift; \"$@\" 2>\"$log\" || { grep -v generated \"$log\"; exit 1; }"
             tidy ${stamp}.log ${CAIRN_CLANG_TIDY} --quiet -p ${PROJECT_BINARY_DIR}
-            --header-filter=${cairn_header_filter} ${source}
+            --header-filter=${cairn_header_filter} ${cairn_analyzer_bound} ${source}
     COMMAND ${CMAKE_COMMAND} -E touch ${stamp}
     DEPENDS ${source} ${cairn_headers} ${PROJECT_SOURCE_DIR}/.clang-tidy
             ${PROJECT_SOURCE_DIR}/tests/.clang-tidy

@@ -1,0 +1,39 @@
+# cairn_precompile(TARGET...): with CAIRN_PRECOMPILE on, the headers of others are parsed once for
+# all of these targets instead of once a file. Off where a build judges what each file includes
+# (preset dev), for a precompiled header hides what is missing.
+function(cairn_precompile)
+  if(CAIRN_PRECOMPILE)
+    foreach(target IN LISTS ARGN)
+      target_precompile_headers(${target} REUSE_FROM cairn_precompiled)
+    endforeach()
+  endif()
+endfunction()
+
+# The same for a test, with the headers of GoogleTest.
+function(cairn_precompile_test target)
+  if(CAIRN_PRECOMPILE)
+    target_precompile_headers(${target} REUSE_FROM cairn_precompiled_test)
+  endif()
+endfunction()
+
+if(NOT CAIRN_PRECOMPILE)
+  return()
+endif()
+file(WRITE ${PROJECT_BINARY_DIR}/precompiled/none.cc "")
+set(cairn_headers
+  <algorithm> <array> <atomic> <chrono> <cstdint> <cstring> <deque> <filesystem> <functional>
+  <map> <memory> <optional> <set> <string> <string_view> <thread> <utility> <vector>
+  <absl/status/status.h> <absl/status/statusor.h> <absl/strings/str_cat.h>
+  <absl/strings/str_format.h> <absl/time/time.h> <absl/types/span.h>)
+add_library(cairn_precompiled OBJECT ${PROJECT_BINARY_DIR}/precompiled/none.cc)
+target_link_libraries(cairn_precompiled PRIVATE cairn_flags absl::statusor absl::str_format)
+target_precompile_headers(cairn_precompiled PRIVATE ${cairn_headers})
+if(CAIRN_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+  # A program, as the tests are: the compilers take it only with the flags it was made with.
+  add_executable(cairn_precompiled_test EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/precompiled/none.cc)
+  target_link_libraries(cairn_precompiled_test PRIVATE cairn_flags cairn_test_flags
+    absl::statusor absl::str_format GTest::gtest GTest::gtest_main GTest::gmock)
+  target_precompile_headers(cairn_precompiled_test PRIVATE
+    ${cairn_headers} <fstream> <random> <gmock/gmock.h> <gtest/gtest.h>)
+endif()
