@@ -31,6 +31,19 @@ TEST_F(StoreInspectTest, SoundStoreInUseIsLeftAsItIs) {
   EXPECT_EQ(Snapshot(path_), before);
 }
 
+TEST_F(StoreInspectTest, TellsOfTheMachineWithoutAStore) {
+  const RunResult text = Run("machine " + path_ + "/none");
+  EXPECT_EQ(text.exit_code, 0) << text.errors;
+  EXPECT_THAT(text.output, HasSubstr("l3_bytes_max"));
+  const RunResult run = Run("machine --json " + path_ + "/none");
+  EXPECT_EQ(run.exit_code, 0);
+  const Json report = Json::parse(run.output);
+  EXPECT_GE(report["cpus"], 1);
+  EXPECT_EQ(report["options"][0]["option"], "l1_bytes_max");
+  EXPECT_EQ(report["attention_tile"]["tiles"].size(), 12);
+  EXPECT_FALSE(std::filesystem::exists(path_ + "/none"));
+}
+
 TEST_F(StoreInspectTest, EmptyStoreIsSound) {
   EXPECT_EQ(VerifyJson(0)["tensors"], 0);
   Close();

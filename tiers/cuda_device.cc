@@ -7,6 +7,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "src/base/status_macros.h"
 #include "tiers/device.h"
 
@@ -153,6 +154,7 @@ class CudaDevice final : public Device {
   bool is_gpu() const override { return true; }
   int ordinal() const override { return ordinal_; }
   absl::Status gpu_status() const override { return absl::OkStatus(); }
+  absl::StatusOr<DeviceProperties> Properties() const override;
 
   absl::Status PinMemory(absl::Span<std::byte> memory) override {
     return WithDevice([memory] { return Register(memory); });
@@ -320,6 +322,29 @@ class CudaDevice final : public Device {
   const std::string name_;
   std::atomic<bool> takes_batches_ = true;
 };
+
+absl::StatusOr<DeviceProperties> CudaDevice::Properties() const {
+  cudaDeviceProp native;
+  CAIRN_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&native, ordinal_));
+  const CurrentDevice current(ordinal_);
+  CAIRN_RETURN_IF_ERROR(current.status());
+  size_t bytes_free = 0;
+  size_t bytes = 0;
+  CAIRN_CUDA_RETURN_IF_ERROR(cudaMemGetInfo(&bytes_free, &bytes));
+  DeviceProperties properties;
+  properties.gpu = {.ordinal = ordinal_,
+                    .name = name_,
+                    .memory_bytes = bytes,
+                    .memory_bytes_free = bytes_free,
+                    .compute_capability_major = native.major,
+                    .compute_capability_minor = native.minor,
+                    .multiprocessors = static_cast<uint32_t>(native.multiProcessorCount),
+                    .shared_bytes_per_block_max = native.sharedMemPerBlockOptin,
+                    .copy_engines = static_cast<uint32_t>(native.asyncEngineCount)};
+  properties.pci_address =
+      absl::StrFormat("%04x:%02x:%02x.0", native.pciDomainID, native.pciBusID, native.pciDeviceID);
+  return properties;
+}
 
 }  // namespace
 

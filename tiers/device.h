@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "cairn/machine.h"
 #include "cairn/options.h"
 #include "cairn/tensor.h"
 
@@ -30,6 +31,11 @@ struct StridedCopy {
   uint64_t source_pitch = 0;
   uint64_t row_bytes = 0;
   uint64_t rows = 0;
+};
+
+struct DeviceProperties {
+  GpuProperties gpu;        // Without its link to the host, which the system knows.
+  std::string pci_address;  // "0000:01:00.0", as the system names it.
 };
 
 // A point in a stream's work. Thread-safe.
@@ -67,6 +73,8 @@ class Device {
   virtual int ordinal() const = 0;
   // Of a device that is none: why the host stands in. Else OK.
   virtual absl::Status gpu_status() const = 0;
+  // HostDevice: kUnavailable.
+  virtual absl::StatusOr<DeviceProperties> Properties() const = 0;
 
   // Makes host memory page-locked and known to the driver. HostDevice: OK, nothing to do.
   virtual absl::Status PinMemory(absl::Span<std::byte> memory) = 0;

@@ -14,6 +14,7 @@ namespace {
 
 absl::StatusOr<int> Inspect(const Options& options, Output& output) {
   if (options.command == Command::kRebuildIndex) return RebuildIndex(options, output);
+  if (options.command == Command::kMachine) return ShowMachine(options, output);
   const absl::StatusOr<StoreView> view = StoreView::Open(options.path);
   if (!view.ok()) return view.status();
   switch (options.command) {
@@ -26,7 +27,8 @@ absl::StatusOr<int> Inspect(const Options& options, Output& output) {
     case Command::kVerify:
       return Verify(*view, options, output);
     case Command::kRebuildIndex:
-      break;  // Above: it opens the store for itself.
+    case Command::kMachine:
+      break;  // Above: they open no view.
   }
   return kUnreadable;
 }

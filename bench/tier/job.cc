@@ -97,7 +97,7 @@ uint32_t Job::buffers_per_slot() const {
     wanted = std::clamp(4 * static_cast<uint64_t>(std::max(cache_bytes, 0L)), kBuffersBytesMin,
                         kBuffersBytesMax);
   }
-  const uint64_t outstanding = depth * slot_bytes();
+  const uint64_t outstanding = std::max<uint64_t>(depth * slot_bytes(), 1);
   return static_cast<uint32_t>(std::max<uint64_t>((wanted + outstanding - 1) / outstanding, 1));
 }
 

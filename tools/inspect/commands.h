@@ -16,4 +16,7 @@ absl::StatusOr<int> Verify(const StoreView& view, const Options& options, Output
 // The one that writes, and needs the store for itself.
 absl::StatusOr<int> RebuildIndex(const Options& options, Output& output);
 
+// Needs no store: the directory may be missing.
+absl::StatusOr<int> ShowMachine(const Options& options, Output& output);
+
 }  // namespace cairn::inspect

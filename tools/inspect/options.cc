@@ -50,6 +50,15 @@ void DeclareDirectory(CLI::App& command, Arguments& arguments) {
   command.add_flag("--json", arguments.options.json, "One JSON object instead of text");
 }
 
+void DeclareMachine(CLI::App& app, Arguments& arguments) {
+  CLI::App* const machine = app.add_subcommand(
+      "machine", "What a store finds on this machine, and the options that suit it");
+  machine->final_callback([&arguments] { arguments.options.command = Command::kMachine; });
+  machine->add_option("DIR", arguments.options.path,
+                      "Where a store is or is to be; by default the current directory");
+  machine->add_flag("--json", arguments.options.json, "One JSON object instead of text");
+}
+
 void Declare(CLI::App& app, Arguments& arguments) {
   app.require_subcommand(1);
   const auto add = [&](const char* name, Command command, const char* description) {
@@ -84,6 +93,7 @@ void Declare(CLI::App& app, Arguments& arguments) {
   show->add_flag("--json", arguments.options.json, "One JSON object instead of text");
   arguments.fingerprint_given[1] = show->add_option("--fingerprint", arguments.fingerprint,
                                                     "Only the tensor of this fingerprint");
+  DeclareMachine(app, arguments);
 }
 
 // The macro returns from the function it is in: 0 after --help, others after a mistake.
@@ -107,6 +117,7 @@ ParseResult ParseOptions(int argc, const char* const* argv) {
   for (const CLI::Option* const given : arguments.fingerprint_given) {
     if (given->count() > 0) options.fingerprint = arguments.fingerprint;
   }
+  if (options.path.empty()) options.path = ".";
   if (options.command == Command::kShow) {
     std::error_code error;
     const bool swapped = !std::filesystem::is_directory(arguments.first, error) &&

@@ -6,7 +6,7 @@
 
 namespace cairn::inspect {
 
-enum class Command : uint8_t { kSummary, kKeys, kShow, kVerify, kRebuildIndex };
+enum class Command : uint8_t { kSummary, kKeys, kShow, kVerify, kRebuildIndex, kMachine };
 
 // What the command line asks for.
 struct Options {
