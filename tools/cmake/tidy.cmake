@@ -19,7 +19,8 @@ cairn_find_clang_tool(CAIRN_CLANG_FORMAT clang-format)
 
 set(cairn_globs "")
 foreach(folder IN ITEMS include src io tiers tools bench tests)
-  list(APPEND cairn_globs ${PROJECT_SOURCE_DIR}/${folder}/*.cc ${PROJECT_SOURCE_DIR}/${folder}/*.h)
+  list(APPEND cairn_globs ${PROJECT_SOURCE_DIR}/${folder}/*.cc ${PROJECT_SOURCE_DIR}/${folder}/*.h
+       ${PROJECT_SOURCE_DIR}/${folder}/*.c)
 endforeach()
 file(GLOB_RECURSE cairn_files CONFIGURE_DEPENDS ${cairn_globs})
 set(cairn_headers ${cairn_files})
