@@ -1,0 +1,86 @@
+#include "native/errors.h"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <string>
+
+namespace cairn::python {
+namespace {
+
+std::atomic<uint64_t> fork_generation = 0;
+
+const char* ClassName(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kNotFound:
+      return "NotFoundError";
+    case absl::StatusCode::kDataLoss:
+      return "DataLossError";
+    case absl::StatusCode::kResourceExhausted:
+      return "ResourceExhaustedError";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "DeadlineExceededError";
+    case absl::StatusCode::kUnavailable:
+      return "UnavailableError";
+    case absl::StatusCode::kInvalidArgument:
+      return "InvalidArgumentError";
+    case absl::StatusCode::kFailedPrecondition:
+      return "FailedPreconditionError";
+    case absl::StatusCode::kUnimplemented:
+      return "UnimplementedError";
+    default:
+      return "CairnError";
+  }
+}
+
+nb::object NewException(const char* class_name, std::string_view message) {
+  return nb::module_::import_("cairn.errors")
+      .attr(class_name)(nb::str(message.data(), message.size()));
+}
+
+[[noreturn]] void Raise(const nb::object& exception) {
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
+  nb::detail::raise_python_error();
+}
+
+}  // namespace
+
+nb::object ToException(const absl::Status& status) {
+  if (status.ok()) return nb::none();
+  return NewException(ClassName(status.code()), {status.message().data(), status.message().size()});
+}
+
+void RaiseIfError(const absl::Status& status) {
+  if (!status.ok()) Raise(ToException(status));
+}
+
+void RaiseInvalidArgument(std::string_view message) {
+  Raise(NewException("InvalidArgumentError", message));
+}
+
+void RaiseTypeError(std::string_view message) {
+  PyErr_SetString(PyExc_TypeError, std::string(message).c_str());
+  nb::detail::raise_python_error();
+}
+
+uint64_t ForkGeneration() { return fork_generation.load(std::memory_order_relaxed); }
+
+void WatchForks() {
+  pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
+}
+
+void RaiseIfForked(uint64_t generation) {
+  if (generation == ForkGeneration()) return;
+  Raise(NewException(
+      "ForkedError",
+      "this process was forked from one that had opened a store, whose threads are not here: open "
+      "stores in one process, or start others by multiprocessing's \"spawn\" method"));
+}
+
+uint64_t EnterProcess() {
+  static const uint64_t first_opened_in = ForkGeneration();
+  RaiseIfForked(first_opened_in);
+  return first_opened_in;
+}
+
+}  // namespace cairn::python
