@@ -1,14 +1,30 @@
 #include "native/errors.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
 
 namespace cairn::python {
 namespace {
 
 std::atomic<uint64_t> fork_generation = 0;
+std::atomic<bool> store_was_opened = false;
+
+// In a child of a process with stores the destructors of static objects would wait for threads that
+// are not here (RocksDB's): what exit() has left to do when Python is done is skipped.
+void LeaveAtOnce(int exit_status, void*) {
+  std::fflush(nullptr);
+  _exit(exit_status);
+}
+
+void OnForkedChild() {
+  const bool first = fork_generation.fetch_add(1, std::memory_order_relaxed) == 0;
+  if (first && store_was_opened.load()) on_exit(LeaveAtOnce, nullptr);
+}
 
 const char* ClassName(absl::StatusCode code) {
   switch (code) {
@@ -65,9 +81,7 @@ void RaiseTypeError(std::string_view message) {
 
 uint64_t ForkGeneration() { return fork_generation.load(std::memory_order_relaxed); }
 
-void WatchForks() {
-  pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
-}
+void WatchForks() { pthread_atfork(nullptr, nullptr, OnForkedChild); }
 
 void RaiseIfForked(uint64_t generation) {
   if (generation == ForkGeneration()) return;
@@ -80,6 +94,7 @@ void RaiseIfForked(uint64_t generation) {
 uint64_t EnterProcess() {
   static const uint64_t first_opened_in = ForkGeneration();
   RaiseIfForked(first_opened_in);
+  store_was_opened.store(true);
   return first_opened_in;
 }
 

@@ -41,18 +41,18 @@ void BindEnums(nb::module_& module) {
       .value("REFUSE", OtherFingerprint::kRefuse)
       .value("SHARE", OtherFingerprint::kShare)
       .value("PURGE", OtherFingerprint::kPurge);
-  nb::enum_<DeviceKind>(module, "DeviceKind")
+  nb::enum_<DeviceKind>(module, "DeviceKind", "What L1 is on, and what pins L2.")
       .value("AUTO", DeviceKind::kAuto, "A GPU where one answers.")
       .value("CUDA", DeviceKind::kCuda, "UnavailableError without a GPU.")
       .value("HOST", DeviceKind::kHost);
-  nb::enum_<IoEngineKind>(module, "IoEngineKind")
+  nb::enum_<IoEngineKind>(module, "IoEngineKind", "How files are read and written.")
       .value("AUTO", IoEngineKind::kAuto, "io_uring where the kernel lets us.")
       .value("URING", IoEngineKind::kUring)
       .value("POSIX", IoEngineKind::kPosix);
-  nb::enum_<WritePolicy>(module, "WritePolicy")
+  nb::enum_<WritePolicy>(module, "WritePolicy", "When a put of STORE_DEFAULT is acknowledged.")
       .value("WRITE_BACK", WritePolicy::kWriteBack)
       .value("WRITE_THROUGH", WritePolicy::kWriteThrough);
-  nb::enum_<EvictionKind>(module, "EvictionKind")
+  nb::enum_<EvictionKind>(module, "EvictionKind", "What leaves a tier that is full.")
       .value("TUNED", EvictionKind::kTuned)
       .value("LRU", EvictionKind::kLru)
       .value("CLOCK", EvictionKind::kClock)
@@ -180,7 +180,7 @@ void BindTensorVerbs(StoreClass& store) {
           [](PyStore& self, nb::handle key, nb::handle tensor, CAIRN_PUT_PARAMETERS) {
             self.Put(key, tensor, CAIRN_PUT_OPTIONS);
           },
-          nb::arg("key"), nb::arg("tensor"), CAIRN_PUT_ARGUMENTS,
+          nb::arg("key").none(), nb::arg("tensor").none(), CAIRN_PUT_ARGUMENTS,
           nb::sig("def put(self, key: str | bytes, tensor: object, " CAIRN_PUT_SIGNATURE),
           "Stores a copy of a contiguous tensor (numpy, DLPack, or a buffer). Returns when it is\n"
           "acknowledged as `durability` asks. ResourceExhaustedError: nothing has changed.")
@@ -189,7 +189,7 @@ void BindTensorVerbs(StoreClass& store) {
           [](PyStore& self, nb::handle key, std::optional<double> timeout, Level want) {
             return self.Get(key, {.want = want, .timeout = Seconds("timeout", timeout)});
           },
-          nb::arg("key"), nb::kw_only(), nb::arg("timeout") = 30.0,
+          nb::arg("key").none(), nb::kw_only(), nb::arg("timeout") = 30.0,
           nb::arg("want") = Level::kL2Pinned,
           nb::sig("def get(self, key: str | bytes, *, timeout: float | None = 30.0, "
                   "want: Level = ...) -> TensorHandle"),
@@ -200,7 +200,7 @@ void BindTensorVerbs(StoreClass& store) {
           [](PyStore& self, nb::handle keys, nb::handle tensors, CAIRN_PUT_PARAMETERS) {
             self.PutFrom(keys, tensors, CAIRN_PUT_OPTIONS);
           },
-          nb::arg("keys"), nb::arg("tensors"), CAIRN_PUT_ARGUMENTS,
+          nb::arg("keys").none(), nb::arg("tensors").none(), CAIRN_PUT_ARGUMENTS,
           nb::sig("def put_from(self, keys: " CAIRN_KEYS ", tensors: object, " CAIRN_PUT_SIGNATURE),
           "Stores tensors straight from their memory, without a copy where address and size are\n"
           "multiples of 4096. Lists of keys and tensors, or one of each; a tensor may be a list\n"
@@ -210,7 +210,8 @@ void BindTensorVerbs(StoreClass& store) {
           [](PyStore& self, nb::handle keys, nb::handle tensors, std::optional<double> timeout) {
             self.GetInto(keys, tensors, {.timeout = Seconds("timeout", timeout)});
           },
-          nb::arg("keys"), nb::arg("tensors"), nb::kw_only(), nb::arg("timeout") = 30.0,
+          nb::arg("keys").none(), nb::arg("tensors").none(), nb::kw_only(),
+          nb::arg("timeout") = 30.0,
           nb::sig("def get_into(self, keys: " CAIRN_KEYS
                   ", tensors: object, *, timeout: float | None = 30.0) -> None"),
           "Reads tensors into contiguous memory of the caller, of the same dtype or uint8; as\n"
@@ -223,7 +224,7 @@ void BindTensorVerbs(StoreClass& store) {
             self.SubmitGet(queue, keys, {.want = want, .timeout = Seconds("timeout", timeout)},
                            first_tag);
           },
-          nb::arg("queue"), nb::arg("keys"), nb::kw_only(), nb::arg("first_tag") = 0,
+          nb::arg("queue"), nb::arg("keys").none(), nb::kw_only(), nb::arg("first_tag") = 0,
           nb::arg("timeout") = 30.0, nb::arg("want") = Level::kL2Pinned,
           nb::sig("def submit_get(self, queue: CompletionQueue, keys: Sequence[str | bytes], *, "
                   "first_tag: int = 0, "
@@ -235,8 +236,8 @@ void BindTensorVerbs(StoreClass& store) {
              uint64_t first_tag, CAIRN_PUT_PARAMETERS) {
             self.SubmitPutFrom(queue, keys, tensors, CAIRN_PUT_OPTIONS, first_tag);
           },
-          nb::arg("queue"), nb::arg("keys"), nb::arg("tensors"), nb::arg("first_tag") = 0,
-          CAIRN_PUT_ARGUMENTS,
+          nb::arg("queue"), nb::arg("keys").none(), nb::arg("tensors").none(),
+          nb::arg("first_tag") = 0, CAIRN_PUT_ARGUMENTS,
           nb::sig("def submit_put_from(self, queue: CompletionQueue, keys: " CAIRN_KEYS
                   ", tensors: object, "
                   "first_tag: int = 0, " CAIRN_PUT_SIGNATURE),
@@ -248,8 +249,8 @@ void BindTensorVerbs(StoreClass& store) {
             self.SubmitGetInto(queue, keys, tensors, {.timeout = Seconds("timeout", timeout)},
                                first_tag);
           },
-          nb::arg("queue"), nb::arg("keys"), nb::arg("tensors"), nb::arg("first_tag") = 0,
-          nb::kw_only(), nb::arg("timeout") = 30.0,
+          nb::arg("queue"), nb::arg("keys").none(), nb::arg("tensors").none(),
+          nb::arg("first_tag") = 0, nb::kw_only(), nb::arg("timeout") = 30.0,
           nb::sig("def submit_get_into(self, queue: CompletionQueue, keys: " CAIRN_KEYS
                   ", tensors: object, "
                   "first_tag: int = 0, *, timeout: float | None = 30.0) -> None"),
@@ -258,41 +259,41 @@ void BindTensorVerbs(StoreClass& store) {
 
 void BindOtherVerbs(StoreClass& store) {
   store
-      .def("count_leading", &PyStore::CountLeading, nb::arg("keys"), nb::kw_only(),
+      .def("count_leading", &PyStore::CountLeading, nb::arg("keys").none(), nb::kw_only(),
            nb::arg("duration") = 10.0,
            nb::sig("def count_leading(self, keys: Sequence[str | bytes], *, duration: float | None "
                    "= 10.0) "
                    "-> LeadingHits"),
            "How many of the keys, from the first on, are there without a gap. They are leased for\n"
            "`duration` seconds: readable, whatever else is put.")
-      .def("prefetch", &PyStore::Prefetch, nb::arg("keys"), nb::kw_only(),
+      .def("prefetch", &PyStore::Prefetch, nb::arg("keys").none(), nb::kw_only(),
            nb::arg("to") = Level::kL2Pinned,
            nb::sig("def prefetch(self, keys: Sequence[str | bytes], *, to: Level = ...) -> int"),
            "Starts loading what is only below `to`; returns how many loads were started or queued.")
-      .def("evict", &PyStore::Evict, nb::arg("key"), nb::arg("keep"),
+      .def("evict", &PyStore::Evict, nb::arg("key").none(), nb::arg("keep"),
            nb::sig("def evict(self, key: str | bytes, keep: Level) -> None"),
            "Drops the copies above level `keep`.")
-      .def("erase", &PyStore::Erase, nb::arg("key"),
+      .def("erase", &PyStore::Erase, nb::arg("key").none(),
            nb::sig("def erase(self, key: str | bytes) -> None"),
            "Not an error when it was not there.")
-      .def("erase_prefix", &PyStore::ErasePrefix, nb::arg("key_prefix"),
+      .def("erase_prefix", &PyStore::ErasePrefix, nb::arg("key_prefix").none(),
            nb::sig("def erase_prefix(self, key_prefix: str | bytes) -> int"),
            "Erases all whose keys begin so, and says how many.")
       .def("purge_fingerprint", &PyStore::PurgeFingerprint, nb::arg("fingerprint"),
            "Erases all of a fingerprint, and says how many.")
       .def("flush", &PyStore::Flush, "Returns when everything put before is on L3 and flushed.")
-      .def("describe", &PyStore::Describe, nb::arg("key"),
+      .def("describe", &PyStore::Describe, nb::arg("key").none(),
            nb::sig("def describe(self, key: str | bytes) -> TensorInfo"),
            "What the store knows of a tensor.")
-      .def("_scan_page", &PyStore::ScanPage, nb::arg("key_prefix"), nb::arg("after"),
+      .def("_scan_page", &PyStore::ScanPage, nb::arg("key_prefix").none(), nb::arg("after"),
            nb::arg("limit"))
       .def("stats", &PyStore::Stats, nb::sig("def stats(self) -> dict"),
            "The figures of StatsSnapshot (include/cairn/stats.h), by name.")
       .def(
-          "register_memory", &PyStore::RegisterMemory, nb::arg("tensor"),
+          "register_memory", &PyStore::RegisterMemory, nb::arg("tensor").none(),
           "Makes the tensor's memory a registered end of transfers, which saves CPU time. Address\n"
           "and size are multiples of 4096. Keep the tensor, and unregister it first.")
-      .def("unregister_memory", &PyStore::UnregisterMemory, nb::arg("tensor"))
+      .def("unregister_memory", &PyStore::UnregisterMemory, nb::arg("tensor").none())
       .def("close", &PyStore::Close,
            "Finishes what is in flight, writes what is dirty, closes the files. Calls after it\n"
            "raise FailedPreconditionError; handles stay readable. Does nothing in a forked child.")
