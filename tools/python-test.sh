@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the Python package over what a preset has built: installs that below build/python, builds the
-# native module against it, and runs pytest in an environment of its own.
+# Tests the Python package over what a preset has built: installs that below build/python, builds
+# the native module against it, and runs pytest in an environment of its own.
 #
 #   tools/python-test.sh [PRESET]    default: release
 #

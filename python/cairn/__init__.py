@@ -42,4 +42,5 @@ from .errors import (
 )
 from .store import Store
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("completion", "errors", "store")]
+_MODULES = ("completion", "errors", "store")
+__all__ = [name for name in dir() if not name.startswith("_") and name not in _MODULES]

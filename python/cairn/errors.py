@@ -46,12 +46,13 @@ class UnimplementedError(CairnError, NotImplementedError):
 
 
 class BatchError(CairnError):
-    """Some tensors of a batch failed: errors[i] is None, or what tensor i would have raised alone."""
+    """Some tensors of a batch failed: errors[i] is None, or what tensor i raises alone."""
 
     def __init__(self, errors):
         self.errors = list(errors)
         failed = [(i, error) for i, error in enumerate(self.errors) if error is not None]
         first, error = failed[0]
         super().__init__(
-            f"{len(failed)} of {len(self.errors)} tensors failed; the first, number {first}: {error}"
+            f"{len(failed)} of {len(self.errors)} tensors failed; "
+            f"the first, number {first}: {error}"
         )

@@ -18,7 +18,7 @@ cairn_find_clang_tool(CAIRN_CLANG_TIDY clang-tidy)
 cairn_find_clang_tool(CAIRN_CLANG_FORMAT clang-format)
 
 set(cairn_globs "")
-foreach(folder IN ITEMS include src io tiers tools bench tests)
+foreach(folder IN ITEMS include src io tiers tools bench tests python)
   list(APPEND cairn_globs ${PROJECT_SOURCE_DIR}/${folder}/*.cc ${PROJECT_SOURCE_DIR}/${folder}/*.h
        ${PROJECT_SOURCE_DIR}/${folder}/*.c)
 endforeach()
@@ -28,7 +28,7 @@ list(FILTER cairn_headers INCLUDE REGEX "\\.h$")
 set(cairn_sources ${cairn_files})
 list(FILTER cairn_sources INCLUDE REGEX "\\.cc$")
 # Compiled elsewhere: by its own project, or only where there is no CUDA toolkit.
-list(FILTER cairn_sources EXCLUDE REGEX "/tests/package/")
+list(FILTER cairn_sources EXCLUDE REGEX "/(tests/package|python/native)/")
 if(CUDAToolkit_FOUND)
   list(FILTER cairn_sources EXCLUDE REGEX "/cuda_device_absent\\.cc$")
 else()
