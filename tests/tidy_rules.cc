@@ -123,7 +123,8 @@ void CheckInclude(const Source& source, std::string_view name, bool quoted, size
     }
   }
   if (!quoted) {
-    if (source.Under("include/") && name.find('.') != name.npos) {
+    const bool c_standard = name == "stddef.h" || name == "stdint.h";
+    if (source.Under("include/") && name.find('.') != name.npos && !c_standard) {
       report(line, "public headers include only std, absl and cairn: move this to a .cc file");
     }
     return;

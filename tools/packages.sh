@@ -3,7 +3,7 @@
 # present it does nothing and needs neither root nor network.
 #
 #   tools/packages.sh            installs what is missing
-#   source tools/packages.sh     defines require_packages, find_cmake and use_ccache
+#   source tools/packages.sh     defines require_packages, find_cmake, find_python and use_ccache
 #
 # Exit status: 0 all there, 1 something is missing and could not be installed.
 
@@ -35,6 +35,11 @@ find_cmake() {
   return 1
 }
 
+# Prints the Python to use: the system's, whose packages these are, or that of the PATH.
+find_python() {
+  if [[ -x /usr/bin/python3 ]]; then echo /usr/bin/python3; else command -v python3; fi
+}
+
 # ccache speeds up the second build where it is installed; nothing needs it.
 use_ccache() {
   if command -v ccache >/dev/null; then
@@ -61,6 +66,16 @@ missing_packages() {
     g++ -std=c++20 -E -P -x c++ - <<<"$probe" | sed -n 's/^missing //p' | tr -d ' '
   else
     printf '%s\n' "${CAIRN_HEADERS[@]#* }"
+  fi
+  # Of Python, what makes an environment and the headers are packages apart.
+  local python
+  python=$(find_python || true)
+  if [[ -n $python ]]; then
+    "$python" -c 'import ensurepip' 2>/dev/null || echo python3-venv
+    "$python" -c 'import os, sysconfig
+os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo python3-dev
+  else
+    printf '%s\n' python3-venv python3-dev
   fi
   # clang's runtime of the sanitizers is a package apart.
   clang++ -fsanitize=thread -x c++ -o /dev/null - <<<'int main() {}' >/dev/null 2>&1 ||

@@ -3,7 +3,7 @@
 # Tests, tools and benchmarks link the layers instead, and so may look inside.
 add_library(cairn
   $<TARGET_OBJECTS:cairn_base> $<TARGET_OBJECTS:cairn_io>
-  $<TARGET_OBJECTS:cairn_tiers> $<TARGET_OBJECTS:cairn_core>)
+  $<TARGET_OBJECTS:cairn_tiers> $<TARGET_OBJECTS:cairn_core> $<TARGET_OBJECTS:cairn_c_api>)
 add_library(cairn::cairn ALIAS cairn)
 target_compile_features(cairn PUBLIC cxx_std_20)
 target_include_directories(cairn PUBLIC

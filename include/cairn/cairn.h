@@ -1,0 +1,362 @@
+// The store in plain C: for hosts in other languages, and for those that want an ABI that outlives
+// a compiler. It is store.h verb by verb; what a verb promises, what its options mean and what a
+// code means is said there and holds here. This page says what C adds: who owns what, and how
+// structs grow.
+//
+//   struct cairn_store_options options;
+//   cairn_store_options_init(&options, sizeof options);
+//   options.path = "/nvme/kv";
+//   struct cairn_store* store;
+//   struct cairn_status status;
+//   if (cairn_store_open(&options, &store, &status) != CAIRN_OK) puts(status.message);
+//
+// Calls: each returns a code of enum cairn_code and writes it with its text to `status`, which may
+// be NULL. Out-parameters are set on CAIRN_OK alone. Nothing throws; memory that cannot be had is
+// CAIRN_RESOURCE_EXHAUSTED. An argument that must not be NULL and is, a value outside its enum, a
+// negative time: CAIRN_INVALID_ARGUMENT. NULL options are the defaults.
+//
+// Ownership: what a call makes (store, handle, lease, queue) is ended by its own release or
+// destroy, which take NULL. Everything passed in is borrowed for the call alone, but for the memory
+// of pieces in calls that end in a queue: until their completion is drained.
+//
+// Threading: as the C++ objects. A store and a queue from any thread, a handle and a lease from one
+// at a time. Not in a forked child.
+//
+// Growing: structs that begin with struct_bytes may grow at their end within one ABI version.
+// Fields that a caller compiled earlier does not have take their defaults; a caller compiled later
+// than the library is refused. Everything else is fixed: a change of it is another
+// CAIRN_ABI_VERSION.
+#pragma once
+
+#include <stddef.h>  // NOLINT(modernize-deprecated-headers): also compiled as C.
+#include <stdint.h>  // NOLINT(modernize-deprecated-headers)
+
+#include "cairn/export.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CAIRN_ABI_VERSION 1
+
+// The ABI version of the library that is loaded: compare it with CAIRN_ABI_VERSION.
+CAIRN_EXPORT uint32_t cairn_abi_version(void);  // NOLINT(modernize-redundant-void-arg)
+
+// The canonical codes; which verb answers what: store.h.
+enum cairn_code {
+  CAIRN_OK = 0,
+  CAIRN_UNKNOWN = 2,
+  CAIRN_INVALID_ARGUMENT = 3,
+  CAIRN_DEADLINE_EXCEEDED = 4,
+  CAIRN_NOT_FOUND = 5,
+  CAIRN_RESOURCE_EXHAUSTED = 8,
+  CAIRN_FAILED_PRECONDITION = 9,
+  CAIRN_UNIMPLEMENTED = 12,
+  CAIRN_INTERNAL = 13,
+  CAIRN_UNAVAILABLE = 14,
+  CAIRN_DATA_LOSS = 15
+};
+
+struct cairn_status {
+  int32_t code;
+  char message[508];  // "" for CAIRN_OK. Ends with 0; a longer text is cut.
+};
+
+// ---- Values. The same as in tensor.h and options.h, in the same order ----
+
+enum cairn_dtype {
+  CAIRN_UINT8 = 1,
+  CAIRN_INT8 = 2,
+  CAIRN_INT4 = 3,
+  CAIRN_BOOL = 4,
+  CAIRN_INT32 = 5,
+  CAIRN_INT64 = 6,
+  CAIRN_FP16 = 7,
+  CAIRN_BF16 = 8,
+  CAIRN_FP32 = 9,
+  CAIRN_FP8_E4M3 = 10,
+  CAIRN_FP8_E5M2 = 11
+};
+enum cairn_class { CAIRN_GENERAL = 0, CAIRN_KV = 1, CAIRN_VISION = 2, CAIRN_TEXT = 3 };
+enum cairn_level { CAIRN_L1_GPU = 1, CAIRN_L2_PINNED = 2, CAIRN_L3_NVME = 3 };
+enum cairn_memory_kind { CAIRN_HOST, CAIRN_HOST_PINNED, CAIRN_GPU, CAIRN_MANAGED };
+enum cairn_device { CAIRN_DEVICE_AUTO, CAIRN_DEVICE_CUDA, CAIRN_DEVICE_HOST };
+enum cairn_io_engine { CAIRN_IO_AUTO, CAIRN_IO_URING, CAIRN_IO_POSIX };
+enum cairn_allocator { CAIRN_ALLOCATOR_HYBRID, CAIRN_ALLOCATOR_BUDDY, CAIRN_ALLOCATOR_BEST_FIT };
+enum cairn_write_policy { CAIRN_WRITE_BACK, CAIRN_WRITE_THROUGH };
+enum cairn_durability { CAIRN_STORE_DEFAULT, CAIRN_IN_MEMORY, CAIRN_ON_DEVICE, CAIRN_FLUSHED };
+enum cairn_eviction { CAIRN_TUNED, CAIRN_LRU, CAIRN_CLOCK, CAIRN_ARC, CAIRN_S3_FIFO };
+enum cairn_retention { CAIRN_CACHE = 0, CAIRN_KEEP = 1 };
+enum cairn_if_exists { CAIRN_REPLACE, CAIRN_KEEP_EXISTING };
+enum cairn_other_fingerprint { CAIRN_REFUSE, CAIRN_SHARE, CAIRN_PURGE };
+
+// For times: without an end.
+#define CAIRN_FOREVER INT64_MAX
+
+struct cairn_key {
+  const void* data;
+  size_t size;  // 1 to 255.
+};
+
+struct cairn_meta {
+  uint8_t dtype;  // enum cairn_dtype
+  uint8_t rank;   // 0 to 8.
+  int64_t dims[8];
+};
+
+struct cairn_view {
+  struct cairn_meta meta;
+  const void* data;
+  uint64_t size;         // Must equal what meta takes.
+  uint32_t memory_kind;  // enum cairn_memory_kind
+  int32_t device;        // Ordinal of the GPU, for CAIRN_GPU and CAIRN_MANAGED.
+};
+
+struct cairn_piece {
+  void* data;  // Only read by cairn_store_put_from.
+  uint64_t size;
+};
+
+struct cairn_stream {
+  void* stream;  // cudaStream_t
+  int32_t device;
+};
+
+// ---- Options. Fill one by its init, which takes sizeof of the struct, then change fields ----
+
+struct cairn_store_options {
+  size_t struct_bytes;
+  const char* path;
+  const char* const* data_paths;
+  size_t data_path_count;
+  const char* fingerprint;  // NULL: "".
+  uint64_t l1_bytes_max;
+  uint64_t l2_bytes_max;
+  uint64_t l3_bytes_max;
+  uint64_t l3_index_bytes_max;
+  uint64_t io_bytes_in_flight_max;
+  uint64_t data_file_bytes;
+  int64_t close_timeout_us;
+  double l2_dirty_share_max;
+  // Gets StoreOptions::log's lines with `log_context`; not ended with 0. NULL: standard error.
+  void (*log)(void* context, const char* line, size_t size);
+  void* log_context;
+  int32_t gpu;
+  uint32_t other_fingerprint;  // enum cairn_other_fingerprint
+  uint32_t device;             // enum cairn_device
+  uint32_t l2_allocator;       // enum cairn_allocator
+  uint32_t write_policy;       // enum cairn_write_policy
+  uint32_t eviction;           // enum cairn_eviction
+  uint32_t io_engine;          // enum cairn_io_engine
+  uint32_t io_threads;
+  uint32_t prefetch_queue_max;
+  uint32_t async_queue_max;
+  uint32_t stripe_count;
+  uint32_t l3_prewrite;  // 0 or 1.
+};
+struct cairn_put_options {
+  size_t struct_bytes;
+  int64_t ttl_us;
+  int64_t timeout_us;
+  const struct cairn_stream* producer;  // NULL: none.
+  uint32_t durability;                  // enum cairn_durability
+  uint32_t retention;                   // enum cairn_retention
+  uint32_t if_exists;                   // enum cairn_if_exists
+  uint32_t tensor_class;                // enum cairn_class
+};
+struct cairn_get_options {
+  size_t struct_bytes;
+  int64_t timeout_us;
+  const struct cairn_stream* consumer;  // NULL: none.
+  uint32_t want;                        // CAIRN_L2_PINNED or CAIRN_L1_GPU
+};
+CAIRN_EXPORT void cairn_store_options_init(struct cairn_store_options* options, size_t bytes);
+CAIRN_EXPORT void cairn_put_options_init(struct cairn_put_options* options, size_t bytes);
+CAIRN_EXPORT void cairn_get_options_init(struct cairn_get_options* options, size_t bytes);
+
+// ---- The store ----
+
+struct cairn_store;
+struct cairn_handle;  // A pin on a tensor's bytes.
+struct cairn_lease;   // Keeps what cairn_store_count_leading counted.
+struct cairn_queue;   // Where asynchronous calls end.
+
+CAIRN_EXPORT int cairn_store_open(const struct cairn_store_options* options,
+                                  struct cairn_store** store, struct cairn_status* status);
+// Store::Close. The store must still be destroyed, but not after CAIRN_DEADLINE_EXCEEDED if the
+// caller cannot wait for the device: then it is let go of and the process ended.
+CAIRN_EXPORT int cairn_store_close(struct cairn_store* store, struct cairn_status* status);
+// Closes if need be, then frees; no call may be under way.
+CAIRN_EXPORT void cairn_store_destroy(struct cairn_store* store);
+
+CAIRN_EXPORT int cairn_store_put(struct cairn_store* store, struct cairn_key key,
+                                 const struct cairn_view* view,
+                                 const struct cairn_put_options* options,
+                                 struct cairn_status* status);
+CAIRN_EXPORT int cairn_store_get(struct cairn_store* store, struct cairn_key key,
+                                 const struct cairn_get_options* options,
+                                 struct cairn_handle** handle, struct cairn_status* status);
+CAIRN_EXPORT int cairn_store_evict(struct cairn_store* store, struct cairn_key key, uint32_t keep,
+                                   struct cairn_status* status);
+CAIRN_EXPORT int cairn_store_erase(struct cairn_store* store, struct cairn_key key,
+                                   struct cairn_status* status);
+// `erased` may be NULL. The prefix may be empty.
+CAIRN_EXPORT int cairn_store_erase_prefix(struct cairn_store* store, struct cairn_key prefix,
+                                          uint64_t* erased, struct cairn_status* status);
+CAIRN_EXPORT int cairn_store_purge_fingerprint(struct cairn_store* store, const char* fingerprint,
+                                               uint64_t* erased, struct cairn_status* status);
+CAIRN_EXPORT int cairn_store_flush(struct cairn_store* store, struct cairn_status* status);
+
+// ---- Batches on the caller's memory ----
+
+struct cairn_put_request {
+  struct cairn_key key;
+  struct cairn_meta meta;
+  const struct cairn_piece* pieces;
+  size_t piece_count;
+  uint64_t tag;          // Of the completion, in calls that end in a queue.
+  uint32_t memory_kind;  // enum cairn_memory_kind, of all pieces.
+};
+struct cairn_get_request {
+  struct cairn_key key;
+  const struct cairn_piece* pieces;
+  size_t piece_count;
+  uint64_t tag;
+  uint32_t memory_kind;
+};
+
+// With `queue` NULL they wait, and write status i of request i to results[0..count), unless
+// `results` is NULL; the code returned is that of the first request that failed. With a queue they
+// return at once (results is not used) and each request ends there; a code other than CAIRN_OK:
+// nothing was started.
+CAIRN_EXPORT int cairn_store_put_from(struct cairn_store* store,
+                                      const struct cairn_put_request* requests, size_t count,
+                                      const struct cairn_put_options* options,
+                                      struct cairn_queue* queue, struct cairn_status* results,
+                                      struct cairn_status* status);
+CAIRN_EXPORT int cairn_store_get_into(struct cairn_store* store,
+                                      const struct cairn_get_request* requests, size_t count,
+                                      const struct cairn_get_options* options,
+                                      struct cairn_queue* queue, struct cairn_status* results,
+                                      struct cairn_status* status);
+// Completion i has tag first_tag + i and, when it succeeded, a handle to release.
+CAIRN_EXPORT int cairn_store_get_async(struct cairn_store* store, const struct cairn_key* keys,
+                                       size_t count, const struct cairn_get_options* options,
+                                       struct cairn_queue* queue, uint64_t first_tag,
+                                       struct cairn_status* status);
+
+struct cairn_leading_hits {
+  size_t count;
+  size_t count_l1;
+  size_t count_l2;
+  size_t count_l3;
+  uint64_t bytes;
+  struct cairn_lease* lease;  // NULL where nothing was counted.
+};
+CAIRN_EXPORT int cairn_store_count_leading(struct cairn_store* store, const struct cairn_key* keys,
+                                           size_t count, int64_t lease_us,
+                                           struct cairn_leading_hits* hits,
+                                           struct cairn_status* status);
+CAIRN_EXPORT void cairn_lease_release(struct cairn_lease* lease);
+
+// Loads started or queued; 0 also for bad arguments: it fails silently.
+CAIRN_EXPORT size_t cairn_store_prefetch(struct cairn_store* store, const struct cairn_key* keys,
+                                         size_t count, uint32_t to);
+
+// Both ends aligned to 4096 bytes.
+CAIRN_EXPORT int cairn_store_register_memory(struct cairn_store* store, void* memory, size_t bytes,
+                                             struct cairn_status* status);
+CAIRN_EXPORT int cairn_store_unregister_memory(struct cairn_store* store, void* memory,
+                                               size_t bytes, struct cairn_status* status);
+
+// ---- Handles ----
+
+// Never NULL-safe but for release. The bytes stay where they are until the handle is released.
+CAIRN_EXPORT void cairn_handle_view(const struct cairn_handle* handle, struct cairn_view* view);
+CAIRN_EXPORT uint32_t cairn_handle_level(const struct cairn_handle* handle);
+CAIRN_EXPORT uint32_t cairn_handle_found_at(const struct cairn_handle* handle);
+CAIRN_EXPORT int cairn_handle_copy_to(const struct cairn_handle* handle, void* target,
+                                      uint64_t bytes, struct cairn_status* status);
+// On CAIRN_OK the handle is gone; else it is still there and pinned.
+CAIRN_EXPORT int cairn_handle_release_after(struct cairn_handle* handle, struct cairn_stream stream,
+                                            struct cairn_status* status);
+CAIRN_EXPORT void cairn_handle_release(struct cairn_handle* handle);
+
+// ---- Completions ----
+
+struct cairn_completion {
+  uint64_t tag;
+  struct cairn_handle*
+      handle;  // Of a get_async that succeeded, for the caller to release; or NULL.
+  struct cairn_status status;
+};
+CAIRN_EXPORT int cairn_queue_create(size_t capacity, struct cairn_queue** queue,
+                                    struct cairn_status* status);
+// Readable while completions wait to be drained; poll it, never read or close it.
+CAIRN_EXPORT int cairn_queue_event_fd(const struct cairn_queue* queue);
+// Both return how many completions they wrote. Drain never blocks; wait sleeps until there is one
+// or timeout_us has passed (a negative one is 0).
+CAIRN_EXPORT size_t cairn_queue_drain(struct cairn_queue* queue, struct cairn_completion* done,
+                                      size_t count);
+CAIRN_EXPORT size_t cairn_queue_wait(struct cairn_queue* queue, struct cairn_completion* done,
+                                     size_t count, int64_t timeout_us);
+CAIRN_EXPORT size_t cairn_queue_outstanding(const struct cairn_queue* queue);
+// Only when nothing is outstanding, or the stores of those calls are closed.
+CAIRN_EXPORT void cairn_queue_destroy(struct cairn_queue* queue);
+
+// ---- What is there ----
+
+struct cairn_info {
+  size_t struct_bytes;  // Set it before the call.
+  struct cairn_meta meta;
+  uint64_t bytes;
+  int64_t expires_unix_us;  // CAIRN_FOREVER: never.
+  uint32_t tensor_class;    // enum cairn_class
+  uint32_t retention;       // enum cairn_retention
+  uint8_t in_l1;
+  uint8_t in_l2;
+  uint8_t in_l3;
+  uint8_t quarantined;
+};
+CAIRN_EXPORT int cairn_store_describe(struct cairn_store* store, struct cairn_key key,
+                                      struct cairn_info* info, struct cairn_status* status);
+// Calls `visit` for up to `limit` tensors as Store::Scan; key and info are borrowed for its call. A
+// visit that returns other than 0 ends the scan. `more` (may be NULL): whether there are others.
+CAIRN_EXPORT int cairn_store_scan(struct cairn_store* store, struct cairn_key prefix,
+                                  struct cairn_key after, size_t limit,
+                                  int (*visit)(void* context, struct cairn_key key,
+                                               const struct cairn_info* info),
+                                  void* context, int* more, struct cairn_status* status);
+
+struct cairn_tier_stats {
+  uint64_t bytes_max;
+  uint64_t bytes_used;
+  uint64_t tensors;
+  uint64_t hits;
+  uint64_t evictions;
+  uint64_t bytes_read;
+  uint64_t bytes_written;
+};
+// The main figures of StatsSnapshot; all of them in cairn_store_stats_json.
+struct cairn_stats {
+  size_t struct_bytes;  // Set it before the call.
+  struct cairn_tier_stats l1;
+  struct cairn_tier_stats l2;
+  struct cairn_tier_stats l3;
+  uint64_t puts;
+  uint64_t gets;
+  uint64_t misses;
+  uint64_t erases;
+  uint64_t dirty_bytes;
+  uint64_t checksum_failures;
+  uint64_t quarantined;
+};
+CAIRN_EXPORT int cairn_store_stats(struct cairn_store* store, struct cairn_stats* stats,
+                                   struct cairn_status* status);
+// Writes the JSON text and a 0, cut where `size` ends; returns its length without the 0, so that a
+// return of `size` or more asks for a larger buffer. 0: no store, or no memory.
+CAIRN_EXPORT size_t cairn_store_stats_json(struct cairn_store* store, char* buffer, size_t size);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif

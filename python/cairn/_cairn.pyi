@@ -1,0 +1,318 @@
+# What native/module.cc defines; its documentation is there. A test holds the two together.
+from collections.abc import Sequence
+import enum
+from typing import Any, Self
+
+import numpy
+
+from .completion import Completion
+
+class Durability(enum.Enum):
+    STORE_DEFAULT = 0
+
+    IN_MEMORY = 1
+
+    ON_DEVICE = 2
+
+    FLUSHED = 3
+
+class Retention(enum.Enum):
+    CACHE = 0
+
+    KEEP = 1
+
+class IfExists(enum.Enum):
+    REPLACE = 0
+
+    KEEP = 1
+
+class TensorClass(enum.Enum):
+    GENERAL = 0
+
+    KV = 1
+
+    VISION = 2
+
+    TEXT = 3
+
+class Level(enum.Enum):
+    L1_GPU = 1
+
+    L2_PINNED = 2
+
+    L3_NVME = 3
+
+class OtherFingerprint(enum.Enum):
+    REFUSE = 0
+
+    SHARE = 1
+
+    PURGE = 2
+
+class DeviceKind(enum.Enum):
+    AUTO = 0
+
+    CUDA = 1
+
+    HOST = 2
+
+class IoEngineKind(enum.Enum):
+    AUTO = 0
+
+    URING = 1
+
+    POSIX = 2
+
+class WritePolicy(enum.Enum):
+    WRITE_BACK = 0
+
+    WRITE_THROUGH = 1
+
+class EvictionKind(enum.Enum):
+    TUNED = 0
+
+    LRU = 1
+
+    CLOCK = 2
+
+    ARC = 3
+
+    S3_FIFO = 4
+
+class TensorInfo:
+    @property
+    def dtype(self) -> numpy.dtype: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def tensor_class(self) -> TensorClass: ...
+
+    @property
+    def retention(self) -> Retention: ...
+
+    @property
+    def in_l1(self) -> bool: ...
+
+    @property
+    def in_l2(self) -> bool: ...
+
+    @property
+    def in_l3(self) -> bool: ...
+
+    @property
+    def quarantined(self) -> bool: ...
+
+    @property
+    def expires(self) -> float | None: ...
+
+    def __repr__(self) -> str: ...
+
+class LeadingHits:
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def count_l1(self) -> int: ...
+
+    @property
+    def count_l2(self) -> int: ...
+
+    @property
+    def count_l3(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def release(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *args: object) -> None: ...
+
+class TensorHandle:
+    def numpy(self) -> numpy.ndarray: ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray: ...
+
+    def __dlpack__(self, **options: Any) -> object: ...
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+    def copy_to(self, target: object) -> None: ...
+
+    def release(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *args: object) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def valid(self) -> bool: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> numpy.dtype: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def level(self) -> Level: ...
+
+    @property
+    def found_at(self) -> Level: ...
+
+class CompletionQueue:
+    def __init__(self, capacity: int = 4096) -> None: ...
+
+    def fileno(self) -> int: ...
+
+    def drain(self, count_max: int = 256) -> list[Completion]: ...
+
+    def wait(self, timeout: float | None = None, count_max: int = 256) -> list[Completion]: ...
+
+    @property
+    def outstanding(self) -> int: ...
+
+class Store:
+    def __init__(
+        self,
+        path: str,
+        *,
+        data_paths: Sequence[str] = [],
+        fingerprint: str = '',
+        other_fingerprint: OtherFingerprint = ...,
+        device: DeviceKind = ...,
+        l1_bytes_max: int = 0,
+        l2_bytes_max: int = 1073741824,
+        l3_bytes_max: int = 17179869184,
+        l3_index_bytes_max: int = 0,
+        write_policy: WritePolicy = ...,
+        eviction: EvictionKind = ...,
+        io_engine: IoEngineKind = ...,
+        io_bytes_in_flight_max: int = 8388608,
+        data_file_bytes: int = 0,
+        close_timeout: float | None = 300.0,
+    ) -> None: ...
+
+    def put(
+        self,
+        key: str | bytes,
+        tensor: object,
+        *,
+        durability: Durability = ...,
+        retention: Retention = ...,
+        if_exists: IfExists = ...,
+        tensor_class: TensorClass = ...,
+        ttl: float | None = None,
+        timeout: float | None = 30.0,
+    ) -> None: ...
+
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        timeout: float | None = 30.0,
+        want: Level = ...,
+    ) -> TensorHandle: ...
+
+    def put_from(
+        self,
+        keys: str | bytes | Sequence[str | bytes],
+        tensors: object,
+        *,
+        durability: Durability = ...,
+        retention: Retention = ...,
+        if_exists: IfExists = ...,
+        tensor_class: TensorClass = ...,
+        ttl: float | None = None,
+        timeout: float | None = 30.0,
+    ) -> None: ...
+
+    def get_into(
+        self,
+        keys: str | bytes | Sequence[str | bytes],
+        tensors: object,
+        *,
+        timeout: float | None = 30.0,
+    ) -> None: ...
+
+    def submit_get(
+        self,
+        queue: CompletionQueue,
+        keys: Sequence[str | bytes],
+        *,
+        first_tag: int = 0,
+        timeout: float | None = 30.0,
+        want: Level = ...,
+    ) -> None: ...
+
+    def submit_put_from(
+        self,
+        queue: CompletionQueue,
+        keys: str | bytes | Sequence[str | bytes],
+        tensors: object,
+        first_tag: int = 0,
+        *,
+        durability: Durability = ...,
+        retention: Retention = ...,
+        if_exists: IfExists = ...,
+        tensor_class: TensorClass = ...,
+        ttl: float | None = None,
+        timeout: float | None = 30.0,
+    ) -> None: ...
+
+    def submit_get_into(
+        self,
+        queue: CompletionQueue,
+        keys: str | bytes | Sequence[str | bytes],
+        tensors: object,
+        first_tag: int = 0,
+        *,
+        timeout: float | None = 30.0,
+    ) -> None: ...
+
+    def count_leading(
+        self,
+        keys: Sequence[str | bytes],
+        *,
+        duration: float | None = 10.0,
+    ) -> LeadingHits: ...
+
+    def prefetch(self, keys: Sequence[str | bytes], *, to: Level = ...) -> int: ...
+
+    def evict(self, key: str | bytes, keep: Level) -> None: ...
+
+    def erase(self, key: str | bytes) -> None: ...
+
+    def erase_prefix(self, key_prefix: str | bytes) -> int: ...
+
+    def purge_fingerprint(self, fingerprint: str) -> int: ...
+
+    def flush(self) -> None: ...
+
+    def describe(self, key: str | bytes) -> TensorInfo: ...
+
+    def _scan_page(
+        self, key_prefix: str | bytes, after: str | bytes, limit: int
+    ) -> tuple[list[tuple[bytes, TensorInfo]], bool]: ...
+
+    def stats(self) -> dict[str, Any]: ...
+
+    def register_memory(self, tensor: object) -> None: ...
+
+    def unregister_memory(self, tensor: object) -> None: ...
+
+    def close(self) -> None: ...
+
+    @property
+    def is_open(self) -> bool: ...

@@ -1,0 +1,321 @@
+// The module cairn._cairn: names, defaults and documentation of what the other files do.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <string>
+
+#include "native/errors.h"
+#include "native/store.h"
+
+namespace cairn::python {
+namespace {
+
+void BindEnums(nb::module_& module) {
+  nb::enum_<Durability>(module, "Durability", "When a put is acknowledged.")
+      .value("STORE_DEFAULT", Durability::kStoreDefault, "As the store's write_policy says.")
+      .value("IN_MEMORY", Durability::kInMemory, "In L2.")
+      .value("ON_DEVICE", Durability::kOnDevice, "On L3 and indexed: survives the process.")
+      .value("FLUSHED", Durability::kFlushed, "Flushed: survives the loss of power.");
+  nb::enum_<Retention>(module, "Retention", "Whether L3 may drop a tensor to make room.")
+      .value("CACHE", Retention::kCache)
+      .value("KEEP", Retention::kKeep);
+  nb::enum_<IfExists>(module, "IfExists", "What a put of a key that is there does.")
+      .value("REPLACE", IfExists::kReplace)
+      .value("KEEP", IfExists::kKeep);
+  nb::enum_<TensorClass>(module, "TensorClass", "What a tensor is for.")
+      .value("GENERAL", TensorClass::kGeneral)
+      .value("KV", TensorClass::kKv)
+      .value("VISION", TensorClass::kVision)
+      .value("TEXT", TensorClass::kText);
+  nb::enum_<Level>(module, "Level", "Where a copy of a tensor is.")
+      .value("L1_GPU", Level::kL1Gpu)
+      .value("L2_PINNED", Level::kL2Pinned)
+      .value("L3_NVME", Level::kL3Nvme);
+  nb::enum_<OtherFingerprint>(module, "OtherFingerprint",
+                              "What opening a directory with tensors of another fingerprint does.")
+      .value("REFUSE", OtherFingerprint::kRefuse)
+      .value("SHARE", OtherFingerprint::kShare)
+      .value("PURGE", OtherFingerprint::kPurge);
+  nb::enum_<DeviceKind>(module, "DeviceKind", "What L1 is on, and what pins L2.")
+      .value("AUTO", DeviceKind::kAuto, "A GPU where one answers.")
+      .value("CUDA", DeviceKind::kCuda, "UnavailableError without a GPU.")
+      .value("HOST", DeviceKind::kHost);
+  nb::enum_<IoEngineKind>(module, "IoEngineKind", "How files are read and written.")
+      .value("AUTO", IoEngineKind::kAuto, "io_uring where the kernel lets us.")
+      .value("URING", IoEngineKind::kUring)
+      .value("POSIX", IoEngineKind::kPosix);
+  nb::enum_<WritePolicy>(module, "WritePolicy", "When a put of STORE_DEFAULT is acknowledged.")
+      .value("WRITE_BACK", WritePolicy::kWriteBack)
+      .value("WRITE_THROUGH", WritePolicy::kWriteThrough);
+  nb::enum_<EvictionKind>(module, "EvictionKind", "What leaves a tier that is full.")
+      .value("TUNED", EvictionKind::kTuned)
+      .value("LRU", EvictionKind::kLru)
+      .value("CLOCK", EvictionKind::kClock)
+      .value("ARC", EvictionKind::kArc)
+      .value("S3_FIFO", EvictionKind::kS3Fifo);
+}
+
+void BindResults(nb::module_& module) {
+  nb::class_<TensorInfo>(module, "TensorInfo", "What the store knows of a tensor.")
+      .def_prop_ro(
+          "dtype", [](const TensorInfo& info) { return NumpyDtype(info.meta.dtype); },
+          nb::sig("def dtype(self) -> numpy.dtype"))
+      .def_prop_ro(
+          "shape", [](const TensorInfo& info) { return Shape(info.meta); },
+          nb::sig("def shape(self) -> tuple[int, ...]"))
+      .def_ro("nbytes", &TensorInfo::bytes)
+      .def_ro("tensor_class", &TensorInfo::tensor_class)
+      .def_ro("retention", &TensorInfo::retention)
+      .def_ro("in_l1", &TensorInfo::in_l1)
+      .def_ro("in_l2", &TensorInfo::in_l2)
+      .def_ro("in_l3", &TensorInfo::in_l3, "Written and indexed.")
+      .def_ro("quarantined", &TensorInfo::quarantined,
+              "Its copy on L3 failed verification: a get raises DataLossError.")
+      .def_prop_ro(
+          "expires",
+          [](const TensorInfo& info) -> std::optional<double> {
+            if (info.expires == absl::InfiniteFuture()) return std::nullopt;
+            return absl::ToDoubleSeconds(info.expires - absl::UnixEpoch());
+          },
+          "Seconds since the epoch; None: never.")
+      .def("__repr__", [](const TensorInfo& info) {
+        return "<cairn.TensorInfo " + info.meta.ToString() + ">";
+      });
+  nb::class_<LeadingHits>(module, "LeadingHits",
+                          "How many of a chain of keys are there, and the lease that keeps them:\n"
+                          "until release(), the end of its `with` block, or its duration.")
+      .def_ro("count", &LeadingHits::count, "keys[:count] are in the store; keys[count] is not.")
+      .def_ro("count_l1", &LeadingHits::count_l1)
+      .def_ro("count_l2", &LeadingHits::count_l2, "Not in L1.")
+      .def_ro("count_l3", &LeadingHits::count_l3, "Only on L3.")
+      .def_ro("nbytes", &LeadingHits::bytes)
+      .def("release", [](LeadingHits& hits) { hits.lease.Release(); })
+      .def("__enter__", [](nb::object self) { return self; })
+      .def("__exit__", [](LeadingHits& hits, nb::args) { hits.lease.Release(); });
+}
+
+// The keyword arguments that the verbs share.
+PutOptions ToPutOptions(Durability durability, Retention retention, IfExists if_exists,
+                        TensorClass tensor_class, std::optional<double> ttl,
+                        std::optional<double> timeout) {
+  return {.durability = durability,
+          .retention = retention,
+          .if_exists = if_exists,
+          .tensor_class = tensor_class,
+          .ttl = Seconds("ttl", ttl),
+          .timeout = Seconds("timeout", timeout)};
+}
+
+#define CAIRN_PUT_PARAMETERS                                                                \
+  Durability durability, Retention retention, IfExists if_exists, TensorClass tensor_class, \
+      std::optional<double> ttl, std::optional<double> timeout
+#define CAIRN_PUT_OPTIONS ToPutOptions(durability, retention, if_exists, tensor_class, ttl, timeout)
+#define CAIRN_PUT_ARGUMENTS                                                                        \
+  nb::kw_only(),                                                                                   \
+      nb::arg("durability") = Durability::kStoreDefault, nb::arg("retention") = Retention::kCache, \
+      nb::arg("if_exists") = IfExists::kReplace, nb::arg("tensor_class") = TensorClass::kGeneral,  \
+      nb::arg("ttl") = nb::none(), nb::arg("timeout") = 30.0
+
+// As the stub says it: of keys and tensors a C++ signature says only that they are objects.
+#define CAIRN_KEYS "str | bytes | Sequence[str | bytes]"
+#define CAIRN_PUT_SIGNATURE                                                                   \
+  "*, durability: Durability = ..., retention: Retention = ..., if_exists: IfExists = ..., "  \
+  "tensor_class: TensorClass = ..., ttl: float | None = None, timeout: float | None = 30.0) " \
+  "-> None"
+
+using StoreClass = nb::class_<PyStore>;
+
+void Construct(PyStore* self, const std::string& path, std::vector<std::string> data_paths,
+               std::string fingerprint, OtherFingerprint other_fingerprint, DeviceKind device,
+               uint64_t l1_bytes_max, uint64_t l2_bytes_max, uint64_t l3_bytes_max,
+               uint64_t l3_index_bytes_max, WritePolicy write_policy, EvictionKind eviction,
+               IoEngineKind io_engine, uint64_t io_bytes_in_flight_max, uint64_t data_file_bytes,
+               std::optional<double> close_timeout) {
+  StoreOptions options;
+  options.path = path;
+  options.data_paths = std::move(data_paths);
+  options.fingerprint = std::move(fingerprint);
+  options.other_fingerprint = other_fingerprint;
+  options.device = device;
+  options.l1_bytes_max = l1_bytes_max;
+  options.l2_bytes_max = l2_bytes_max;
+  options.l3_bytes_max = l3_bytes_max;
+  options.l3_index_bytes_max = l3_index_bytes_max;
+  options.write_policy = write_policy;
+  options.eviction = eviction;
+  options.io_engine = io_engine;
+  options.io_bytes_in_flight_max = io_bytes_in_flight_max;
+  options.data_file_bytes = data_file_bytes;
+  options.close_timeout = Seconds("close_timeout", close_timeout);
+  new (self) PyStore(options);
+}
+
+void BindConstructor(StoreClass& store) {
+  const StoreOptions defaults;
+  store.def("__init__", &Construct, nb::arg("path"), nb::kw_only(),
+            nb::arg("data_paths") = std::vector<std::string>(), nb::arg("fingerprint") = "",
+            nb::arg("other_fingerprint") = defaults.other_fingerprint,
+            nb::arg("device") = defaults.device, nb::arg("l1_bytes_max") = defaults.l1_bytes_max,
+            nb::arg("l2_bytes_max") = defaults.l2_bytes_max,
+            nb::arg("l3_bytes_max") = defaults.l3_bytes_max,
+            nb::arg("l3_index_bytes_max") = defaults.l3_index_bytes_max,
+            nb::arg("write_policy") = defaults.write_policy,
+            nb::arg("eviction") = defaults.eviction, nb::arg("io_engine") = defaults.io_engine,
+            nb::arg("io_bytes_in_flight_max") = defaults.io_bytes_in_flight_max,
+            nb::arg("data_file_bytes") = defaults.data_file_bytes,
+            nb::arg("close_timeout") = absl::ToDoubleSeconds(defaults.close_timeout),
+            "Creates or opens the store at `path`, and finds what an earlier process left there.\n"
+            "The arguments are the fields of StoreOptions (include/cairn/options.h).");
+}
+
+void BindTensorVerbs(StoreClass& store) {
+  store
+      .def(
+          "put",
+          [](PyStore& self, nb::handle key, nb::handle tensor, CAIRN_PUT_PARAMETERS) {
+            self.Put(key, tensor, CAIRN_PUT_OPTIONS);
+          },
+          nb::arg("key").none(), nb::arg("tensor").none(), CAIRN_PUT_ARGUMENTS,
+          nb::sig("def put(self, key: str | bytes, tensor: object, " CAIRN_PUT_SIGNATURE),
+          "Stores a copy of a contiguous tensor (numpy, DLPack, or a buffer). Returns when it is\n"
+          "acknowledged as `durability` asks. ResourceExhaustedError: nothing has changed.")
+      .def(
+          "get",
+          [](PyStore& self, nb::handle key, std::optional<double> timeout, Level want) {
+            return self.Get(key, {.want = want, .timeout = Seconds("timeout", timeout)});
+          },
+          nb::arg("key").none(), nb::kw_only(), nb::arg("timeout") = 30.0,
+          nb::arg("want") = Level::kL2Pinned,
+          nb::sig("def get(self, key: str | bytes, *, timeout: float | None = 30.0, "
+                  "want: Level = ...) -> TensorHandle"),
+          "Pins the tensor, loading and verifying it where it is only on L3.\n"
+          "NotFoundError and DataLossError: recompute it.")
+      .def(
+          "put_from",
+          [](PyStore& self, nb::handle keys, nb::handle tensors, CAIRN_PUT_PARAMETERS) {
+            self.PutFrom(keys, tensors, CAIRN_PUT_OPTIONS);
+          },
+          nb::arg("keys").none(), nb::arg("tensors").none(), CAIRN_PUT_ARGUMENTS,
+          nb::sig("def put_from(self, keys: " CAIRN_KEYS ", tensors: object, " CAIRN_PUT_SIGNATURE),
+          "Stores tensors straight from their memory, without a copy where address and size are\n"
+          "multiples of 4096. Lists of keys and tensors, or one of each; a tensor may be a list\n"
+          "of pieces, stored as flat bytes. Of a list: BatchError says which failed.")
+      .def(
+          "get_into",
+          [](PyStore& self, nb::handle keys, nb::handle tensors, std::optional<double> timeout) {
+            self.GetInto(keys, tensors, {.timeout = Seconds("timeout", timeout)});
+          },
+          nb::arg("keys").none(), nb::arg("tensors").none(), nb::kw_only(),
+          nb::arg("timeout") = 30.0,
+          nb::sig("def get_into(self, keys: " CAIRN_KEYS
+                  ", tensors: object, *, timeout: float | None = 30.0) -> None"),
+          "Reads tensors into contiguous memory of the caller, of the same dtype or uint8; as\n"
+          "put_from for lists and pieces. Where it raises, the memory holds garbage: BatchError's\n"
+          "errors[i] is None for those that are right.")
+      .def(
+          "submit_get",
+          [](PyStore& self, nb::object queue, nb::handle keys, uint64_t first_tag,
+             std::optional<double> timeout, Level want) {
+            self.SubmitGet(queue, keys, {.want = want, .timeout = Seconds("timeout", timeout)},
+                           first_tag);
+          },
+          nb::arg("queue"), nb::arg("keys").none(), nb::kw_only(), nb::arg("first_tag") = 0,
+          nb::arg("timeout") = 30.0, nb::arg("want") = Level::kL2Pinned,
+          nb::sig("def submit_get(self, queue: CompletionQueue, keys: Sequence[str | bytes], *, "
+                  "first_tag: int = 0, "
+                  "timeout: float | None = 30.0, want: Level = ...) -> None"),
+          "Like get for each key, ending in the queue. Raises only where nothing was started.")
+      .def(
+          "submit_put_from",
+          [](PyStore& self, nb::object queue, nb::handle keys, nb::handle tensors,
+             uint64_t first_tag, CAIRN_PUT_PARAMETERS) {
+            self.SubmitPutFrom(queue, keys, tensors, CAIRN_PUT_OPTIONS, first_tag);
+          },
+          nb::arg("queue"), nb::arg("keys").none(), nb::arg("tensors").none(),
+          nb::arg("first_tag") = 0, CAIRN_PUT_ARGUMENTS,
+          nb::sig("def submit_put_from(self, queue: CompletionQueue, keys: " CAIRN_KEYS
+                  ", tensors: object, "
+                  "first_tag: int = 0, " CAIRN_PUT_SIGNATURE),
+          "Like put_from, ending in the queue.")
+      .def(
+          "submit_get_into",
+          [](PyStore& self, nb::object queue, nb::handle keys, nb::handle tensors,
+             uint64_t first_tag, std::optional<double> timeout) {
+            self.SubmitGetInto(queue, keys, tensors, {.timeout = Seconds("timeout", timeout)},
+                               first_tag);
+          },
+          nb::arg("queue"), nb::arg("keys").none(), nb::arg("tensors").none(),
+          nb::arg("first_tag") = 0, nb::kw_only(), nb::arg("timeout") = 30.0,
+          nb::sig("def submit_get_into(self, queue: CompletionQueue, keys: " CAIRN_KEYS
+                  ", tensors: object, "
+                  "first_tag: int = 0, *, timeout: float | None = 30.0) -> None"),
+          "Like get_into, ending in the queue.");
+}
+
+void BindOtherVerbs(StoreClass& store) {
+  store
+      .def("count_leading", &PyStore::CountLeading, nb::arg("keys").none(), nb::kw_only(),
+           nb::arg("duration") = 10.0,
+           nb::sig("def count_leading(self, keys: Sequence[str | bytes], *, duration: float | None "
+                   "= 10.0) "
+                   "-> LeadingHits"),
+           "How many of the keys, from the first on, are there without a gap. They are leased for\n"
+           "`duration` seconds: readable, whatever else is put.")
+      .def("prefetch", &PyStore::Prefetch, nb::arg("keys").none(), nb::kw_only(),
+           nb::arg("to") = Level::kL2Pinned,
+           nb::sig("def prefetch(self, keys: Sequence[str | bytes], *, to: Level = ...) -> int"),
+           "Starts loading what is only below `to`; returns how many loads were started or queued.")
+      .def("evict", &PyStore::Evict, nb::arg("key").none(), nb::arg("keep"),
+           nb::sig("def evict(self, key: str | bytes, keep: Level) -> None"),
+           "Drops the copies above level `keep`.")
+      .def("erase", &PyStore::Erase, nb::arg("key").none(),
+           nb::sig("def erase(self, key: str | bytes) -> None"),
+           "Not an error when it was not there.")
+      .def("erase_prefix", &PyStore::ErasePrefix, nb::arg("key_prefix").none(),
+           nb::sig("def erase_prefix(self, key_prefix: str | bytes) -> int"),
+           "Erases all whose keys begin so, and says how many.")
+      .def("purge_fingerprint", &PyStore::PurgeFingerprint, nb::arg("fingerprint"),
+           "Erases all of a fingerprint, and says how many.")
+      .def("flush", &PyStore::Flush, "Returns when everything put before is on L3 and flushed.")
+      .def("describe", &PyStore::Describe, nb::arg("key").none(),
+           nb::sig("def describe(self, key: str | bytes) -> TensorInfo"),
+           "What the store knows of a tensor.")
+      .def("_scan_page", &PyStore::ScanPage, nb::arg("key_prefix").none(), nb::arg("after"),
+           nb::arg("limit"))
+      .def("stats", &PyStore::Stats, nb::sig("def stats(self) -> dict"),
+           "The figures of StatsSnapshot (include/cairn/stats.h), by name.")
+      .def(
+          "register_memory", &PyStore::RegisterMemory, nb::arg("tensor").none(),
+          "Makes the tensor's memory a registered end of transfers, which saves CPU time. Address\n"
+          "and size are multiples of 4096. Keep the tensor, and unregister it first.")
+      .def("unregister_memory", &PyStore::UnregisterMemory, nb::arg("tensor").none())
+      .def("close", &PyStore::Close,
+           "Finishes what is in flight, writes what is dirty, closes the files. Calls after it\n"
+           "raise FailedPreconditionError; handles stay readable. Does nothing in a forked child.")
+      .def_prop_ro("is_open", &PyStore::IsOpen, "Not closed, and opened by this process.");
+}
+
+}  // namespace
+
+void BindStore(nb::module_& module) {
+  StoreClass store(module, "Store", nb::is_weak_referenceable());
+  BindConstructor(store);
+  BindTensorVerbs(store);
+  BindOtherVerbs(store);
+}
+
+}  // namespace cairn::python
+
+NB_MODULE(_cairn, module) {
+  cairn::python::WatchForks();
+  cairn::python::BindEnums(module);
+  cairn::python::BindResults(module);
+  cairn::python::BindTensorHandle(module);
+  cairn::python::BindCompletionQueue(module);
+  cairn::python::BindStore(module);
+}

@@ -1,0 +1,158 @@
+"""Bad input raises what says what to do; nothing of it changes the store."""
+
+import ml_dtypes
+import numpy
+import pytest
+
+import cairn
+
+GOOD = numpy.zeros((8, 8), numpy.float32)
+
+
+class OnDevice:
+    """A tensor on a device that no build has."""
+
+    dtype = "float32"
+
+    def __dlpack_device__(self):
+        return (8, 0)
+
+    def __dlpack__(self, **options):
+        raise BufferError("not for the CPU")
+
+
+@pytest.mark.parametrize(
+    "tensor, says",
+    [
+        (GOOD.astype("float64"), "float64 cannot be stored: use one of .*view"),
+        (GOOD.astype(ml_dtypes.int4), "int4 cannot be stored"),
+        (GOOD.astype("complex64"), "complex64 cannot be stored"),
+        (GOOD[:, ::2], "not contiguous: pass numpy.ascontiguousarray"),
+        (GOOD.astype(ml_dtypes.bfloat16).T[1:], "not contiguous: pass numpy.ascontiguousarray"),
+        (numpy.zeros(0, "uint8"), "dimension 0 is 0"),
+        (numpy.zeros((1,) * 9, "uint8"), "9 dimensions, at most 8 .*reshape"),
+        (OnDevice(), "device .* copy it to the CPU"),
+    ],
+)
+def test_tensors_that_cannot_be_put(store, tensor, says):
+    store.put("k", b"old")
+    with pytest.raises(cairn.InvalidArgumentError, match=says):
+        store.put("k", tensor)
+    with pytest.raises(cairn.CairnError, match=says):
+        store.put_from("k", tensor)
+    assert store.get("k").numpy().tobytes() == b"old"
+
+
+@pytest.mark.parametrize("tensor", [5, "text", object(), None])
+def test_what_is_no_tensor(store, tensor):
+    with pytest.raises(TypeError, match="a tensor is a numpy array, a buffer, or has __dlpack__"):
+        store.put("k", tensor)
+
+
+@pytest.mark.parametrize(
+    "key, kind, says",
+    [
+        ("x" * 256, cairn.InvalidArgumentError, "256 bytes, at most 255"),
+        ("", cairn.InvalidArgumentError, "empty"),
+        (5, TypeError, "a key is str or bytes, not int"),
+        (None, TypeError, "a key is str or bytes, not NoneType"),
+    ],
+)
+def test_keys(store, key, kind, says):
+    target = GOOD.copy()
+    for call in (
+        lambda: store.put(key, GOOD),
+        lambda: store.get(key),
+        lambda: store.erase(key),
+        lambda: store.describe(key),
+        lambda: store.count_leading([key]),
+        lambda: store.submit_get(cairn.CompletionQueue(4), [key, "other"]),
+    ):
+        with pytest.raises(kind, match=says):
+            call()
+    if kind is not TypeError:
+        with pytest.raises(kind, match=says):
+            store.get_into(key, target)
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.001, float("nan")])
+def test_times(store, seconds):
+    for call in (
+        lambda: store.put("k", GOOD, timeout=seconds),
+        lambda: store.put("k", GOOD, ttl=seconds),
+        lambda: store.get("k", timeout=seconds),
+        lambda: store.get_into("k", GOOD, timeout=seconds),
+        lambda: store.count_leading(["k"], duration=seconds),
+        lambda: cairn.CompletionQueue(4).wait(timeout=seconds),
+    ):
+        with pytest.raises(cairn.InvalidArgumentError, match="give 0 or more, or None"):
+            call()
+
+
+def test_memory_that_cannot_be_read_into(store):
+    store.put("k", GOOD)
+    read_only = GOOD.copy()
+    read_only.flags.writeable = False
+    for target, says in [
+        (read_only, "read-only: pass one that can be written"),
+        (bytes(GOOD.nbytes), "read-only: pass a bytearray"),
+        (numpy.zeros((8, 16), "float32")[:, ::2], "not contiguous"),
+        (numpy.zeros((8, 8), "int32"), r"fp32\[8,8\] .* int32: pass one of that dtype"),
+        (numpy.zeros(5, "float32"), "256 bytes and the pieces take 20"),
+    ]:
+        with pytest.raises(cairn.InvalidArgumentError, match=says):
+            store.get_into("k", target)
+    store.get_into("k", numpy.zeros(256, "uint8"))
+
+
+def test_lists_that_do_not_match(store):
+    with pytest.raises(cairn.InvalidArgumentError, match="2 keys and 1 tensors"):
+        store.put_from(["a", "b"], [GOOD])
+    with pytest.raises(TypeError, match="give a list"):
+        store.count_leading("a")
+
+
+def test_a_closed_store(store, path, options):
+    store.put("k", GOOD)
+    store.close()
+    store.close()
+    assert not store.is_open
+    for call in (
+        lambda: store.put("k", GOOD),
+        lambda: store.get("k"),
+        lambda: store.get_into("k", GOOD),
+        lambda: store.erase("k"),
+        lambda: store.stats(),
+        lambda: list(store.scan()),
+        lambda: store.prefetch(["k"]),
+    ):
+        with pytest.raises(cairn.FailedPreconditionError, match="the store is closed"):
+            call()
+    with cairn.Store(path, **options) as again:
+        assert (again.get("k").numpy() == GOOD).all()
+
+
+def test_opening(store, path, options, tmp_path):
+    with pytest.raises(cairn.FailedPreconditionError, match="in use by this process"):
+        cairn.Store(path, **options)
+    with pytest.raises(cairn.InvalidArgumentError, match="l2_bytes_max is 5"):
+        cairn.Store(tmp_path / "other", l2_bytes_max=5)
+    with pytest.raises(TypeError):
+        cairn.Store(tmp_path / "other", no_such_option=1)
+    with pytest.raises(cairn.UnavailableError, match="cannot create"):
+        cairn.Store(tmp_path / "no" / "such", **options)
+    with pytest.raises(cairn.CairnError):
+        cairn.Store(tmp_path / "other", **{**options, "device": cairn.DeviceKind.CUDA})
+
+
+def test_the_hierarchy(store):
+    with pytest.raises(KeyError, match="^no tensor none$"):
+        store.get("none")
+    for kind, base in [
+        (cairn.NotFoundError, KeyError),
+        (cairn.InvalidArgumentError, ValueError),
+        (cairn.DeadlineExceededError, TimeoutError),
+        (cairn.UnimplementedError, NotImplementedError),
+        (cairn.ForkedError, cairn.FailedPreconditionError),
+    ]:
+        assert issubclass(kind, base) and issubclass(kind, cairn.CairnError)

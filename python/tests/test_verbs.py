@@ -1,0 +1,170 @@
+"""Tensors go in and come out as they were, in every way in and out."""
+
+import ml_dtypes
+import numpy
+import pytest
+
+import cairn
+
+DTYPES = [
+    numpy.uint8,
+    numpy.int8,
+    numpy.bool_,
+    numpy.int32,
+    numpy.int64,
+    numpy.float16,
+    numpy.float32,
+    ml_dtypes.bfloat16,
+    ml_dtypes.float8_e4m3fn,
+    ml_dtypes.float8_e5m2,
+]
+
+
+def content(seed, shape, dtype):
+    random = numpy.random.default_rng(seed)
+    return random.integers(0, 2, shape).astype(dtype)
+
+
+def aligned(size):
+    """Bytes at an address that is a multiple of 4096."""
+    memory = numpy.zeros(size + 4096, numpy.uint8)
+    begin = -memory.ctypes.data % 4096
+    return memory[begin : begin + size]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: numpy.dtype(dtype).name)
+@pytest.mark.parametrize("shape", [(), (7,), (2, 3, 5)], ids=str)
+def test_every_dtype_comes_back(store, path, options, dtype, shape):
+    tensor = content(1, shape, dtype)
+    store.put("put", tensor)
+    store.put_from("put_from", tensor)
+    store.close()
+    with cairn.Store(path, **options) as again:
+        for key in ("put", "put_from"):
+            handle = again.get(key)
+            assert handle.found_at == cairn.Level.L3_NVME
+            array = handle.numpy()
+            assert (array.dtype, array.shape) == (tensor.dtype, shape)
+            assert (handle.dtype, handle.shape, handle.nbytes) == (
+                tensor.dtype,
+                shape,
+                tensor.nbytes,
+            )
+            assert array.tobytes() == tensor.tobytes()
+            target = numpy.zeros_like(tensor)
+            again.get_into(key, target)
+            assert target.tobytes() == tensor.tobytes()
+            info = again.describe(key)
+            assert (info.dtype, info.shape, info.nbytes) == (tensor.dtype, shape, tensor.nbytes)
+
+
+def test_arrays_of_a_handle_copy_nothing_and_keep_the_bytes(store):
+    tensor = content(2, (64, 64), numpy.float32)
+    store.put("k", tensor)
+    handle = store.get("k")
+    first, second = handle.numpy(), numpy.asarray(handle)
+    assert first.ctypes.data == second.ctypes.data
+    assert numpy.from_dlpack(handle).ctypes.data == first.ctypes.data
+    assert not first.flags.writeable
+    del second
+    handle.release()
+    assert not handle.valid
+    with pytest.raises(cairn.FailedPreconditionError, match="released"):
+        handle.numpy()
+    with pytest.raises(cairn.ResourceExhaustedError):
+        store.evict("k", cairn.Level.L3_NVME)  # `first` pins it.
+    store.close()
+    assert (first == tensor).all()
+
+
+def test_a_released_handle_can_be_evicted(store):
+    store.put("k", content(3, 100, numpy.uint8))
+    with store.get("k") as handle:
+        target = bytearray(100)
+        handle.copy_to(target)
+    store.evict("k", cairn.Level.L3_NVME)
+    assert not store.describe("k").in_l2
+    assert bytes(target) == store.get("k").numpy().tobytes()
+
+
+def test_batches_on_borrowed_memory(store):
+    source = aligned(8 * 8192).reshape(8, 8192)
+    source[:] = content(4, source.shape, numpy.uint8)
+    keys = [f"block{i}" for i in range(8)]
+    store.put_from(keys, list(source))
+    target = aligned(source.nbytes).reshape(source.shape)
+    store.get_into(keys, list(target))
+    assert (target == source).all()
+    # In pieces: two halves in the other order make another tensor.
+    store.put_from("pieces", [source[0, 4096:], source[0, :4096]])
+    store.get_into("pieces", [target[1, 4096:], target[1, :4096]])
+    assert (target[1] == source[0]).all()
+
+
+def test_a_batch_says_which_failed(store):
+    source = content(5, (3, 4096), numpy.uint8)
+    store.put_from(["a", "c"], [source[0], source[2]])
+    target = numpy.zeros_like(source)
+    with pytest.raises(cairn.BatchError, match="1 of 3 .* number 1: no tensor b") as caught:
+        store.get_into(["a", "b", "c"], list(target))
+    errors = caught.value.errors
+    assert errors[0] is None and errors[2] is None
+    assert isinstance(errors[1], cairn.NotFoundError)
+    assert (target[[0, 2]] == source[[0, 2]]).all()
+    with pytest.raises(cairn.NotFoundError):
+        store.get_into("b", target[1])
+
+
+def test_chains_scans_and_erasure(store):
+    for key in ("a0", "a1", "a3", b"\xff\x00"):
+        store.put(key, b"bytes")
+    with store.count_leading(["a0", "a1", "a2", "a3"]) as hits:
+        assert (hits.count, hits.count_l2, hits.nbytes) == (2, 2, 10)
+    assert [key for key, _ in store.scan(page=1)] == [b"a0", b"a1", b"a3", b"\xff\x00"]
+    assert [key for key, _ in store.scan("a")] == [b"a0", b"a1", b"a3"]
+    store.erase("a0")
+    store.erase("a0")
+    assert store.erase_prefix("a") == 2
+    assert store.purge_fingerprint("") == 1
+    assert list(store.scan()) == []
+
+
+def test_prefetch_flush_and_stats(store, path, options):
+    store.put("k", b"bytes", durability=cairn.Durability.FLUSHED)
+    store.flush()
+    store.close()
+    with cairn.Store(str(path), **options) as again:
+        assert again.stats()["recovered_tensors"] == 1
+        assert again.prefetch(["k", "none"]) == 1
+        assert again.get("k").numpy().tobytes() == b"bytes"
+        stats = again.stats()
+        assert (stats["gets"], stats["misses"], stats["device"]) == (1, 0, "host")
+
+
+def test_options_of_a_put(store):
+    store.put("k", b"old")
+    store.put("k", b"new", if_exists=cairn.IfExists.KEEP)
+    assert store.get("k").numpy().tobytes() == b"old"
+    store.put("k", b"new", ttl=1000, tensor_class=cairn.TensorClass.KV)
+    info = store.describe("k")
+    assert info.tensor_class == cairn.TensorClass.KV and info.expires is not None
+    store.put("k", b"new", ttl=None, timeout=None, retention=cairn.Retention.KEEP)
+    assert store.describe("k").expires is None
+
+
+def test_torch_borrows_and_lends(store):
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.bool):
+        tensor = torch.randint(0, 2, (16, 16)).to(dtype)
+        store.put("t", tensor)
+        handle = store.get("t")
+        assert torch.equal(torch.from_dlpack(handle).view(torch.uint8), tensor.view(torch.uint8))
+        target = torch.zeros_like(tensor)
+        store.get_into("t", target)
+        assert torch.equal(target.view(torch.uint8), tensor.view(torch.uint8))
+    with pytest.raises(cairn.InvalidArgumentError, match="contiguous"):
+        store.put("t", torch.zeros(4, 4).t())
+    with pytest.raises(cairn.InvalidArgumentError, match="detach"):
+        store.put("t", torch.zeros(4, requires_grad=True))
+    with pytest.raises(cairn.InvalidArgumentError, match="meta"):
+        store.put("t", torch.zeros(4, device="meta"))

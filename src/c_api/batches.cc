@@ -1,0 +1,241 @@
+// Batches on the caller's memory, chains of keys, and the queue where asynchronous calls end.
+
+#include <algorithm>
+#include <vector>
+
+#include "src/base/status_macros.h"
+#include "src/c_api/call.h"
+
+namespace cairn::c_api {
+namespace {
+
+// The C requests as those of store.h, whose spans of pieces lie in lists of their own.
+struct PutBatch {
+  std::vector<PutRequest> requests;
+  std::vector<std::vector<ConstPiece>> pieces;
+};
+struct GetBatch {
+  std::vector<GetRequest> requests;
+  std::vector<std::vector<Piece>> pieces;
+};
+
+template <typename Request>
+absl::Status ReadRequest(const Request& given, std::string_view* key, MemoryKind* kind) {
+  CAIRN_RETURN_IF_ERROR(ReadKey(given.key, key));
+  if (given.piece_count > 0) CAIRN_RETURN_IF_ERROR(CheckRequired({{given.pieces, "pieces"}}));
+  return ReadEnum("memory_kind", given.memory_kind, MemoryKind::kManaged, kind);
+}
+
+absl::Status Read(const cairn_put_request* given, size_t count, PutBatch* batch) {
+  if (count > 0) CAIRN_RETURN_IF_ERROR(CheckRequired({{given, "requests"}}));
+  batch->requests.reserve(count);
+  batch->pieces.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    std::string_view key;
+    MemoryKind kind = MemoryKind::kHost;
+    CAIRN_RETURN_IF_ERROR(ReadRequest(given[i], &key, &kind));
+    std::vector<ConstPiece>& pieces = batch->pieces.emplace_back();
+    pieces.reserve(given[i].piece_count);
+    for (size_t j = 0; j < given[i].piece_count; ++j) {
+      const cairn_piece& piece = given[i].pieces[j];
+      pieces.push_back({static_cast<const std::byte*>(piece.data), piece.size});
+    }
+    batch->requests.push_back({key, ReadMeta(given[i].meta), pieces, given[i].tag, kind});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Read(const cairn_get_request* given, size_t count, GetBatch* batch) {
+  if (count > 0) CAIRN_RETURN_IF_ERROR(CheckRequired({{given, "requests"}}));
+  batch->requests.reserve(count);
+  batch->pieces.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    std::string_view key;
+    MemoryKind kind = MemoryKind::kHost;
+    CAIRN_RETURN_IF_ERROR(ReadRequest(given[i], &key, &kind));
+    std::vector<Piece>& pieces = batch->pieces.emplace_back();
+    pieces.reserve(given[i].piece_count);
+    for (size_t j = 0; j < given[i].piece_count; ++j) {
+      const cairn_piece& piece = given[i].pieces[j];
+      pieces.push_back({static_cast<std::byte*>(piece.data), piece.size});
+    }
+    batch->requests.push_back({key, pieces, given[i].tag, kind});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadKeys(const cairn_key* given, size_t count, std::vector<TensorKey>* keys) {
+  if (count > 0) CAIRN_RETURN_IF_ERROR(CheckRequired({{given, "keys"}}));
+  keys->reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    std::string_view key;
+    CAIRN_RETURN_IF_ERROR(ReadKey(given[i], &key));
+    keys->emplace_back(key);
+  }
+  return absl::OkStatus();
+}
+
+// Status i to results[i]; returns the first that is not OK.
+absl::Status WriteResults(const std::vector<absl::Status>& statuses, cairn_status* results) {
+  absl::Status first;
+  for (size_t i = 0; i < statuses.size(); ++i) {
+    if (results != nullptr) Report(statuses[i], &results[i]);
+    first.Update(statuses[i]);
+  }
+  return first;
+}
+
+// How many completions are moved at once from one form into the other.
+constexpr size_t kDrainedAtOnce = 64;
+
+// Moves completions out of the queue by `drain`, which takes a span and returns a count.
+template <typename Drain>
+size_t WriteCompletions(cairn_completion* done, size_t count, Drain drain) noexcept {
+  size_t written = 0;
+  Guarded(nullptr, [&] {
+    while (written < count) {
+      Completion some[kDrainedAtOnce];
+      const size_t room = std::min(count - written, kDrainedAtOnce);
+      const size_t drained = drain(absl::MakeSpan(some, room), written == 0);
+      for (size_t i = 0; i < drained; ++i, ++written) {
+        done[written].tag = some[i].tag;
+        Report(some[i].status, &done[written].status);
+        done[written].handle =
+            some[i].handle.valid() ? NewHandle(std::move(some[i].handle)) : nullptr;
+      }
+      if (drained < room) break;
+    }
+    return absl::OkStatus();
+  });
+  return written;
+}
+
+}  // namespace
+}  // namespace cairn::c_api
+
+using cairn::c_api::CheckRequired;
+using cairn::c_api::Guarded;
+using cairn::c_api::ReadOptions;
+
+int cairn_store_put_from(cairn_store* store, const cairn_put_request* requests, size_t count,
+                         const cairn_put_options* options, cairn_queue* queue,
+                         cairn_status* results, cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
+    cairn::PutOptions read;
+    CAIRN_RETURN_IF_ERROR(ReadOptions(options, &read));
+    cairn::c_api::PutBatch batch;
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::Read(requests, count, &batch));
+    if (queue != nullptr) return store->store->PutFrom(batch.requests, read, *queue->queue);
+    return cairn::c_api::WriteResults(store->store->PutFrom(batch.requests, read), results);
+  });
+}
+
+int cairn_store_get_into(cairn_store* store, const cairn_get_request* requests, size_t count,
+                         const cairn_get_options* options, cairn_queue* queue,
+                         cairn_status* results, cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
+    cairn::GetOptions read;
+    CAIRN_RETURN_IF_ERROR(ReadOptions(options, &read));
+    cairn::c_api::GetBatch batch;
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::Read(requests, count, &batch));
+    if (queue != nullptr) return store->store->GetInto(batch.requests, read, *queue->queue);
+    return cairn::c_api::WriteResults(store->store->GetInto(batch.requests, read), results);
+  });
+}
+
+int cairn_store_get_async(cairn_store* store, const cairn_key* keys, size_t count,
+                          const cairn_get_options* options, cairn_queue* queue, uint64_t first_tag,
+                          cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}, {queue, "queue"}}));
+    cairn::GetOptions read;
+    CAIRN_RETURN_IF_ERROR(ReadOptions(options, &read));
+    std::vector<cairn::TensorKey> read_keys;
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadKeys(keys, count, &read_keys));
+    return store->store->GetAsync(read_keys, read, *queue->queue, first_tag);
+  });
+}
+
+int cairn_store_count_leading(cairn_store* store, const cairn_key* keys, size_t count,
+                              int64_t lease_us, cairn_leading_hits* hits, cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}, {hits, "hits"}}));
+    cairn::LeaseOptions lease;
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadTime("lease_us", lease_us, &lease.duration));
+    std::vector<cairn::TensorKey> read_keys;
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadKeys(keys, count, &read_keys));
+    CAIRN_ASSIGN_OR_RETURN(cairn::LeadingHits found, store->store->CountLeading(read_keys, lease));
+    *hits = {.count = found.count,
+             .count_l1 = found.count_l1,
+             .count_l2 = found.count_l2,
+             .count_l3 = found.count_l3,
+             .bytes = found.bytes,
+             .lease = nullptr};
+    if (found.count > 0) {
+      hits->lease = std::make_unique<cairn_lease>(cairn_lease{std::move(found.lease)}).release();
+    }
+    return absl::OkStatus();
+  });
+}
+
+void cairn_lease_release(cairn_lease* lease) {
+  Guarded(nullptr, [&] {
+    delete lease;
+    return absl::OkStatus();
+  });
+}
+
+size_t cairn_store_prefetch(cairn_store* store, const cairn_key* keys, size_t count, uint32_t to) {
+  size_t started = 0;
+  Guarded(nullptr, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
+    cairn::PrefetchOptions options;
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadEnum("to", to, cairn::Level::kL2Pinned, &options.to));
+    if (to == 0) return absl::InvalidArgumentError("to is 0: level 1 or 2");
+    std::vector<cairn::TensorKey> read_keys;
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadKeys(keys, count, &read_keys));
+    started = store->store->Prefetch(read_keys, options);
+    return absl::OkStatus();
+  });
+  return started;
+}
+
+int cairn_queue_create(size_t capacity, cairn_queue** queue, cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{static_cast<const void*>(queue), "queue"}}));
+    CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<cairn::CompletionQueue> created,
+                           cairn::CompletionQueue::Create(capacity));
+    *queue = std::make_unique<cairn_queue>(cairn_queue{std::move(created)}).release();
+    return absl::OkStatus();
+  });
+}
+
+int cairn_queue_event_fd(const cairn_queue* queue) { return queue->queue->event_fd(); }
+
+size_t cairn_queue_drain(cairn_queue* queue, cairn_completion* done, size_t count) {
+  return cairn::c_api::WriteCompletions(
+      done, count,
+      [queue](absl::Span<cairn::Completion> some, bool) { return queue->queue->Drain(some); });
+}
+
+size_t cairn_queue_wait(cairn_queue* queue, cairn_completion* done, size_t count,
+                        int64_t timeout_us) {
+  const absl::Duration timeout = timeout_us == CAIRN_FOREVER
+                                     ? absl::InfiniteDuration()
+                                     : absl::Microseconds(std::max<int64_t>(timeout_us, 0));
+  return cairn::c_api::WriteCompletions(
+      done, count, [queue, timeout](absl::Span<cairn::Completion> some, bool first) {
+        return first ? queue->queue->Wait(some, timeout) : queue->queue->Drain(some);
+      });
+}
+
+size_t cairn_queue_outstanding(const cairn_queue* queue) { return queue->queue->outstanding(); }
+
+void cairn_queue_destroy(cairn_queue* queue) {
+  Guarded(nullptr, [&] {
+    delete queue;
+    return absl::OkStatus();
+  });
+}
