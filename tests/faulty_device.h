@@ -28,6 +28,7 @@ class FaultyDevice final : public Device {
   bool is_gpu() const override { return inner_->is_gpu(); }
   int ordinal() const override { return inner_->ordinal(); }
   absl::Status gpu_status() const override { return inner_->gpu_status(); }
+  absl::StatusOr<DeviceProperties> Properties() const override { return inner_->Properties(); }
   absl::Status PinMemory(absl::Span<std::byte> memory) override {
     return inner_->PinMemory(memory);
   }
