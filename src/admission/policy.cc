@@ -55,9 +55,8 @@ AdmissionReason AdmissionPolicy::Judge(const Tensor& tensor) {
   if (tensor.promised) return AdmissionReason::kPromised;
   if (tensor.partial) return AdmissionReason::kPartial;
   Chain* const chain = ChainOf(tensor.key_hash);
-  const double borrowed = budget_.BytesIn(kBorrowedSeconds);
   if (seen_before) {
-    return Affords(chain == nullptr ? nullptr : &chain->second_sights, borrowed)
+    return Affords(chain == nullptr ? nullptr : &chain->second_sights, BorrowedBytesMax())
                ? AdmissionReason::kSecondSight
                : AdmissionReason::kOverBudget;
   }
@@ -66,13 +65,17 @@ AdmissionReason AdmissionPolicy::Judge(const Tensor& tensor) {
              : AdmissionReason::kNotSeenBefore;
 }
 
+double AdmissionPolicy::BorrowedBytesMax() const {
+  return std::clamp(kBorrowedShare * budget_.granted_bytes(), 0.0,
+                    budget_.BytesIn(kBorrowedSeconds));
+}
+
 // A chain's first asks, and the others have its answer, as long as what is owed is bounded.
 bool AdmissionPolicy::Affords(Verdict* verdict, double owed_bytes_max) const {
   const bool affordable = budget_.in_hand_bytes() > -owed_bytes_max;
   if (verdict == nullptr) return affordable;
   if (*verdict == Verdict::kOpen) *verdict = affordable ? Verdict::kAdmit : Verdict::kRefuse;
-  return *verdict == Verdict::kAdmit &&
-         budget_.in_hand_bytes() > -2 * budget_.BytesIn(kBorrowedSeconds);
+  return *verdict == Verdict::kAdmit && budget_.in_hand_bytes() > -2 * BorrowedBytesMax();
 }
 
 void AdmissionPolicy::Return(const Tensor& tensor, AdmissionReason reason) {

@@ -29,11 +29,14 @@ inline bool Admitted(AdmissionReason reason) { return reason <= AdmissionReason:
 //
 // What comes back is worth most: a tensor that was refused, or left L3, is remembered, and written
 // when it comes, or is used, again (second sight). What is left of the budget is for first sights:
-// they are written when it has bytes in hand. Second sights may overdraw it by what it gains in
-// kBorrowedSeconds. Both is decided once for each chain (Request), for a chain with holes is worth
-// no more than the part before the first; what has begun may overdraw it by twice as much.
+// they are written when it has bytes in hand. Second sights may overdraw it by kBorrowedShare of
+// what it has granted so far, and no more than it gains in kBorrowedSeconds. Both is decided once
+// for each chain (Request), for a chain with holes is worth no more than the part before the first;
+// what has begun may overdraw it by twice as much. So at any time what was written without a
+// promise is at most 1.1 times what was granted, and one tensor.
 class AdmissionPolicy {
  public:
+  static constexpr double kBorrowedShare = 0.05;
   static constexpr double kBorrowedSeconds = 60;
   // Keys remembered, for each tensor that L3 has room for.
   static constexpr uint64_t kHistoryPerTensor = 10;
@@ -82,6 +85,7 @@ class AdmissionPolicy {
   AdmissionReason Judge(const Tensor& tensor);
   // Null: it came by itself, or so long after its chain that that is forgotten.
   Chain* ChainOf(uint64_t key_hash);
+  double BorrowedBytesMax() const;
   bool Affords(Verdict* verdict, double owed_bytes_max) const;
   void Remember(uint64_t key_hash);
 
