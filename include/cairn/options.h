@@ -135,7 +135,7 @@ struct CAIRN_EXPORT StoreOptions {
   uint64_t l3_index_bytes_max = 0;
 
   // What may be written to L3 in a day, so that the SSD lives: record headers and padding included,
-  // the index and packs' tables (under 3 %) not. 0: as much as the drives hold (the file systems
+  // the index and packs' tables not. 0: as much as the drives hold (the file systems
   // that the tensors lie on, each once): one drive write a day, which drives are mostly rated for
   // over five years. kL3WritesUnlimited: no budget, everything is written.
   //
