@@ -93,7 +93,9 @@ absl::Status LateSpills::WriteAll(Deadline deadline) {
     if (entry.refused) keys.push_back({entry.fingerprint_id(), std::string(entry.key())});
   });
   for (const Key& key : keys) {
-    CAIRN_RETURN_IF_ERROR(Write({key.fingerprint_id, key.key}, /*promised=*/true, deadline));
+    const absl::Status begun = Write({key.fingerprint_id, key.key}, /*promised=*/true, deadline);
+    // No room: then it would have been evicted from L3 again.
+    if (!begun.ok() && !absl::IsResourceExhausted(begun)) return begun;
   }
   return absl::OkStatus();
 }

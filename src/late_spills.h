@@ -37,7 +37,7 @@ class LateSpills {
   // Starts the write of the key's tensor if it was refused and admission takes it now, as it must
   // when it is promised. OK, too, where there is nothing to do; else no room before the deadline.
   absl::Status Write(const HashedKey& key, bool promised, Deadline deadline);
-  // Of all that were refused.
+  // Of all that were refused; not of those that there is no room for before the deadline.
   absl::Status WriteAll(Deadline deadline);
 
  private:

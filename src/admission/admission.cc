@@ -27,14 +27,13 @@ struct Saved {
   int64_t in_hand_bytes = 0;
 };
 
-std::optional<Saved> ReadSaved(const std::string& path) {
-  const absl::StatusOr<std::string> text = ReadStart(path, kFileBytesMax);
-  if (!text.ok()) return std::nullopt;
-  const std::vector<std::string> words = absl::StrSplit(*text, absl::ByAnyChar(" \n"));
+absl::StatusOr<Saved> ReadSaved(const std::string& path) {
+  CAIRN_ASSIGN_OR_RETURN(const std::string text, ReadStart(path, kFileBytesMax));
+  const std::vector<std::string> words = absl::StrSplit(text, absl::ByAnyChar(" \n"));
   Saved saved;
   if (words.size() < 2 || !absl::SimpleAtoi(words[0], &saved.unix_ms) ||
       !absl::SimpleAtoi(words[1], &saved.in_hand_bytes)) {
-    return std::nullopt;
+    return absl::DataLossError(absl::StrCat(path, " is not to be read"));
   }
   return saved;
 }
@@ -66,11 +65,13 @@ WriteBudget::Options Admission::BudgetOptions(const Options& options) const {
   // What was asked for is kept to from the first second on; what is only derived lets a new store
   // fill once without delay.
   if (derived) budget.burst_bytes = std::max(budget.burst_bytes, options.l3_bytes_max);
-  if (derived && options.new_store) {
+  const absl::StatusOr<Saved> saved =
+      options.new_store ? absl::NotFoundError("a new store") : ReadSaved(path_);
+  // A store that never had a budget is as good as new.
+  if (derived && absl::IsNotFound(saved.status())) {
     budget.in_hand_bytes = static_cast<int64_t>(budget.burst_bytes);
   }
-  const std::optional<Saved> saved = options.new_store ? std::nullopt : ReadSaved(path_);
-  if (saved.has_value()) {
+  if (saved.ok()) {
     budget.in_hand_bytes = saved->in_hand_bytes;
     budget.now_ms = std::min(saved->unix_ms, opened_unix_ms_);
   }
