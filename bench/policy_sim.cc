@@ -1,7 +1,9 @@
 // policy-sim: what the store's eviction policies hit on a trace, without a store. Its --help says
 // what the figures mean.
 
+#include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +12,7 @@
 #include "bench/policy/simulation.h"
 #include "bench/policy/workload.h"
 #include "src/base/status_macros.h"
+#include "tools/offload/model.h"
 #include "tools/offload/report.h"
 #include "tools/offload/trace.h"
 #include "tools/offload/workload.h"
@@ -30,21 +33,74 @@ std::string SourceOf(const Options& options) {
   return absl::StrCat("generated with seed ", options.seed);
 }
 
-absl::Status Main(const Options& options) {
-  if (!options.json.empty()) CAIRN_RETURN_IF_ERROR(offload::CheckWritable(options.json));
-  CAIRN_ASSIGN_OR_RETURN(const offload::Trace trace, LoadTrace(options));
-  const Workload workload(trace);
-  Report report = {
-      .source = SourceOf(options), .real = !options.trace.empty(), .workload = workload};
-  for (const Size& size : options.sizes) {
-    const uint64_t blocks = size.Blocks(workload.blocks);
+constexpr double kSecondsADay = 24 * 60 * 60;
+
+// What a day may write. None: no limit, or one tier.
+absl::StatusOr<std::optional<uint64_t>> BytesPerDay(const Options& options,
+                                                    const Workload& workload,
+                                                    uint64_t block_bytes) {
+  const GivenBudget& given = options.write_budget;
+  if (!options.l2_size.has_value() || given.none) return std::nullopt;
+  if (workload.span_ms() == 0) {
+    return absl::InvalidArgumentError(
+        "--write-budget: all requests of the trace are of one moment, in which it grants nothing");
+  }
+  if (given.percent == 0) return given.bytes_per_day;
+  const double bytes =
+      given.percent / 100 * static_cast<double>(workload.blocks) * static_cast<double>(block_bytes);
+  const double days = static_cast<double>(workload.span_ms()) / 1e3 / kSecondsADay;
+  return static_cast<uint64_t>(std::min(bytes / days, 1e18));
+}
+
+absl::StatusOr<std::optional<Tiers>> TiersOf(const Options& options, const offload::Trace& trace,
+                                             const Workload& workload) {
+  if (!options.l2_size.has_value()) return std::nullopt;
+  Tiers tiers = {.l2_blocks_max = options.l2_size->Blocks(workload.blocks),
+                 .block_bytes = options.block_bytes};
+  if (tiers.block_bytes == 0) {
+    CAIRN_ASSIGN_OR_RETURN(const offload::Model model, offload::FindModel("qwen3-vl-8b"));
+    tiers.block_bytes = model.kv_bytes_per_token() * offload::DefaultBlockTokens(trace.format);
+  }
+  CAIRN_ASSIGN_OR_RETURN(tiers.write_bytes_per_day,
+                         BytesPerDay(options, workload, tiers.block_bytes));
+  return tiers;
+}
+
+void SimulateAt(const Size& size, const Options& options, const Workload& workload,
+                Report& report) {
+  const uint64_t blocks = size.Blocks(workload.blocks);
+  if (!report.tiers.has_value()) {
     report.lru.push_back({"lru", size, blocks, Simulate(workload, EvictionKind::kLru, blocks)});
     report.belady.push_back({"belady", size, blocks, SimulateBelady(workload, blocks)});
     for (const NamedPolicy& policy : options.policies) {
       report.results.push_back(
           {policy.name, size, blocks, Simulate(workload, policy.kind, blocks)});
     }
+    return;
   }
+  Tiers tiers = *report.tiers;
+  tiers.l3_blocks_max = blocks;
+  Tiers write_all = tiers;
+  write_all.write_bytes_per_day.reset();
+  report.lru.push_back(
+      {"lru", size, blocks, SimulateTiers(workload, EvictionKind::kLru, write_all)});
+  // What L3 was refused may lie in L2 beside all that L3 has.
+  report.belady.push_back(
+      {"belady", size, blocks, SimulateBelady(workload, blocks + tiers.l2_blocks_max)});
+  for (const NamedPolicy& policy : options.policies) {
+    report.results.push_back(
+        {policy.name, size, blocks, SimulateTiers(workload, policy.kind, tiers)});
+  }
+}
+
+absl::Status Main(const Options& options) {
+  if (!options.json.empty()) CAIRN_RETURN_IF_ERROR(offload::CheckWritable(options.json));
+  CAIRN_ASSIGN_OR_RETURN(const offload::Trace trace, LoadTrace(options));
+  const Workload workload(trace);
+  Report report = {
+      .source = SourceOf(options), .real = !options.trace.empty(), .workload = workload};
+  CAIRN_ASSIGN_OR_RETURN(report.tiers, TiersOf(options, trace, workload));
+  for (const Size& size : options.sizes) SimulateAt(size, options, workload, report);
   std::fputs(ReportTable(report).c_str(), stdout);
   if (options.json.empty()) return absl::OkStatus();
   return offload::WriteAtomically(options.json, ReportJson(report));

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -185,6 +186,22 @@ absl::StatusOr<uint64_t> FreeBytes(const std::string& path) {
     return ErrnoStatus(errno, "cannot ask for free space at", path);
   }
   return uint64_t{file_system.f_bavail} * file_system.f_frsize;
+}
+
+absl::StatusOr<uint64_t> TotalBytes(const std::vector<std::string>& paths) {
+  std::set<dev_t> seen;
+  uint64_t bytes = 0;
+  for (const std::string& path : paths) {
+    struct stat file;
+    struct statvfs file_system;
+    if (stat(path.c_str(), &file) != 0 || statvfs(path.c_str(), &file_system) != 0) {
+      return ErrnoStatus(errno, "cannot ask for the drive's size at", path);
+    }
+    if (seen.insert(file.st_dev).second) {
+      bytes += uint64_t{file_system.f_blocks} * file_system.f_frsize;
+    }
+  }
+  return bytes;
 }
 
 bool MakeDirect(int fd) {

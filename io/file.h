@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -57,6 +58,8 @@ absl::Status WriteZeros(int fd, uint64_t bytes, const std::string& path);
 // system knows no other way.
 absl::Status AllocateFile(int fd, uint64_t bytes, const std::string& path);
 absl::StatusOr<uint64_t> FreeBytes(const std::string& path);
+// Of the file systems that the paths are on, each counted once.
+absl::StatusOr<uint64_t> TotalBytes(const std::vector<std::string>& paths);
 
 // Makes I/O through the descriptor direct and tries it with a read of the first block. False, and
 // buffered as before, where the file system refuses either.

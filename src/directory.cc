@@ -64,6 +64,7 @@ Entry* Directory::FindCandidate(const Stripe& stripe, const TierEviction::Candid
 
 void Directory::Touch(Entry* entry) {
   if (entry->spilling) entry->used = true;
+  if (entry->refused && !entry->partial) parts_.refused_used(*entry);
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Touch(hot);
   if (L1Copy* const l1 = entry->l1()) parts_.l1_eviction->Touch(l1);
   parts_.l3_eviction->Touch(entry);
@@ -151,6 +152,7 @@ void Directory::Request(absl::Span<const HashedKey> keys) {
   for (const HashedKey& key : keys) hashes.push_back(key.hash);
   parts_.l2_eviction->Request(hashes);
   parts_.l3_eviction->Request(hashes);
+  parts_.admission->Request(hashes);
 }
 
 void Directory::UseLeased(Entry* entry) {
@@ -267,6 +269,7 @@ void Directory::Unlist(Stripe& stripe, Entry* entry) {
   if (entry->l2 == CopyState::kResident) l2_count_.fetch_sub(1, std::memory_order_relaxed);
   if (entry->l3 == CopyState::kResident) l3_count_.fetch_sub(1, std::memory_order_relaxed);
   if (entry->quarantined) quarantined_.fetch_sub(1, std::memory_order_relaxed);
+  if (entry->refused) refused_count_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void Directory::Bury(Entry* entry) {

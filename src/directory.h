@@ -18,8 +18,10 @@
 #include "cairn/store.h"
 #include "io/index.h"
 #include "io/index_writer.h"
+#include "src/admission/admission.h"
 #include "src/base/mutex.h"
 #include "src/entry.h"
+#include "src/spill_tracker.h"
 #include "src/tier_eviction.h"
 #include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
@@ -59,6 +61,9 @@ class Directory {
     TierEviction* l2_eviction;
     TierEviction* l3_eviction;
     IndexWriter* index_writer;
+    Admission* admission;
+    // A tensor that admission refused is used. With its stripe's lock held.
+    std::function<void(const Entry& entry)> refused_used;
     // Memory or disk may have become free, or evictable.
     std::function<void()> room_made;
   };
@@ -109,8 +114,7 @@ class Directory {
 
   // ---- Coming ----
   // Lists a new tensor, pinned once for its spill: l2 is kResident (its bytes are in l2_extent) or
-  // kAbsent, l3 kFilling, or kAbsent with spill_failed when it stays in L2. Replaces what the key
-  // named.
+  // kAbsent, l3 kFilling, or kAbsent when it is refused. Replaces what the key named.
   void List(std::unique_ptr<Entry> entry);
   // Lists what the index names at Open, in order of sequence. Once, by one thread.
   void ListRecovered(absl::Span<Entry* const> entries);
@@ -152,6 +156,17 @@ class Directory {
   // far: OK on L3 and in the index, or why not.
   bool JoinSpill(const HashedKey& key, SpillWaiter* waiter, absl::Status* outcome);
 
+  // ---- Late spill: of what admission refused when it came ----
+  struct Refused {
+    uint64_t bytes = 0;
+    uint64_t extent_bytes = 0;
+  };
+  // The key's tensor, if it was refused and L2 alone has it.
+  std::optional<Refused> FindRefused(const HashedKey& key) const;
+  // Makes it spill to `target`, pinned for that, and the tracker know of it. Null, with nothing
+  // changed, when it is not refused any more or not of that size.
+  Entry* BeginLateSpill(const HashedKey& key, Extent target, SpillTracker& tracker);
+
   // The table of a pack of tensors that are to be kept is kept with them.
   void KeepPack(PackExtent* pack);
 
@@ -177,6 +192,7 @@ class Directory {
 
   size_t size() const;
   uint64_t dirty_bytes() const { return dirty_bytes_.load(std::memory_order_relaxed); }
+  uint64_t refused_count() const { return refused_count_.load(std::memory_order_relaxed); }
   uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
   uint64_t l1_count() const { return l1_count_.load(std::memory_order_relaxed); }
   uint64_t l2_count() const { return l2_count_.load(std::memory_order_relaxed); }
@@ -280,6 +296,7 @@ class Directory {
   // Relaxed sums for stats and limits; l3_bytes_leaving_ orders frees before the waiter's retry.
   std::atomic<uint64_t> dirty_bytes_ = 0;
   std::atomic<uint64_t> kept_bytes_ = 0;
+  std::atomic<uint64_t> refused_count_ = 0;
   std::atomic<uint64_t> l1_count_ = 0;
   std::atomic<uint64_t> l2_count_ = 0;
   std::atomic<uint64_t> l3_count_ = 0;

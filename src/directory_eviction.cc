@@ -70,6 +70,7 @@ uint64_t Directory::EvictFromL3() {
     }
     const uint64_t bytes = entry->l3_extent().bytes;
     CAIRN_CHECK(RemoveLocked(stripe, entry));
+    parts_.admission->Left(candidate->hash);
     return bytes;
   }
   return 0;

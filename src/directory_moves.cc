@@ -44,7 +44,7 @@ void Directory::List(std::unique_ptr<Entry> owned) {
   Entry* entry = owned.release();
   CAIRN_CHECK(!entry->listed && entry->pins == 1 && entry->l2 == CopyState::kResident);
   CAIRN_CHECK((entry->l3 == CopyState::kFilling) == entry->spilling);
-  CAIRN_CHECK(entry->spilling || entry->spill_failed);
+  CAIRN_CHECK(entry->spilling != entry->refused);
   Entry* dead = nullptr;
   {
     Stripe& stripe = StripeFor(entry->hash());
@@ -55,6 +55,7 @@ void Directory::List(std::unique_ptr<Entry> owned) {
       dirty_bytes_.fetch_add(entry->hot()->l2_extent.bytes, std::memory_order_relaxed);
       AddKept(*entry);
     } else {
+      refused_count_.fetch_add(1, std::memory_order_relaxed);
       parts_.l2_eviction->Track(entry->hot());
       if (Entry* replaced = entry->TakeReplaced()) {
         EnqueueRemoval(stripe, nullptr, replaced);
@@ -223,7 +224,6 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
         l3_count_.fetch_sub(1, std::memory_order_relaxed);
       }
       entry->l3 = CopyState::kAbsent;
-      entry->spill_failed = !status.ok();
       // A commit that failed may have reached the log all the same: then the extent is taken until
       // the index has confirmed something newer.
       if (!entry->indexed && in_l2) ReleaseL3(entry);
@@ -249,6 +249,34 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
   if (dead) Bury(entry);
   WakeSpillWaiters(waiters, status);
   parts_.room_made();
+}
+
+std::optional<Directory::Refused> Directory::FindRefused(const HashedKey& key) const {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  const Entry* const entry = Find(stripe, key);
+  if (entry == nullptr || !entry->refused) return std::nullopt;
+  return Refused{entry->bytes(), entry->Record().extent_bytes()};
+}
+
+Entry* Directory::BeginLateSpill(const HashedKey& key, Extent target, SpillTracker& tracker) {
+  Stripe& stripe = StripeFor(key.hash);
+  MutexLock lock(stripe.mutex);
+  Entry* const entry = Find(stripe, key);
+  if (entry == nullptr || !entry->refused || entry->Record().extent_bytes() != target.bytes) {
+    return nullptr;
+  }
+  CAIRN_CHECK(entry->l2 == CopyState::kResident && entry->l3 == CopyState::kAbsent);
+  ++entry->pins;
+  entry->refused = false;
+  refused_count_.fetch_sub(1, std::memory_order_relaxed);
+  entry->spilling = true;
+  entry->l3 = CopyState::kFilling;
+  entry->set_l3_extent(target);
+  entry->hot()->dirty = true;
+  dirty_bytes_.fetch_add(entry->hot()->l2_extent.bytes, std::memory_order_relaxed);
+  tracker.Begin(entry->sequence());
+  return entry;
 }
 
 bool Directory::JoinSpill(const HashedKey& key, SpillWaiter* waiter, absl::Status* outcome) {

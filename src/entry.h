@@ -130,12 +130,13 @@ struct Entry final : EvictionNode {
   CopyState l2 : 2 = CopyState::kAbsent;
   CopyState l3 : 2 = CopyState::kAbsent;
   bool listed : 1 = false;
-  bool counted : 1 = false;       // Has been listed: Directory::index_bytes has it.
-  bool spilling : 1 = false;      // From its creation to EndSpill.
-  bool used : 1 = false;          // While it was spilling: no policy has heard of it yet.
-  bool indexed : 1 = false;       // A put of it was handed to the index writer.
-  bool spill_failed : 1 = false;  // It could not be written to L3 and may leave L2 unwritten.
-  bool quarantined : 1 = false;   // Its bytes on L3 did not verify.
+  bool counted : 1 = false;      // Has been listed: Directory::index_bytes has it.
+  bool spilling : 1 = false;     // From its creation to EndSpill.
+  bool used : 1 = false;         // While it was spilling: no policy has heard of it yet.
+  bool indexed : 1 = false;      // A put of it was handed to the index writer.
+  bool refused : 1 = false;      // By admission to L3: L2 alone has it, and may let it go.
+  bool quarantined : 1 = false;  // Its bytes on L3 did not verify.
+  bool partial : 1 = false;      // A block that is not full yet (PutOptions::partial_block).
 
   // Null while it is cold. Stays while there is a copy in L2 or L1: a pin on that is enough to
   // look.

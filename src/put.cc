@@ -133,6 +133,7 @@ std::unique_ptr<Entry> StoreImpl::NewEntry(const PutInput& input, const PutOptio
   entry->pins = 1;
   entry->spilling = true;
   entry->l3 = CopyState::kFilling;
+  entry->partial = options.partial_block;
   return entry;
 }
 
@@ -145,6 +146,8 @@ bool StoreImpl::KeptExisting(std::string_view key, const PutOptions& options, De
   const Durability durability = Resolve(options.durability);
   *outcome = absl::OkStatus();
   if (durability == Durability::kInMemory) return true;
+  *outcome = core_->late_spills->Write(hashed, /*promised=*/true, deadline);
+  if (!outcome->ok()) return true;
   SpillWait wait;
   SpillWaiter* waiter = wait.NewWaiter();
   if (core_->directory->JoinSpill(hashed, waiter, outcome)) {
@@ -206,6 +209,24 @@ void StoreImpl::ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t>
   SubmitBatch(batch);
 }
 
+AdmissionPolicy::Tensor StoreImpl::WantedOnL3(const Entry& entry, Durability durability) {
+  return {.key_hash = entry.hash(),
+          .bytes = Packer::Takes(entry.bytes())
+                       ? entry.Record().extent_bytes() - entry.header_bytes()
+                       : entry.Record().extent_bytes(),
+          .promised = durability != Durability::kInMemory || entry.retention() == Retention::kKeep,
+          .partial = entry.partial};
+}
+
+void StoreImpl::ListRefused(std::unique_ptr<Entry> entry) {
+  entry->refused = true;
+  entry->spilling = false;
+  entry->l3 = CopyState::kAbsent;
+  Entry* const listed = entry.get();
+  core_->directory->List(std::move(entry));
+  core_->directory->Unpin(listed);
+}
+
 absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& options) {
   CAIRN_RETURN_IF_ERROR(ValidatePut(input, options, /*through_l2=*/true));
   const Deadline start = SteadyNow();
@@ -217,12 +238,21 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
     return outcome;
 
   std::unique_ptr<Entry> entry = NewEntry(input, options);
-  const bool packed = Packer::Takes(entry->bytes());
-  absl::Status room = core_->evictor->WaitForDirtyRoom(entry->bytes(), deadline);
+  const Durability durability = Resolve(options.durability);
+  const AdmissionPolicy::Tensor wanted = WantedOnL3(*entry, durability);
+  const AdmissionReason reason = core_->admission->Decide(wanted);
+  const bool admitted = Admitted(reason);
+  const auto refuse = [&](const absl::Status& why) {
+    if (admitted) core_->admission->Return(wanted, reason);
+    return RefusePut(input.key, why);
+  };
+  const bool packed = admitted && Packer::Takes(entry->bytes());
+  absl::Status room;
+  if (admitted) room = core_->evictor->WaitForDirtyRoom(entry->bytes(), deadline);
   if (room.ok()) room = core_->evictor->WaitForIndexRoom(*entry, deadline);
   // The packer finds room on L3 for small ones.
-  if (room.ok()) room = core_->evictor->Reserve(*entry, /*with_l3=*/!packed, deadline);
-  if (!room.ok()) return RefusePut(input.key, room);
+  if (room.ok()) room = core_->evictor->Reserve(*entry, admitted && !packed, deadline);
+  if (!room.ok()) return refuse(room);
   std::byte* const target = core_->l2->Address(entry->hot()->l2_extent);
   const uint64_t seed = ChecksumSeed(entry->hash(), entry->sequence());
   std::vector<uint64_t> sums;
@@ -232,7 +262,7 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
     const absl::Status copied = CopyFromGpu(input.pieces, options.producer, target);
     if (!copied.ok()) {
       Unreserve(*entry);
-      return RefusePut(input.key, copied);
+      return refuse(copied);
     }
     sums = Sum(entry->bytes(), seed, target);
   }
@@ -240,11 +270,12 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
   entry->l2 = CopyState::kResident;
   StatsRecorder::Add(core_->stats.bytes_written_l2, entry->bytes());
 
-  const Durability durability = Resolve(options.durability);
   SpillWait wait;
   if (durability != Durability::kInMemory) entry->hot()->spill_waiters = wait.NewWaiter();
   const bool flush = durability == Durability::kFlushed;
-  if (packed) {
+  if (!admitted) {
+    ListRefused(std::move(entry));
+  } else if (packed) {
     Packer::Tensor tensor = {.entry = std::move(entry),
                              .pieces = {{target, input.meta.byte_count()}},
                              .list_when_written = false,
@@ -253,7 +284,7 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
     if (!room.ok()) {
       Unreserve(*tensor.entry);
       SpillWait::Discard(tensor.entry->hot()->spill_waiters);
-      return RefusePut(input.key, room);
+      return refuse(room);
     }
   } else {
     ListAndSpill(std::move(entry), std::move(sums), flush);

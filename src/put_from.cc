@@ -148,6 +148,7 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
                            .flush = options.durability == Durability::kFlushed};
   Entry& entry = *tensor.entry;
   const bool packed = Packer::Takes(entry.bytes());
+  const AdmissionPolicy::Tensor wanted = WantedOnL3(entry, options.durability);
   if (packed) {
     const uint64_t seed = ChecksumSeed(entry.hash(), entry.sequence());
     entry.checksum = TensorChecksum(seed, SumPieces(input.pieces, entry.bytes(), seed));
@@ -170,6 +171,7 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
   }
   StatsRecorder::Add(core_->stats.puts);
   if (!room.ok()) return RefusePut(input.key, room);
+  core_->admission->Decide(wanted);
   if (packed) return absl::OkStatus();
   batch.Start(std::move(tensor.entry), input.pieces, tensor.flush);
   return absl::OkStatus();

@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "io/file.h"
 #include "src/base/check.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
@@ -229,6 +230,7 @@ absl::Status StoreCore::Recover() {
   }
   CAIRN_ASSIGN_OR_RETURN(l3, NvmeTier::Create(files.get(), io.get(), in_use));
   MakeFlusher();
+  MakeAdmission();
   MakeDirectory();
 
   // Old writes first: the order in which they would be evicted.
@@ -245,6 +247,17 @@ absl::Status StoreCore::Recover() {
   return absl::OkStatus();
 }
 
+void StoreCore::MakeAdmission() {
+  admission = std::make_unique<Admission>(
+      Admission::Options{.bytes_per_day = options.l3_write_bytes_per_day,
+                         .drive_bytes = TotalBytes(files->folders()).value_or(0),
+                         .l3_bytes_max = options.l3_bytes_max,
+                         .directory = options.path,
+                         .new_store = files->created(),
+                         .now_unix_ms = [this] { return NowUnixMs(); }});
+  SaveWriteBudget();
+}
+
 void StoreCore::MakeDirectory() {
   index_writer = std::make_unique<IndexWriter>(
       index.get(), files->data_file_bytes(),
@@ -252,7 +265,9 @@ void StoreCore::MakeDirectory() {
   directory = std::make_unique<Directory>(
       options.stripe_count,
       Directory::Parts{l1.get(), l2.get(), l3.get(), &l1_eviction, &l2_eviction, &l3_eviction,
-                       index_writer.get(), [this] {
+                       index_writer.get(), admission.get(),
+                       [this](const Entry& entry) { late_spills->Used(entry); },
+                       [this] {
                          if (evictor != nullptr) evictor->RoomMade();
                        }});
   evictor = std::make_unique<Evictor>(Evictor::Parts{
@@ -265,6 +280,9 @@ void StoreCore::MakeDirectory() {
                    .store_uuid = files->uuid(),
                    .fingerprint = options.fingerprint};
   packer = std::make_unique<Packer>(&spill_context, evictor.get());
+  late_spills = std::make_unique<LateSpills>(LateSpills::Parts{directory.get(), evictor.get(),
+                                                               admission.get(), l2.get(), l3.get(),
+                                                               io.get(), &spill_context});
 }
 
 }  // namespace cairn

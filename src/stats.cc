@@ -25,6 +25,20 @@ nlohmann::ordered_json ToJsonObject(const LatencySummary& latency) {
           {"max_us", latency.max_us}};
 }
 
+nlohmann::ordered_json ToJsonObject(const WriteBudgetStats& budget) {
+  return {{"bytes_per_day", budget.bytes_per_day},
+          {"bytes_granted", budget.bytes_granted},
+          {"bytes_written", budget.bytes_written},
+          {"bytes_in_hand", budget.bytes_in_hand},
+          {"drive_life_days", budget.drive_life_days},
+          {"admitted_promised", budget.admitted_promised},
+          {"admitted_second_sight", budget.admitted_second_sight},
+          {"admitted_first_sight", budget.admitted_first_sight},
+          {"refused_partial", budget.refused_partial},
+          {"refused_first_sight", budget.refused_first_sight},
+          {"refused_over_budget", budget.refused_over_budget}};
+}
+
 uint64_t Read(const StatsRecorder::Counter& counter) {
   return counter.load(std::memory_order_relaxed);
 }
@@ -60,6 +74,7 @@ std::string StatsSnapshot::ToJson() const {
                                        {"data_files_given_up", data_files_given_up},
                                        {"recovered_tensors", recovered_tensors},
                                        {"recovery_dropped", recovery_dropped},
+                                       {"write_budget", ToJsonObject(write_budget)},
                                        {"device_bytes_written", device_bytes_written},
                                        {"io_retries", io_retries},
                                        {"index_commits", index_commits},
@@ -135,6 +150,7 @@ StatsSnapshot StoreImpl::Stats() const {
           .evictions = Read(stats.evictions_l3),
           .bytes_read = Read(stats.bytes_read_l3),
           .bytes_written = Read(stats.bytes_written_l3)};
+  s.write_budget = core_->admission->Stats();
   s.degraded = core_->Degraded();
   // What only an open store has.
   if (!scope.status().ok()) return s;

@@ -14,6 +14,9 @@
 namespace cairn {
 namespace {
 
+// How long Flush and Evict wait for room on L3 for what admission had refused.
+constexpr absl::Duration kLateSpillTimeout = absl::Seconds(30);
+
 bool StartsWith(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
@@ -138,6 +141,8 @@ absl::Status StoreImpl::Evict(TensorKey key, Level keep) {
   }
   CAIRN_RETURN_IF_ERROR(core_->directory->DropFromL1(hashed));
   if (keep == Level::kL2Pinned) return absl::OkStatus();
+  CAIRN_RETURN_IF_ERROR(
+      core_->late_spills->Write(hashed, /*promised=*/true, DeadlineAfter(kLateSpillTimeout)));
   SpillWait wait;
   SpillWaiter* waiter = wait.NewWaiter();
   absl::Status written;
@@ -214,7 +219,9 @@ absl::StatusOr<uint64_t> StoreImpl::PurgeFingerprint(std::string_view fingerprin
 absl::Status StoreImpl::Flush() {
   const CallScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
-  core_->spill_tracker.WaitUpTo(core_->next_sequence.load() - 1);
+  const uint64_t last = core_->next_sequence.load() - 1;
+  CAIRN_RETURN_IF_ERROR(core_->late_spills->WriteAll(DeadlineAfter(kLateSpillTimeout)));
+  core_->spill_tracker.WaitUpTo(last);
   CAIRN_RETURN_IF_ERROR(core_->FlushDevice());
   const auto [failures, last_failure] = core_->spill_tracker.TakeFailures();
   if (failures == 0) return absl::OkStatus();

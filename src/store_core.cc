@@ -28,6 +28,9 @@ StoreOptions WithLog(StoreOptions options) {
   return options;
 }
 
+// Of housekeeping: about a second.
+constexpr uint32_t kTurnsOfWriteBudget = 10;
+
 int FlushByKernel(int fd) { return fdatasync(fd) == 0 ? 0 : errno; }
 
 int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
@@ -172,6 +175,7 @@ void StoreCore::StartThreads() {
   loads = std::make_unique<Worker>(options.async_queue_max);
   stores = std::make_unique<Worker>(options.async_queue_max);
   callbacks = std::make_unique<Worker>(options.async_queue_max);
+  late_spills->Start(stores.get());
   evictor->Start();
 }
 
@@ -183,6 +187,7 @@ void StoreCore::Housekeep() {
     degraded_logged_ = std::move(degraded);
   }
   ReopenIndex();
+  if (housekeeping_stripe_ % kTurnsOfWriteBudget == 0) SaveWriteBudget();
   directory->RetryRemovals(housekeeping_stripe_);
   if (ttl_used.load(std::memory_order_relaxed)) {
     StatsRecorder::Add(stats.expirations,
@@ -203,6 +208,15 @@ void StoreCore::ReopenIndex() {
   index_turns_left_ = index_turns_;
   if (!reopened.empty() && reopened != index_logged_) Log(absl::StrCat("the index: ", reopened));
   index_logged_ = reopened;
+}
+
+// Its loss costs no data: it is said, once.
+void StoreCore::SaveWriteBudget() {
+  const std::string failure(admission->Save().message());
+  if (!failure.empty() && failure != write_budget_logged_) {
+    Log(absl::StrCat("the write budget is not kept over restarts: ", failure));
+  }
+  write_budget_logged_ = failure;
 }
 
 absl::Status StoreCore::FlushDevice() {
@@ -231,6 +245,7 @@ absl::Status StoreCore::Shutdown() {
   index_writer->Drain();
   callbacks->Stop();
   evictor->Stop();
+  SaveWriteBudget();
   const auto [failures, last_failure] = spill_tracker.TakeFailures();
   absl::Status status = FlushDevice();
   if (status.ok() && failures > 0) {

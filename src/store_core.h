@@ -16,11 +16,13 @@
 #include "io/index.h"
 #include "io/index_writer.h"
 #include "io/store_files.h"
+#include "src/admission/admission.h"
 #include "src/base/mutex.h"
 #include "src/data_flusher.h"
 #include "src/directory.h"
 #include "src/evictor.h"
 #include "src/fill.h"
+#include "src/late_spills.h"
 #include "src/lease_table.h"
 #include "src/packer.h"
 #include "src/spill.h"
@@ -95,6 +97,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   TierEviction l1_eviction;
   TierEviction l2_eviction;
   TierEviction l3_eviction;
+  std::unique_ptr<Admission> admission;
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<IndexWriter> index_writer;
   std::unique_ptr<Directory> directory;
@@ -102,6 +105,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<StreamReleases> stream_releases;
   SpillContext spill_context = {};
   std::unique_ptr<Packer> packer;
+  std::unique_ptr<LateSpills> late_spills;
 
   // Asynchronous verbs that must wait for room, loads apart from stores so that neither holds the
   // other up; and the host's callbacks.
@@ -118,18 +122,21 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   absl::Status SettleFingerprints();
   absl::Status Recover();
   void MakeFlusher();
+  void MakeAdmission();
   void MakeDirectory();
   void StartThreads();
   void Housekeep();
   void ReopenIndex();
+  void SaveWriteBudget();
 
   const StoreSeams seams_;
   const std::function<int64_t()> now_unix_ms_;
   // Of the evictor's thread.
   std::string index_logged_;
-  uint32_t index_turns_ = 0;       // Of housekeeping, between the last two tries to reopen it,
-  uint32_t index_turns_left_ = 0;  // and until the next.
-  uint32_t housekeeping_stripe_ = 0;
+  uint32_t index_turns_ = 0;          // Of housekeeping, between the last two tries to reopen it,
+  uint32_t index_turns_left_ = 0;     // and until the next.
+  uint32_t housekeeping_stripe_ = 0;  // Counts the turns.
+  std::string write_budget_logged_;
   std::string degraded_logged_;
 
   mutable Mutex log_mutex_;

@@ -103,6 +103,9 @@ class StoreImpl final : public Store {
   // Gives the extents of an entry back that was never listed.
   void Unreserve(Entry& entry);
   absl::Status RefusePut(std::string_view key, const absl::Status& why);
+  // What a write of the entry is to admission.
+  static AdmissionPolicy::Tensor WantedOnL3(const Entry& entry, Durability durability);
+  void ListRefused(std::unique_ptr<Entry> entry);
   void ListAndSpill(std::unique_ptr<Entry> entry, std::vector<uint64_t> sums, bool flush);
   absl::Status PutThroughL2(const PutInput& input, const PutOptions& options);
 

@@ -86,6 +86,7 @@ TEST_F(DataPathsTest, TheStoresOwnDirectoryMayBeOneOfThem) {
   Close();
   std::filesystem::rename(directory_ / "superblock", directory_ / "superblock.new");
   std::filesystem::remove_all(directory_ / "index");
+  std::filesystem::remove(directory_ / Admission::kFileName);
   Open();
   PutSome();
   Close();
@@ -244,6 +245,7 @@ TEST_F(DataPathsTest, ACreationThatWasCutOffIsClearedAway) {
   Close();
   std::filesystem::rename(directory_ / "superblock", directory_ / "superblock.new");
   std::filesystem::remove_all(directory_ / "index");
+  std::filesystem::remove(directory_ / Admission::kFileName);
   std::filesystem::create_directory(Drive(2));
   options_.data_paths = {Drive(2)};
   Open();
@@ -255,6 +257,7 @@ TEST_F(DataPathsTest, ACreationThatWasCutOffIsClearedAway) {
   // Filled files are nobody's leftovers.
   std::filesystem::rename(directory_ / "superblock", directory_ / "superblock.new");
   std::filesystem::remove_all(directory_ / "index");
+  std::filesystem::remove(directory_ / Admission::kFileName);
   ExpectRefused("was left as it is");
 }
 

@@ -146,6 +146,27 @@ TEST_F(KvOffloadTest, WritesThrough) {
   EXPECT_EQ(figures["bytes_written_l3"], 16384 * figures["puts"].get<uint64_t>());
 }
 
+TEST_F(KvOffloadTest, KeepsToAWriteBudget) {
+  const Words run = Small() + Words{"--requests", "150"};
+  // As good as nothing: what is put stays in L2, and is still right.
+  const Json refused = Figures(run + Words{"--l3-write-budget", "1"})["write_budget"];
+  EXPECT_EQ(refused["bytes_per_day"], 1);
+  EXPECT_LE(refused["bytes_written"], 200 * 20480);
+  EXPECT_GT(refused["refused_first_sight"], 100);
+  std::filesystem::remove_all(Path("store"));
+  const Json figures = Figures(run + Words{"--l3-write-budget", "200TB"});
+  const Json& budget = figures["write_budget"];
+  EXPECT_EQ(budget["bytes_per_day"], 200'000'000'000'000);
+  EXPECT_EQ(budget["refused_over_budget"], 0);
+  // Record headers are counted, too.
+  EXPECT_GE(budget["bytes_written"], figures["bytes_written_l3"]);
+  std::filesystem::remove_all(Path("store"));
+  const Json derived = Figures(run + Words{"--l3-write-budget", "drive"})["write_budget"];
+  EXPECT_GT(derived["bytes_per_day"], 64 << 20);
+  EXPECT_EQ(derived["refused_first_sight"], 0);
+  EXPECT_EQ(Figures(run)["write_budget"]["bytes_per_day"], 0);
+}
+
 TEST_F(KvOffloadTest, RefusesTheStoreOfAnotherModelByName) {
   Figures(Small() + Words{"--requests", "5"});
   const ProcessEnd end = Run({"--dir", Path("store"), "--l2", "8MiB", "--l3", "64MiB", "--requests",
@@ -180,6 +201,8 @@ TEST_F(KvOffloadTest, NamesWhatIsWrong) {
       {Small() + Words{"--block-tokens", "8192"}, {"--l2", "8 MiB"}},
       {Small() + Words{"--speed", "fast"}, {"--speed", "fast"}},
       {Small() + Words{"--write-policy", "never"}, {"--write-policy", "never"}},
+      {Small() + Words{"--l3-write-budget", "some"}, {"--l3-write-budget", "some"}},
+      {Small() + Words{"--l3-write-budget", ""}, {"--l3-write-budget"}},
       {Small() + Words{"--json", Path("none/figures.json")}, {Path("none/figures.json")}},
       {{"--dir", Path("store"), "--l2", "0", "--l3", "64MiB"}, {"--l2", "\"0\""}},
       {{"--dir", Path("store"), "--l2", "8MiB", "--l3", "lots"}, {"--l3", "\"lots\""}},

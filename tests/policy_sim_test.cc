@@ -21,6 +21,11 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 using Words = std::vector<std::string>;
 
+Words operator+(Words left, const Words& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
 policy::Workload WorkloadOf(const std::vector<std::vector<uint64_t>>& requests) {
   offload::Trace trace;
   for (const auto& ids : requests) trace.requests.push_back({.block_ids = ids});
@@ -59,6 +64,43 @@ TEST(Simulation, TheDefaultIsNeverFarUnderLruAndNoneIsOverBelady) {
     EXPECT_LE(tuned, belady) << blocks;
     EXPECT_LE(lru, belady) << blocks;
   }
+}
+
+// A store without a budget writes all that it is given: L3 has what L2 has, and hits what it would
+// alone.
+TEST(Simulation, TwoTiersWithoutABudgetHitWhatL3Hits) {
+  const policy::Workload workload(
+      offload::GenerateWorkload({.seed = 3, .requests = 800, .block_tokens = 128}));
+  const uint64_t blocks = workload.blocks / 10;
+  for (const EvictionKind kind : {EvictionKind::kLru, EvictionKind::kTuned}) {
+    const policy::Outcome one = Simulate(workload, kind, blocks);
+    const policy::Outcome two =
+        SimulateTiers(workload, kind, {.l2_blocks_max = blocks / 10, .l3_blocks_max = blocks});
+    EXPECT_EQ(two.hits, one.hits);
+    EXPECT_EQ(two.writes, one.writes);
+  }
+}
+
+TEST(Simulation, WhatIsWrittenKeepsToTheBudget) {
+  const policy::Workload workload(
+      offload::GenerateWorkload({.seed = 5, .requests = 4000, .block_tokens = 128}));
+  policy::Tiers tiers = {.l2_blocks_max = workload.blocks / 200,
+                         .l3_blocks_max = workload.blocks / 20,
+                         .block_bytes = 1 << 20};
+  const policy::Outcome all = SimulateTiers(workload, EvictionKind::kLru, tiers);
+  const double days = static_cast<double>(workload.span_ms()) / (24 * 60 * 60 * 1e3);
+  for (const double share : {0.05, 0.2, 0.4, 0.6}) {
+    const double granted_blocks = share * static_cast<double>(all.writes);
+    tiers.write_bytes_per_day =
+        static_cast<uint64_t>(granted_blocks * static_cast<double>(tiers.block_bytes) / days);
+    const policy::Outcome outcome = SimulateTiers(workload, EvictionKind::kTuned, tiers);
+    EXPECT_NEAR(static_cast<double>(outcome.writes), granted_blocks, 0.1 * granted_blocks) << share;
+    EXPECT_GT(outcome.hits, 0);
+  }
+  // More than all is granted: all that is full is written.
+  tiers.write_bytes_per_day = static_cast<uint64_t>(2 * static_cast<double>(workload.accesses) *
+                                                    static_cast<double>(tiers.block_bytes) / days);
+  EXPECT_LE(SimulateTiers(workload, EvictionKind::kLru, tiers).writes, all.writes);
 }
 
 class PolicySimTest : public ::testing::Test {
@@ -103,6 +145,38 @@ TEST_F(PolicySimTest, WritesEveryPolicyAtEverySize) {
   }
 }
 
+TEST_F(PolicySimTest, WritesTwoTiersBesideLruThatWritesAll) {
+  const std::string json = directory_ / "figures.json";
+  const auto run = [&](const Words& arguments) {
+    const ProcessEnd end = Run(Words{"--requests", "4000", "--sizes", "5%", "--policies",
+                                     "lru,default", "--l2-size", "0.5%", "--json", json} +
+                               arguments);
+    EXPECT_EQ(end.exit_code, 0) << end.err;
+    EXPECT_THAT(end.out, HasSubstr("two tiers"));
+    return Json::parse(std::ifstream(json), nullptr, false);
+  };
+  for (const char* budget : {"10%", "40%"}) {
+    const Json figures = run({"--write-budget", budget});
+    ASSERT_TRUE(figures.is_object());
+    EXPECT_NEAR(
+        figures["write_budget_per_access"].get<double>() * figures["accesses"].get<double>(),
+        std::stod(budget) / 100 * figures["distinct_blocks"].get<double>(), 1);
+    const double granted = figures["write_budget_per_access"];
+    for (const Json& result : figures["results"]) {
+      EXPECT_NEAR(result["ssd_writes_per_access"], granted, 0.1 * granted);
+    }
+    EXPECT_GT(figures["lru"][0]["ssd_writes_per_access"], granted);
+  }
+  // The same in bytes.
+  const Json share = run({"--write-budget", "40%"});
+  const Json bytes =
+      run({"--write-budget", absl::StrCat(share["write_budget_bytes_per_day"].get<uint64_t>())});
+  EXPECT_EQ(bytes["results"][0]["hit_rate"], share["results"][0]["hit_rate"]);
+  const Json all = run({"--write-budget", "none"});
+  EXPECT_TRUE(all["write_budget_bytes_per_day"].is_null());
+  EXPECT_EQ(all["results"][0]["ssd_writes_per_access"], all["lru"][0]["ssd_writes_per_access"]);
+}
+
 TEST_F(PolicySimTest, ReadsBothSchemas) {
   const std::string mooncake =
       Write("mooncake.jsonl",
@@ -121,6 +195,13 @@ TEST_F(PolicySimTest, SaysWhatIsWrong) {
   for (const char* size : {"0", "0%", "-1", "101%", "ten", "1.5", "", "nan%", "1e3"}) {
     ExpectRefused({"--sizes", size}, "--sizes");
   }
+  for (const char* budget : {"0", "0%", "-1", "1001%", "some", "", "nan%"}) {
+    ExpectRefused({"--l2-size", "1%", "--write-budget", budget}, "--write-budget");
+  }
+  ExpectRefused({"--write-budget", "1GB"}, "--write-budget: needs --l2-size");
+  ExpectRefused({"--block-bytes", "1MB"}, "--block-bytes: needs --l2-size");
+  ExpectRefused({"--l2-size", "0"}, "--l2-size");
+  ExpectRefused({"--l2-size", "1", "--block-bytes", "0"}, "--block-bytes");
   ExpectRefused({"--policies", "belady"}, "--policies: \"belady\" is none of default, lru");
   ExpectRefused({"--trace", directory_ / "none.jsonl"}, "none.jsonl");
   ExpectRefused({"--trace", Write("bad.jsonl",

@@ -45,6 +45,7 @@ StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Prog
   store.l2_bytes_max = options.l2_bytes;
   store.l3_bytes_max = options.l3_bytes;
   store.l3_prewrite = options.l3_prewrite;
+  store.l3_write_bytes_per_day = options.l3_write_bytes_per_day;
   store.eviction = options.eviction;
   store.write_policy = options.write_policy;
   store.io_engine = options.io_engine;
@@ -59,7 +60,8 @@ void SayHowTheTraceIs(const Trace& trace, Progress& progress) {
                              "file is kept"));
 }
 
-// Replays and flushes. Its status is not OK when the run broke off or not all is on disk.
+// Replays, and flushes where there is no write budget. Its status is not OK when the run broke off
+// or not all is on disk.
 absl::Status Serve(Store& store, const Trace& trace, Progress& progress, Outcome& outcome) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point begin = Clock::now();
@@ -76,7 +78,9 @@ absl::Status Serve(Store& store, const Trace& trace, Progress& progress, Outcome
   if (outcome.interrupted) progress.Line("interrupted: flushing");
 
   const Clock::time_point flush_begin = Clock::now();
-  const absl::Status flushed = store.Flush();
+  // A flush would promise to write what the budget refused.
+  const bool budgeted = outcome.options.l3_write_bytes_per_day != StoreOptions::kL3WritesUnlimited;
+  const absl::Status flushed = budgeted ? absl::OkStatus() : store.Flush();
   const Clock::time_point end = Clock::now();
   outcome.flush_s = std::chrono::duration<double>(end - flush_begin).count();
   outcome.wall_s = std::chrono::duration<double>(end - begin).count();

@@ -68,10 +68,13 @@ class CairnPeer final : public PeerStore {
 PeerKind Kind(const char* name, const char* what, Durability durability) {
   const auto open =
       [durability](const PeerOptions& options) -> absl::StatusOr<std::unique_ptr<PeerStore>> {
-    CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Store> store,
-                           Store::Open({.path = options.directory + "/store",
-                                        .l2_bytes_max = kL2Bytes,
-                                        .l3_bytes_max = L3BytesFor(options.bytes)}));
+    CAIRN_ASSIGN_OR_RETURN(
+        std::unique_ptr<Store> store,
+        Store::Open({.path = options.directory + "/store",
+                     .l2_bytes_max = kL2Bytes,
+                     .l3_bytes_max = L3BytesFor(options.bytes),
+                     // The others write all that they are given.
+                     .l3_write_bytes_per_day = StoreOptions::kL3WritesUnlimited}));
     return std::make_unique<CairnPeer>(std::move(store), options, durability);
   };
   return {name, what, durability == Durability::kFlushed, open};

@@ -12,11 +12,14 @@
 #include "absl/strings/str_split.h"
 #include "src/base/status_macros.h"
 #include "tools/offload/eviction_name.h"
+#include "tools/offload/options.h"
 
 namespace cairn::policy {
 namespace {
 
 constexpr uint64_t kGeneratedRequests = 20000;
+constexpr double kWriteBudgetPercentMax = 1000;
+constexpr const char* kDefaultWriteBudget = "60%";
 
 constexpr const char* kDescription =
     "Replays a trace of requests over the store's eviction policies, bookkeeping only, and prints\n"
@@ -27,7 +30,10 @@ constexpr const char* kFooter =
     "  hit rate   blocks found, counted up to a request's first that is missing / blocks accessed\n"
     "  Belady     evicts what is used again last, and does not take what is used later than all\n"
     "             that is there: it knows the future, and nothing hits more\n"
-    "  ssd_writes_per_access  blocks that came into the cache / blocks accessed\n"
+    "  ssd_writes_per_access  blocks that came into the cache / blocks accessed; with --l2-size\n"
+    "             blocks written to L3 / blocks accessed\n"
+    "With --l2-size there are two tiers: --sizes are L3's, a hit is in either, and the column LRU\n"
+    "is of LRU in both with every block written to L3, whose writes are beside it.\n"
     "  ns_per_access  CPU time of all bookkeeping of one policy / blocks accessed\n"
     "Exit code: 0, or 2 when anything went wrong.";
 
@@ -36,6 +42,7 @@ struct Arguments {
   std::optional<std::string> trace, json;
   std::string sizes = "0.5%,1%,2%,5%,10%,20%,40%";
   std::string policies = "default,lru,clock,arc,s3fifo";
+  std::optional<std::string> l2_size, write_budget, block_bytes;
   std::string requests, seed;  // Text, as in kv-offload. Empty: not given.
 };
 
@@ -58,6 +65,20 @@ void Declare(CLI::App& app, Arguments& arguments) {
   app.add_option("--policies", arguments.policies,
                  absl::StrCat("Of ", offload::EvictionNames(), " (default: all)"))
       ->type_name("LIST");
+  app.add_option("--l2-size", arguments.l2_size,
+                 "Of a second tier above, as --sizes: what is put is in it, and written to L3 as "
+                 "the store's admission has it")
+      ->type_name("SIZE");
+  app.add_option("--write-budget", arguments.write_budget,
+                 absl::StrCat("What may be written to L3: bytes in a day of the trace's clock, "
+                              "such as 300GB, or over the whole trace a share of the distinct "
+                              "blocks, such as 30%; none: every block is written (default: ",
+                              kDefaultWriteBudget, ")"))
+      ->type_name("BYTES|SHARE|none");
+  app.add_option("--block-bytes", arguments.block_bytes,
+                 "What a block takes of --write-budget (default: a block of qwen3-vl-8b's KV "
+                 "cache, 72MiB where it has 512 tokens)")
+      ->type_name("SIZE");
   app.add_option("--json", arguments.json, "Write the figures here, too")->type_name("FILE");
   app.footer(kFooter);
 }
@@ -79,7 +100,7 @@ absl::StatusOr<uint64_t> CountOf(const char* option, const std::string& text, ui
   return count;
 }
 
-absl::StatusOr<Size> SizeOf(const std::string& text) {
+absl::StatusOr<Size> SizeOf(const char* option, const std::string& text) {
   Size size = {.text = text};
   absl::string_view number = text;
   size.percent = absl::ConsumeSuffix(&number, "%");
@@ -87,11 +108,47 @@ absl::StatusOr<Size> SizeOf(const std::string& text) {
   if (!digits || !absl::SimpleAtod(number, &size.value) || !(size.value > 0) ||
       (size.percent ? size.value > 100 : size.value != std::floor(size.value)) ||
       size.value > 1e12) {
-    return Mistake("--sizes", absl::StrCat("\"", text,
-                                           "\" is neither a share over 0% and up to 100%, such as "
-                                           "0.5%, nor a whole number of blocks"));
+    return Mistake(option, absl::StrCat("\"", text,
+                                        "\" is neither a share over 0% and up to 100%, such as "
+                                        "0.5%, nor a whole number of blocks"));
   }
   return size;
+}
+
+absl::StatusOr<GivenBudget> WriteBudgetOf(const std::string& text) {
+  GivenBudget budget = {.text = text, .none = text == "none"};
+  if (budget.none) return budget;
+  absl::string_view number = text;
+  const bool share = absl::ConsumeSuffix(&number, "%") &&
+                     number.find_first_not_of("0123456789.") == number.npos &&
+                     absl::SimpleAtod(number, &budget.percent) && budget.percent > 0 &&
+                     budget.percent <= kWriteBudgetPercentMax;
+  if (share) return budget;
+  const absl::StatusOr<uint64_t> bytes = offload::ParseSize(text);
+  if (!bytes.ok()) {
+    return Mistake("--write-budget",
+                   absl::StrCat("\"", text,
+                                "\" is neither bytes a day, such as 300GB, nor a share "
+                                "over 0% and up to 1000%, nor none"));
+  }
+  budget.bytes_per_day = *bytes;
+  return budget;
+}
+
+absl::Status SetTiers(const Arguments& arguments, Options& options) {
+  if (!arguments.l2_size.has_value()) {
+    if (arguments.write_budget.has_value()) return Mistake("--write-budget", "needs --l2-size");
+    if (arguments.block_bytes.has_value()) return Mistake("--block-bytes", "needs --l2-size");
+    return absl::OkStatus();
+  }
+  CAIRN_ASSIGN_OR_RETURN(options.l2_size, SizeOf("--l2-size", *arguments.l2_size));
+  CAIRN_ASSIGN_OR_RETURN(options.write_budget,
+                         WriteBudgetOf(arguments.write_budget.value_or(kDefaultWriteBudget)));
+  if (!arguments.block_bytes.has_value()) return absl::OkStatus();
+  const absl::StatusOr<uint64_t> bytes = offload::ParseSize(*arguments.block_bytes);
+  if (!bytes.ok()) return Mistake("--block-bytes", std::string(bytes.status().message()));
+  options.block_bytes = *bytes;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Options> Check(const Arguments& arguments) {
@@ -107,7 +164,7 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
     CAIRN_ASSIGN_OR_RETURN(options.seed, CountOf("--seed", arguments.seed, 0));
   }
   for (const std::string& text : std::vector<std::string>(absl::StrSplit(arguments.sizes, ','))) {
-    CAIRN_ASSIGN_OR_RETURN(const Size size, SizeOf(text));
+    CAIRN_ASSIGN_OR_RETURN(const Size size, SizeOf("--sizes", text));
     options.sizes.push_back(size);
   }
   for (const std::string& name :
@@ -116,6 +173,7 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
     if (!kind.ok()) return Mistake("--policies", std::string(kind.status().message()));
     options.policies.push_back({name, *kind});
   }
+  CAIRN_RETURN_IF_ERROR(SetTiers(arguments, options));
   return options;
 }
 

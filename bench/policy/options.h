@@ -20,6 +20,15 @@ struct Size {
   uint64_t Blocks(uint64_t distinct_blocks) const;
 };
 
+// What may be written to L3, as it was given: bytes in a day of the trace's clock, "40%" of the
+// distinct blocks over the whole trace, or "none": everything.
+struct GivenBudget {
+  std::string text;
+  bool none = false;
+  uint64_t bytes_per_day = 0;
+  double percent = 0;  // Over 0: instead.
+};
+
 struct NamedPolicy {
   std::string name;
   EvictionKind kind = EvictionKind::kTuned;
@@ -32,7 +41,10 @@ struct Options {
   uint64_t seed = 1;
   std::vector<Size> sizes;
   std::vector<NamedPolicy> policies;
-  std::string json;  // Empty: none.
+  std::optional<Size> l2_size;  // None: one tier.
+  GivenBudget write_budget;     // Of two.
+  uint64_t block_bytes = 0;     // 0: of qwen3-vl-8b.
+  std::string json;             // Empty: none.
 };
 
 // As offload::ParseOptions: the options, or the exit code.

@@ -1,6 +1,7 @@
 #include "bench/policy/report.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -37,24 +38,54 @@ const Result& AtSizeOf(const std::vector<Result>& results, const Result& other) 
   return other;
 }
 
+constexpr double kMillisecondsADay = 24 * 60 * 60 * 1e3;
+
+// What the budget grants over the workload / blocks accessed, in blocks. None: there is no budget.
+std::optional<double> BudgetPerAccess(const Report& report) {
+  if (!report.tiers.has_value() || !report.tiers->write_bytes_per_day.has_value()) {
+    return std::nullopt;
+  }
+  const double days = static_cast<double>(report.workload.span_ms()) / kMillisecondsADay;
+  return static_cast<double>(*report.tiers->write_bytes_per_day) * days /
+         static_cast<double>(report.tiers->block_bytes) /
+         static_cast<double>(report.workload.accesses);
+}
+
+std::string TiersLine(const Report& report) {
+  if (!report.tiers.has_value()) return "";
+  const Tiers& tiers = *report.tiers;
+  std::string text =
+      absl::StrFormat("two tiers: L2 of %d blocks, L3 of the size below; ", tiers.l2_blocks_max);
+  const std::optional<double> per_access = BudgetPerAccess(report);
+  if (!per_access.has_value()) return text + "every block is written to L3\n";
+  absl::StrAppendFormat(&text,
+                        "%.4g GB a day may be written to L3: with %.4g MB a block %.4f blocks an "
+                        "access\n",
+                        static_cast<double>(*tiers.write_bytes_per_day) / 1e9,
+                        static_cast<double>(tiers.block_bytes) / 1e6, *per_access);
+  return text;
+}
+
 }  // namespace
 
 std::string ReportTable(const Report& report) {
   const Workload& workload = report.workload;
   std::string text = absl::StrFormat(
       "%s, %s\n%d requests, %d block accesses, %d distinct blocks; a cache without end hits "
-      "%.4f\n\n"
-      "%8s %10s  %-10s %9s %9s %9s %10s %10s\n",
+      "%.4f\n%s\n"
+      "%8s %10s  %-10s %9s %9s %9s %10s %10s %10s\n",
       report.source, report.real ? "a recorded workload" : "not a real workload",
-      workload.requests.size(), workload.accesses, workload.blocks, workload.hit_rate_max(), "size",
-      "blocks", "policy", "hit rate", "LRU", "Belady", "writes/acc", "ns/acc");
+      workload.requests.size(), workload.accesses, workload.blocks, workload.hit_rate_max(),
+      TiersLine(report), "size", "blocks", "policy", "hit rate", "LRU", "Belady", "writes/acc",
+      "LRU's", "ns/acc");
   for (const Result& result : report.results) {
     const Rates rates(result.outcome, workload);
-    absl::StrAppendFormat(&text, "%8s %10d  %-10s %9.4f %9.4f %9.4f %10.4f %10.0f\n",
+    const Rates lru(AtSizeOf(report.lru, result).outcome, workload);
+    absl::StrAppendFormat(&text, "%8s %10d  %-10s %9.4f %9.4f %9.4f %10.4f %10.4f %10.0f\n",
                           result.size.text, result.blocks, result.policy, rates.hit_rate,
-                          Rates(AtSizeOf(report.lru, result).outcome, workload).hit_rate,
+                          lru.hit_rate,
                           Rates(AtSizeOf(report.belady, result).outcome, workload).hit_rate,
-                          rates.writes_per_access, rates.ns_per_access);
+                          rates.writes_per_access, lru.writes_per_access, rates.ns_per_access);
   }
   return text;
 }
@@ -67,6 +98,17 @@ std::string ReportJson(const Report& report) {
                                  {"accesses", workload.accesses},
                                  {"distinct_blocks", workload.blocks},
                                  {"hit_rate_max", workload.hit_rate_max()}};
+  if (report.tiers.has_value()) {
+    json["l2_blocks"] = report.tiers->l2_blocks_max;
+    json["block_bytes"] = report.tiers->block_bytes;
+    json["span_s"] = static_cast<double>(workload.span_ms()) / 1e3;
+    json["write_budget_bytes_per_day"] = nullptr;
+    json["write_budget_per_access"] = nullptr;
+  }
+  if (const std::optional<double> per_access = BudgetPerAccess(report)) {
+    json["write_budget_bytes_per_day"] = *report.tiers->write_bytes_per_day;
+    json["write_budget_per_access"] = *per_access;
+  }
   const auto add = [&](const char* name, const std::vector<Result>& results) {
     json[name] = nlohmann::ordered_json::array();
     for (const Result& result : results) json[name].push_back(ToJson(result, workload));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct Report {
   std::string source;  // "the trace FILE", or how the workload was generated.
   bool real = false;   // The trace is a file's.
   const Workload& workload;
+  std::optional<Tiers> tiers;  // None: one tier. Without L3's size.
   std::vector<Result> results;
   std::vector<Result> lru;
   std::vector<Result> belady;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "bench/policy/workload.h"
 #include "cairn/options.h"
@@ -10,13 +11,28 @@ namespace cairn::policy {
 // What a cache did with a workload.
 struct Outcome {
   uint64_t hits = 0;    // Blocks present before which none of their request was missing.
-  uint64_t writes = 0;  // Blocks that came into the cache.
+  uint64_t writes = 0;  // Blocks that came into the cache; of two tiers, into L3.
   double seconds = 0;   // CPU time of all bookkeeping, the median of some runs. 0: not measured.
 };
 
 // A tier of `blocks_max` equal blocks under the store's own policy, asked as the store is: a
 // request names all of its blocks, uses those that it hits, and puts the others from the first on.
 Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_max);
+
+// Two tiers, and what may be written to the lower one.
+struct Tiers {
+  uint64_t l2_blocks_max = 0;
+  uint64_t l3_blocks_max = 0;
+  uint64_t block_bytes = 1;
+  // By the trace's clock. None: all that is put is written to L3.
+  std::optional<uint64_t> write_bytes_per_day;
+};
+
+// The same over L2 and L3, each under the policy, with the store's own admission to L3: a block
+// that is refused is in L2 alone, and gone when it leaves it. The budget begins with nothing in
+// hand and holds a twentieth of what it grants over the whole workload, so that what is written
+// stays within a tenth of that.
+Outcome SimulateTiers(const Workload& workload, EvictionKind kind, const Tiers& tiers);
 
 // The bound: evicts, or does not even take, what is used again last.
 Outcome SimulateBelady(const Workload& workload, uint64_t blocks_max);

@@ -10,6 +10,8 @@ namespace cairn::policy {
 // A trace with its blocks numbered from 0 in the order in which they first come.
 struct Workload {
   std::vector<std::vector<uint32_t>> requests;
+  std::vector<int64_t> times_ms;      // Of the requests, from the first on, never going back.
+  std::vector<bool> ends_in_partial;  // Of the requests: their last block is not full.
   // What a store of kv-offload has for the blocks' keys: so the policies sample as they do there.
   std::vector<uint64_t> key_hashes;
   uint64_t accesses = 0;
@@ -17,6 +19,7 @@ struct Workload {
 
   explicit Workload(const offload::Trace& trace);
 
+  int64_t span_ms() const { return times_ms.empty() ? 0 : times_ms.back(); }
   // The share of accesses that a cache without end hits.
   double hit_rate_max() const {
     return 1 - static_cast<double>(blocks) / static_cast<double>(accesses);

@@ -59,6 +59,8 @@ StoreOptions StoreOptionsOf(absl::Span<const Job* const> jobs, uint64_t l3_bytes
   options.path = StorePath(first.directory);
   options.device = DeviceKind::kHost;
   options.l3_bytes_max = l3_bytes;
+  // Measured is the store, not how it spares the drive.
+  options.l3_write_bytes_per_day = StoreOptions::kL3WritesUnlimited;
   if (first.tier == Tier::kGpu) {
     options.device = DeviceKind::kAuto;
     // Hardly any of it is there when it is asked for.

@@ -83,6 +83,7 @@ struct CAIRN_EXPORT StoreOptions {
   static constexpr uint64_t kL2BytesMin = uint64_t{4} << 20;
   static constexpr uint64_t kL3BytesMin = uint64_t{32} << 20;
   static constexpr uint64_t kIndexBytesMin = uint64_t{8} << 20;
+  static constexpr uint64_t kL3WritesUnlimited = UINT64_MAX;
 
   // The directory of the store. Created when missing (its parent must exist). Required.
   std::string path;
@@ -133,6 +134,24 @@ struct CAIRN_EXPORT StoreOptions {
   // grows takes its bytes from the data files, as a smaller l3_bytes_max does.
   uint64_t l3_index_bytes_max = 0;
 
+  // What may be written to L3 in a day, so that the SSD lives: record headers and padding included,
+  // the index and packs' tables not. 0: as much as the drives hold (the file systems
+  // that the tensors lie on, each once): one drive write a day, which drives are mostly rated for
+  // over five years. kL3WritesUnlimited: no budget, everything is written.
+  //
+  // A put that asks for no more than L2 (Durability::kInMemory, Retention::kCache) is written where
+  // the budget allows it, chain by chain (Store::CountLeading): first what was seen before, then
+  // what is new; partial blocks never (PutOptions::partial_block). What is refused is in L2 alone
+  // until it leaves that; it is looked at again when it is used or put again. Everything else is a
+  // promise, and is written whatever the budget says and counted against it: kOnDevice, kFlushed,
+  // kWriteThrough, kKeep, PutFrom, and, by Flush and by Evict to L3, what was refused before.
+  //
+  // The budget gathers up to a tenth of a day, so no 24 hours see more than 1.1 times it (but for
+  // promises, and a minute's or two for tensors seen before), and begins with nothing in hand. One
+  // that is derived gathers at least l3_bytes_max, and a new store begins with that in hand. What
+  // is in hand is kept over restarts: a store that is killed forgets at most its last second.
+  uint64_t l3_write_bytes_per_day = 0;
+
   WritePolicy write_policy = WritePolicy::kWriteBack;
   // Share of L2 that may wait for its write to L3; a Put beyond it waits. Keeps room for reads.
   double l2_dirty_share_max = 0.5;
@@ -175,6 +194,9 @@ struct PutOptions {
   Retention retention = Retention::kCache;
   IfExists if_exists = IfExists::kReplace;
   TensorClass tensor_class = TensorClass::kGeneral;
+  // The last block of a chain, not full yet: soon to be put again, full, under another key. It is
+  // not worth a write to L3, and where there is a write budget it gets none but by promise.
+  bool partial_block = false;
   // After this the tensor is gone (by the wall clock, kept over restarts). InfiniteDuration: never.
   absl::Duration ttl = absl::InfiniteDuration();
   // For room in L2 and L3, and for the device when durability asks for it. Then kResourceExhausted

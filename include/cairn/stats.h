@@ -26,6 +26,27 @@ struct TierStats {
   uint64_t bytes_written = 0;
 };
 
+// What is written to L3 beside what may be (StoreOptions::l3_write_bytes_per_day), from Open on.
+// All 0 without a budget.
+struct WriteBudgetStats {
+  uint64_t bytes_per_day = 0;
+  // What was in hand at Open, and what the budget has given since; it gives nothing while it is
+  // full. Under demand bytes_written keeps to it.
+  uint64_t bytes_granted = 0;
+  uint64_t bytes_written = 0;  // Admitted: with record headers and padding.
+  int64_t bytes_in_hand = 0;   // Under 0: written ahead of the budget, and to be waited for.
+  // Days until the drives have taken five years of one drive write a day, if they are written as
+  // since Open. 0: not known yet.
+  double drive_life_days = 0;
+
+  uint64_t admitted_promised = 0;      // Tensors: durable, to be kept, flushed.
+  uint64_t admitted_second_sight = 0;  // Refused before or evicted from L3, and wanted again.
+  uint64_t admitted_first_sight = 0;   // New, and the budget had bytes in hand.
+  uint64_t refused_partial = 0;        // PutOptions::partial_block.
+  uint64_t refused_first_sight = 0;    // New, and the budget had nothing in hand.
+  uint64_t refused_over_budget = 0;    // Wanted again, and too much was written ahead already.
+};
+
 // One moment of a store. Counters run from Open; sizes are as of the call. Counters of different
 // names are read one after the other: they may differ by what happens meanwhile.
 struct CAIRN_EXPORT StatsSnapshot {
@@ -65,6 +86,7 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t recovered_tensors = 0;  // Found on L3 at Open.
   uint64_t recovery_dropped = 0;   // Index entries at Open that could not be true.
 
+  WriteBudgetStats write_budget;
   uint64_t device_bytes_written = 0;  // With record headers and padding, without the index.
   uint64_t io_retries = 0;            // Short, interrupted or busy requests continued.
   uint64_t index_commits = 0;

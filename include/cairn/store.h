@@ -178,11 +178,12 @@ class CAIRN_EXPORT Store {
   // Erases every tensor of a fingerprint in this directory, and says how many.
   virtual absl::StatusOr<uint64_t> PurgeFingerprint(std::string_view fingerprint) = 0;
 
-  // Everything put since Open and before this call is on L3, flushed and in the synced index when
-  // it returns OK. kUnavailable: a write or a flush failed. A data file whose flush fails is given
-  // up until the next Open (Stats().degraded names it): every Flush says so as long as tensors lie
-  // there, and so does every put of Durability::kFlushed that finds its tensor there. A put anew
-  // goes to another file. What is there is read on, verified by its checksum as ever.
+  // Everything put since Open and before this call is on L3, flushed and in the synced index, but
+  // for what was evicted or, of what the write budget had refused, finds no room there for 30 s,
+  // when it returns OK. kUnavailable: a write or a flush failed. A data file whose flush fails is
+  // given up until the next Open (Stats().degraded names it): every Flush says so as long as
+  // tensors lie there, and so does every put of Durability::kFlushed that finds its tensor there. A
+  // put anew goes to another file. What is there is read on, verified by its checksum as ever.
   virtual absl::Status Flush() = 0;
 
   virtual absl::StatusOr<TensorInfo> Describe(TensorKey key) const = 0;

@@ -81,6 +81,8 @@ absl::Status World::Open() {
   options.l3_bytes_max = StoreOptions::kL3BytesMin;
   options.write_policy = scenario_.write_policy;
   options.stripe_count = kStripes;
+  // History knows of no tensor that was refused.
+  options.l3_write_bytes_per_day = StoreOptions::kL3WritesUnlimited;
   options.log = [](std::string_view) {};
   StoreSeams seams;
   seams.now_unix_ms = [this] { return NowUnixMs(); };

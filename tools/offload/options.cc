@@ -52,6 +52,7 @@ struct Arguments {
   std::string device = "auto";
   std::string l2, l3;
   bool l3_prewrite = false;
+  std::string l3_write_budget = "off";
   std::string speed = "max";
   std::string model;
   std::string io_engine = "auto";
@@ -90,6 +91,12 @@ void DeclareTiers(CLI::App& app, Arguments& arguments) {
       "--l3-prewrite", arguments.l3_prewrite,
       "Write a new store's files with zeros first: its first fill is then as fast as later "
       "ones, and costs one write of --l3 more");
+  app.add_option("--l3-write-budget", arguments.l3_write_budget,
+                 "What may be written to --l3 in a day of the wall clock, such as 300GB; drive: as "
+                 "much as the drives hold. Blocks beyond it are kept in --l2 alone, those that are "
+                 "not full always, and the run ends without a flush, which would write them. off: "
+                 "every block is written (default: off)")
+      ->type_name("SIZE|drive|off");
 }
 
 void Declare(CLI::App& app, Arguments& arguments) {
@@ -158,6 +165,15 @@ absl::StatusOr<uint64_t> SizeOf(const char* option, const std::string& text) {
   absl::StatusOr<uint64_t> size = ParseSize(text);
   if (!size.ok()) return Mistake(option, std::string(size.status().message()));
   return size;
+}
+
+absl::StatusOr<uint64_t> WriteBudget(const std::string& text) {
+  if (text == "off") return StoreOptions::kL3WritesUnlimited;
+  if (text == "drive") return uint64_t{0};
+  const absl::StatusOr<uint64_t> size = ParseSize(text);
+  if (size.ok()) return size;
+  return Mistake("--l3-write-budget",
+                 absl::StrCat(size.status().message(), ", nor drive, nor off"));
 }
 
 struct Range {
@@ -270,6 +286,7 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
   CAIRN_ASSIGN_OR_RETURN(options.l2_bytes, SizeOf("--l2", arguments.l2));
   CAIRN_ASSIGN_OR_RETURN(options.l3_bytes, SizeOf("--l3", arguments.l3));
   options.l3_prewrite = arguments.l3_prewrite;
+  CAIRN_ASSIGN_OR_RETURN(options.l3_write_bytes_per_day, WriteBudget(arguments.l3_write_budget));
   CAIRN_ASSIGN_OR_RETURN(options.io_engine, IoEngine(arguments.io_engine));
   const absl::StatusOr<EvictionKind> eviction = FindEviction(arguments.eviction);
   if (!eviction.ok()) return Mistake("--eviction", std::string(eviction.status().message()));

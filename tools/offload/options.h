@@ -34,6 +34,7 @@ struct Options {
   IoEngineKind io_engine = IoEngineKind::kAuto;
   EvictionKind eviction = EvictionKind::kTuned;
   WritePolicy write_policy = WritePolicy::kWriteBack;
+  uint64_t l3_write_bytes_per_day = StoreOptions::kL3WritesUnlimited;
   double prefill_tokens_per_s = 10000;
   uint64_t seed = 1;
   std::string json;  // Empty: none.

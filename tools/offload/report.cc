@@ -114,6 +114,22 @@ void AddTrafficRows(const Outcome& outcome, const Report& report, Table& table) 
                             PerSecond(outcome.stats.l3.bytes_written, outcome.wall_s)));
 }
 
+void AddWriteBudgetRows(const Outcome& outcome, Table& table) {
+  const WriteBudgetStats& budget = outcome.stats.write_budget;
+  if (budget.bytes_per_day == 0) return;
+  table.Row("write budget",
+            absl::StrFormat("%.3f of %.3f GB granted in this run (%.1f GB a day); at this rate the "
+                            "drive lives %.1f days",
+                            Gigabytes(budget.bytes_written), Gigabytes(budget.bytes_granted),
+                            Gigabytes(budget.bytes_per_day), budget.drive_life_days));
+  table.Row("written blocks",
+            absl::StrFormat("%d promised, %d seen before, %d new", budget.admitted_promised,
+                            budget.admitted_second_sight, budget.admitted_first_sight));
+  table.Row("kept in L2 alone",
+            absl::StrFormat("%d new, %d seen before, %d not full", budget.refused_first_sight,
+                            budget.refused_over_budget, budget.refused_partial));
+}
+
 void AddTroubleRows(const Outcome& outcome, Table& table) {
   const Tally& tally = outcome.tally;
   if (tally.load_failures > 0) {
@@ -188,6 +204,7 @@ std::string ReportJson(const Outcome& outcome) {
   json["tokens_saved"] = tally.tokens_saved;
   json["bytes_restored"] = tally.bytes_restored;
   json["bytes_written_l3"] = outcome.stats.l3.bytes_written;
+  json["write_budget"] = nlohmann::ordered_json::parse(outcome.stats.ToJson())["write_budget"];
   json["bytes_compared"] = tally.bytes_compared;
   json["mismatches"] = tally.mismatches;
   json["restore_us_p50"] = report.restore_us_p50;
@@ -217,6 +234,7 @@ std::string ReportTable(const Outcome& outcome) {
   Table table;
   table.Row("trace", SourceOf(outcome));
   AddTrafficRows(outcome, report, table);
+  AddWriteBudgetRows(outcome, table);
   table.Row("warm start", absl::StrFormat("%d blocks", outcome.warm_start_blocks));
   if (outcome.options.l1_bytes > 0) table.Row("L1", DeviceOf(outcome));
   table.Row("engine", outcome.stats.io_engine);

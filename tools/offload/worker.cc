@@ -185,6 +185,10 @@ bool Worker::Verify(size_t block, const TensorHandle& handle) {
   return false;
 }
 
+bool Worker::Partial(size_t block) const {
+  return block + 1 == keys_.size() && request_->input_tokens < keys_.size() * block_.tokens;
+}
+
 absl::Status Worker::ComputeRest() {
   for (size_t i = usable_; i < keys_.size(); ++i) {
     const uint64_t id = request_->block_ids[i];
@@ -192,7 +196,8 @@ absl::Status Worker::ComputeRest() {
     FillBlock(id, absl::MakeSpan(computed_).first(tensor.bytes));
     const TensorView view = {.meta = tensor.meta, .data = computed_.data(), .size = tensor.bytes};
     const PutOptions options = {.if_exists = damaged_[i] ? IfExists::kReplace : IfExists::kKeep,
-                                .tensor_class = tensor.tensor_class};
+                                .tensor_class = tensor.tensor_class,
+                                .partial_block = Partial(i)};
     const Clock::time_point begin = Clock::now();
     absl::Status put = store_.Put(keys_[i], view, options);
     tally_.put_waits.push_back({begin, Clock::now()});

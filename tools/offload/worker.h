@@ -44,6 +44,8 @@ class Worker {
   absl::Status CountLoads(Window window, const Interval& interval);
   bool Verify(size_t block, const TensorHandle& handle);
   absl::Status ComputeRest();
+  // Whether the prompt ends within the block.
+  bool Partial(size_t block) const;
 
   Store& store_;
   const std::unique_ptr<CompletionQueue> queue_;
