@@ -134,6 +134,7 @@ struct cairn_store_options {
   uint64_t l2_bytes_max;
   uint64_t l3_bytes_max;
   uint64_t l3_index_bytes_max;
+  uint64_t l3_write_bytes_per_day;  // UINT64_MAX: no budget.
   uint64_t io_bytes_in_flight_max;
   uint64_t data_file_bytes;
   int64_t close_timeout_us;
@@ -163,6 +164,7 @@ struct cairn_put_options {
   uint32_t retention;                   // enum cairn_retention
   uint32_t if_exists;                   // enum cairn_if_exists
   uint32_t tensor_class;                // enum cairn_class
+  uint32_t partial_block;               // 0 or 1.
 };
 struct cairn_get_options {
   size_t struct_bytes;

@@ -196,6 +196,7 @@ class Store:
         l2_bytes_max: int = 1073741824,
         l3_bytes_max: int = 17179869184,
         l3_index_bytes_max: int = 0,
+        l3_write_bytes_per_day: int | None = 0,
         write_policy: WritePolicy = ...,
         eviction: EvictionKind = ...,
         io_engine: IoEngineKind = ...,
@@ -213,6 +214,7 @@ class Store:
         retention: Retention = ...,
         if_exists: IfExists = ...,
         tensor_class: TensorClass = ...,
+        partial_block: bool = False,
         ttl: float | None = None,
         timeout: float | None = 30.0,
     ) -> None: ...
@@ -234,6 +236,7 @@ class Store:
         retention: Retention = ...,
         if_exists: IfExists = ...,
         tensor_class: TensorClass = ...,
+        partial_block: bool = False,
         ttl: float | None = None,
         timeout: float | None = 30.0,
     ) -> None: ...
@@ -267,6 +270,7 @@ class Store:
         retention: Retention = ...,
         if_exists: IfExists = ...,
         tensor_class: TensorClass = ...,
+        partial_block: bool = False,
         ttl: float | None = None,
         timeout: float | None = 30.0,
     ) -> None: ...

@@ -101,40 +101,43 @@ void BindResults(nb::module_& module) {
 
 // The keyword arguments that the verbs share.
 PutOptions ToPutOptions(Durability durability, Retention retention, IfExists if_exists,
-                        TensorClass tensor_class, std::optional<double> ttl,
+                        TensorClass tensor_class, bool partial_block, std::optional<double> ttl,
                         std::optional<double> timeout) {
   return {.durability = durability,
           .retention = retention,
           .if_exists = if_exists,
           .tensor_class = tensor_class,
+          .partial_block = partial_block,
           .ttl = Seconds("ttl", ttl),
           .timeout = Seconds("timeout", timeout)};
 }
 
 #define CAIRN_PUT_PARAMETERS                                                                \
   Durability durability, Retention retention, IfExists if_exists, TensorClass tensor_class, \
-      std::optional<double> ttl, std::optional<double> timeout
-#define CAIRN_PUT_OPTIONS ToPutOptions(durability, retention, if_exists, tensor_class, ttl, timeout)
+      bool partial_block, std::optional<double> ttl, std::optional<double> timeout
+#define CAIRN_PUT_OPTIONS \
+  ToPutOptions(durability, retention, if_exists, tensor_class, partial_block, ttl, timeout)
 #define CAIRN_PUT_ARGUMENTS                                                                        \
   nb::kw_only(),                                                                                   \
       nb::arg("durability") = Durability::kStoreDefault, nb::arg("retention") = Retention::kCache, \
       nb::arg("if_exists") = IfExists::kReplace, nb::arg("tensor_class") = TensorClass::kGeneral,  \
-      nb::arg("ttl") = nb::none(), nb::arg("timeout") = 30.0
+      nb::arg("partial_block") = false, nb::arg("ttl") = nb::none(), nb::arg("timeout") = 30.0
 
 // As the stub says it: of keys and tensors a C++ signature says only that they are objects.
 #define CAIRN_KEYS "str | bytes | Sequence[str | bytes]"
-#define CAIRN_PUT_SIGNATURE                                                                   \
-  "*, durability: Durability = ..., retention: Retention = ..., if_exists: IfExists = ..., "  \
-  "tensor_class: TensorClass = ..., ttl: float | None = None, timeout: float | None = 30.0) " \
-  "-> None"
+#define CAIRN_PUT_SIGNATURE                                                                  \
+  "*, durability: Durability = ..., retention: Retention = ..., if_exists: IfExists = ..., " \
+  "tensor_class: TensorClass = ..., partial_block: bool = False, ttl: float | None = None, " \
+  "timeout: float | None = 30.0) -> None"
 
 using StoreClass = nb::class_<PyStore>;
 
 void Construct(PyStore* self, const std::string& path, std::vector<std::string> data_paths,
                std::string fingerprint, OtherFingerprint other_fingerprint, DeviceKind device,
                uint64_t l1_bytes_max, uint64_t l2_bytes_max, uint64_t l3_bytes_max,
-               uint64_t l3_index_bytes_max, WritePolicy write_policy, EvictionKind eviction,
-               IoEngineKind io_engine, uint64_t io_bytes_in_flight_max, uint64_t data_file_bytes,
+               uint64_t l3_index_bytes_max, std::optional<uint64_t> l3_write_bytes_per_day,
+               WritePolicy write_policy, EvictionKind eviction, IoEngineKind io_engine,
+               uint64_t io_bytes_in_flight_max, uint64_t data_file_bytes,
                std::optional<double> close_timeout) {
   StoreOptions options;
   options.path = path;
@@ -146,6 +149,8 @@ void Construct(PyStore* self, const std::string& path, std::vector<std::string> 
   options.l2_bytes_max = l2_bytes_max;
   options.l3_bytes_max = l3_bytes_max;
   options.l3_index_bytes_max = l3_index_bytes_max;
+  options.l3_write_bytes_per_day =
+      l3_write_bytes_per_day.value_or(StoreOptions::kL3WritesUnlimited);
   options.write_policy = write_policy;
   options.eviction = eviction;
   options.io_engine = io_engine;
@@ -164,13 +169,15 @@ void BindConstructor(StoreClass& store) {
             nb::arg("l2_bytes_max") = defaults.l2_bytes_max,
             nb::arg("l3_bytes_max") = defaults.l3_bytes_max,
             nb::arg("l3_index_bytes_max") = defaults.l3_index_bytes_max,
+            nb::arg("l3_write_bytes_per_day").none() = defaults.l3_write_bytes_per_day,
             nb::arg("write_policy") = defaults.write_policy,
             nb::arg("eviction") = defaults.eviction, nb::arg("io_engine") = defaults.io_engine,
             nb::arg("io_bytes_in_flight_max") = defaults.io_bytes_in_flight_max,
             nb::arg("data_file_bytes") = defaults.data_file_bytes,
             nb::arg("close_timeout") = absl::ToDoubleSeconds(defaults.close_timeout),
             "Creates or opens the store at `path`, and finds what an earlier process left there.\n"
-            "The arguments are the fields of StoreOptions (include/cairn/options.h).");
+            "The arguments are the fields of StoreOptions (include/cairn/options.h);\n"
+            "l3_write_bytes_per_day=None: no budget.");
 }
 
 void BindTensorVerbs(StoreClass& store) {

@@ -168,3 +168,18 @@ def test_torch_borrows_and_lends(store):
         store.put("t", torch.zeros(4, requires_grad=True))
     with pytest.raises(cairn.InvalidArgumentError, match="meta"):
         store.put("t", torch.zeros(4, device="meta"))
+
+
+@pytest.mark.parametrize("budget", [1, None])
+def test_a_write_budget_keeps_tensors_off_the_ssd(path, options, budget):
+    options["l3_write_bytes_per_day"] = budget
+    tensor = numpy.ones(1 << 20, numpy.uint8)
+    with cairn.Store(path, **options) as store:
+        for i in range(4):
+            store.put(f"plain/{i}", tensor, partial_block=i == 0)
+        store.put("promised", tensor, durability=cairn.Durability.ON_DEVICE)
+        assert store.get("plain/1").nbytes == tensor.nbytes
+    with cairn.Store(path, **options) as again:
+        found = [f"plain/{i}" in again for i in range(4)]
+        assert found == [budget is None] * 4 if budget is None else sum(found) <= 1
+        assert "promised" in again

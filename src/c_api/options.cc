@@ -22,6 +22,7 @@ cairn_store_options Default(const cairn_store_options*) {
   options.l2_bytes_max = defaults.l2_bytes_max;
   options.l3_bytes_max = defaults.l3_bytes_max;
   options.l3_index_bytes_max = defaults.l3_index_bytes_max;
+  options.l3_write_bytes_per_day = defaults.l3_write_bytes_per_day;
   options.io_bytes_in_flight_max = defaults.io_bytes_in_flight_max;
   options.data_file_bytes = defaults.data_file_bytes;
   options.close_timeout_us = WriteTime(defaults.close_timeout);
@@ -50,6 +51,7 @@ cairn_put_options Default(const cairn_put_options*) {
   options.retention = static_cast<uint32_t>(defaults.retention);
   options.if_exists = static_cast<uint32_t>(defaults.if_exists);
   options.tensor_class = static_cast<uint32_t>(defaults.tensor_class);
+  options.partial_block = defaults.partial_block ? 1 : 0;
   return options;
 }
 
@@ -127,6 +129,7 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->l2_bytes_max = known.l2_bytes_max;
   target->l3_bytes_max = known.l3_bytes_max;
   target->l3_index_bytes_max = known.l3_index_bytes_max;
+  target->l3_write_bytes_per_day = known.l3_write_bytes_per_day;
   target->io_bytes_in_flight_max = known.io_bytes_in_flight_max;
   target->data_file_bytes = known.data_file_bytes;
   target->l2_dirty_share_max = known.l2_dirty_share_max;
@@ -155,6 +158,7 @@ absl::Status ReadOptions(const cairn_put_options* given, PutOptions* target) {
       ReadEnum("if_exists", known.if_exists, IfExists::kKeep, &target->if_exists));
   CAIRN_RETURN_IF_ERROR(
       ReadEnum("tensor_class", known.tensor_class, TensorClass::kText, &target->tensor_class));
+  target->partial_block = known.partial_block != 0;
   CAIRN_RETURN_IF_ERROR(ReadTime("ttl_us", known.ttl_us, &target->ttl));
   CAIRN_RETURN_IF_ERROR(ReadTime("timeout_us", known.timeout_us, &target->timeout));
   target->producer = ReadStream(known.producer);
