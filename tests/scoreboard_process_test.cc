@@ -294,6 +294,8 @@ TEST_F(ScoreboardProcessTest, AClockThatJumpsEndsOnlyTimesToLive) {
   now += 30 * kYearMs;
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(Put(absl::StrCat("fill", i), kMiB).ok());
   Expect("ever", kTensorBytes, 200);
+  leased->lease.Release();
+  Close();  // Before the clock.
 }
 
 }  // namespace

@@ -143,6 +143,7 @@ TEST_F(StoreSpaceTest, TtlEndsATensor) {
   ExpectStatus(GetStatus("long"), StatusCode::kNotFound, "long");
   Expect("ever", 1000);
   EXPECT_EQ(store_->Stats().recovery_dropped, 2u);
+  Close();  // Before the clock.
 }
 
 TEST_F(StoreSpaceTest, CountLeadingLeasesAgainstEviction) {
