@@ -92,10 +92,9 @@ std::string StatsSnapshot::ToJson() const {
   return json.dump(2, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace);
 }
 
-StatsSnapshot StoreImpl::Stats() const {
-  const CallScope scope(this);
-  const StatsRecorder& stats = core_->stats;
-  StatsSnapshot s;
+namespace {
+
+void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
   s.puts = Read(stats.puts);
   s.puts_kept_existing = Read(stats.puts_kept_existing);
   s.puts_refused = Read(stats.puts_refused);
@@ -115,12 +114,21 @@ StatsSnapshot StoreImpl::Stats() const {
   s.read_errors = Read(stats.read_errors);
   s.write_errors = Read(stats.write_errors);
   s.write_retries = Read(stats.write_retries);
-  s.data_files_given_up = core_->flusher->given_up_count();
-  s.l3_bytes_quarantined = core_->l3->bytes_quarantined();
   s.get_l1_us = stats.get_l1_us.Summary();
   s.get_l2_us = stats.get_l2_us.Summary();
   s.get_l3_us = stats.get_l3_us.Summary();
   s.put_us = stats.put_us.Summary();
+}
+
+}  // namespace
+
+StatsSnapshot StoreImpl::Stats() const {
+  const CallScope scope(this);
+  const StatsRecorder& stats = core_->stats;
+  StatsSnapshot s;
+  ReadVerbs(stats, s);
+  s.data_files_given_up = core_->flusher->given_up_count();
+  s.l3_bytes_quarantined = core_->l3->bytes_quarantined();
   s.dirty_bytes = core_->directory->dirty_bytes();
   s.quarantined = core_->directory->quarantined_count();
   s.recovered_tensors = core_->recovered_tensors;
