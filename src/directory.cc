@@ -223,12 +223,18 @@ void Directory::KeepPack(PackExtent* pack) {
 void Directory::ReleaseL3(Entry* entry) {
   const Extent extent = entry->TakeL3Extent();
   PackExtent* const pack = std::exchange(entry->pack, nullptr);
-  if (entry->retention() == Retention::kKeep) {
+  // Another's write may end before it is listed, and then it was never added.
+  if (entry->counted && entry->retention() == Retention::kKeep) {
     kept_bytes_.fetch_sub(extent.bytes, std::memory_order_relaxed);
   }
   const bool pack_kept = pack != nullptr && pack->kept;
   const uint64_t table_bytes = parts_.l3->Release(extent, pack);
   if (pack_kept) kept_bytes_.fetch_sub(table_bytes, std::memory_order_relaxed);
+}
+
+void Directory::Count(Entry* entry) {
+  entry->counted = true;
+  index_bytes_.fetch_add(entry->index_bytes(), std::memory_order_relaxed);
 }
 
 void Directory::AddKept(const Entry& entry) {
@@ -237,9 +243,27 @@ void Directory::AddKept(const Entry& entry) {
   }
 }
 
+bool Directory::YieldToNewer(Stripe& stripe, Entry* entry) {
+  Entry* newer = Find(stripe, HashedKey(*entry));
+  if (newer == nullptr || newer->sequence() < entry->sequence()) return false;
+  Count(entry);
+  // The index has the newer write, or is never to have any.
+  if (!newer->spilling || newer->indexed) return true;
+  // Until then it is to have this one, as if the newer had replaced it.
+  for (Entry* older = newer->replaced(); older != nullptr && older->sequence() > entry->sequence();
+       older = newer->replaced()) {
+    if (older->indexed) return true;
+    newer = older;
+  }
+  ++entry->pins;
+  entry->MakeHot().replaced = std::exchange(newer->MakeHot().replaced, entry);
+  return true;
+}
+
 Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
   Entry* old = Find(stripe, HashedKey(*entry));
   Entry* dead = nullptr;
+  Count(entry);
   if (old != nullptr) {
     Unlist(stripe, old);
     // The index names the old write, or will, until the new one is committed: its extent is not
@@ -252,8 +276,6 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
     }
   }
   entry->listed = true;
-  entry->counted = true;
-  index_bytes_.fetch_add(entry->index_bytes(), std::memory_order_relaxed);
   CAIRN_CHECK(stripe.entries.insert(entry).second);
   if (entry->l2 == CopyState::kResident) l2_count_.fetch_add(1, std::memory_order_relaxed);
   return dead;

@@ -148,7 +148,8 @@ class Directory {
   // ---- Spill ----
   // The bytes are on the device: has the index name them, or what replaced them meanwhile, or
   // forget the key if it was removed, so that `change` ends well only when no crash can bring an
-  // older write back. `list` says that the entry is not listed yet and now is.
+  // older write back. `list` says that the entry is not listed yet: now it is, unless a newer write
+  // of its key was listed before.
   void BeginCommit(Entry* entry, IndexChange* change, bool list);
   // Ends a spill, unpins the entry and wakes who waits for it.
   void EndSpill(Entry* entry, const absl::Status& status);
@@ -248,6 +249,9 @@ class Directory {
   // Puts the entry under its key. What the key named before is unlisted; it is returned when that
   // was its end and the caller must Bury it outside the lock.
   Entry* ListLocked(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  // For an entry that is written and not listed yet: true, and it is not to be listed, when the key
+  // names a newer write already.
+  bool YieldToNewer(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void Unlist(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   // Unlists, and hands what the index may still say of the key to the index writer as a removal,
   // which pins the entry. False when the index knows nothing of it.
@@ -270,6 +274,8 @@ class Directory {
   static void Forget(Entry* entry);
   // Unpins what a write replaced, oldest last, when the index names none of it any more.
   void ReleaseReplaced(Entry* chain);
+  // Into index_bytes.
+  void Count(Entry* entry);
   void AddKept(const Entry& entry);
   // Gives the entry's place on L3 back.
   void ReleaseL3(Entry* entry);

@@ -174,7 +174,7 @@ void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
     MutexLock lock(stripe.mutex);
     CAIRN_CHECK(entry->spilling && entry->l3 == CopyState::kFilling && entry->pins > 0);
     if (list) {
-      dead = ListLocked(stripe, entry);
+      if (!YieldToNewer(stripe, entry)) dead = ListLocked(stripe, entry);
       AddKept(*entry);
     }
     // The newest write of the key that the index knows of, or this one if it knows of none since.

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/manual_io.h"
 #include "tests/store_fixture.h"
 
@@ -22,14 +23,15 @@ class StorePutFromTest : public StoreTest {
   }
 
   // One call. The memory is this test's until it ends.
-  void PutFrom(const std::string& key, uint64_t size, uint64_t version = 0) {
+  void PutFrom(const std::string& key, uint64_t size, uint64_t version = 0,
+               const PutOptions& options = {}) {
     memory_.emplace_back(size);
     const std::vector<std::byte> content = ContentOf(key, size, version);
     std::memcpy(memory_.back().data(), content.data(), size);
     const ConstPiece piece = {memory_.back().data(), size};
     const PutRequest request = {
         .key = key, .meta = TensorMeta::Bytes(size), .pieces = {&piece, 1}, .tag = calls_++};
-    const absl::Status status = store_->PutFrom({&request, 1}, {}, *queue_);
+    const absl::Status status = store_->PutFrom({&request, 1}, options, *queue_);
     ASSERT_TRUE(status.ok()) << status;
   }
   bool Ended() {
@@ -96,6 +98,54 @@ TEST_F(StorePutFromTest, WhatFindsNoRoomWaitsElsewhereAndKeepsItsTurn) {
   io_->Release();
   WaitForAll();
   Expect("same", kMiB, 2);
+}
+
+TEST_F(StorePutFromTest, TheLaterWriteStaysThoughItIsDoneFirst) {
+  for (uint64_t version = 1; version <= 3; ++version) PutFrom("k", kMiB, version);
+  ASSERT_EQ(io_->pending(), 6u);  // Payload and header of each.
+  for (const size_t first : {4u, 2u, 0u}) {
+    io_->Complete(first);
+    io_->Complete(first);
+  }
+  WaitForAll();
+  io_->Release();
+  Expect("k", kMiB, 3);
+  EXPECT_EQ(store_->Stats().l3.tensors, 1u);
+  Reopen();
+  Expect("k", kMiB, 3);
+  EXPECT_EQ(store_->Stats().l3.bytes_used, kMiB + kBlockBytes);
+}
+
+TEST_F(StorePutFromTest, AnEarlierWriteDoneAfterALaterPutIsKeptForTheIndexUntilThatIsWritten) {
+  PutFrom("k", kMiB, 1);
+  PutFrom("k", kMiB, 2);
+  ASSERT_TRUE(Put("k", kMiB, 3).ok());
+  io_->WaitForPending(6);
+  for (const size_t first : {2u, 0u}) {
+    io_->Complete(first);
+    io_->Complete(first);
+  }
+  WaitForAll();
+  Expect("k", kMiB, 3);
+  // What replaced them fails: then nothing of them may come back.
+  while (io_->pending() > 0) io_->Complete(0, absl::UnavailableError("EIO"));
+  EXPECT_FALSE(store_->Flush().ok());
+  Expect("k", kMiB, 3);
+  ASSERT_TRUE(store_->Erase("k").ok());
+  EXPECT_EQ(store_->Stats().l3.bytes_used, 0u);
+}
+
+TEST_F(StorePutFromTest, WhatWasToBeKeptAndFailedLeavesRoomForOthers) {
+  PutFrom("kept", 3 * kMiB, 0, {.retention = Retention::kKeep});
+  while (io_->pending() > 0) io_->Complete(0, absl::ResourceExhaustedError("no space"));
+  Completion completion;
+  ASSERT_EQ(queue_->Wait({&completion, 1}, absl::InfiniteDuration()), 1u);
+  EXPECT_TRUE(absl::IsResourceExhausted(completion.status)) << completion.status;
+  calls_ = 0;
+  io_->Release();
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(Put(absl::StrCat("k", i), kMiB, 0, {.durability = Durability::kOnDevice}).ok());
+  }
 }
 
 }  // namespace
