@@ -7,6 +7,7 @@
 #include <xxhash.h>
 #endif
 
+#include <algorithm>
 #include <bit>
 
 #include "io/little_endian.h"
@@ -24,6 +25,30 @@ uint64_t ChecksumSeed(uint64_t key_hash, uint64_t sequence) {
 
 uint64_t ChunkChecksum(uint64_t seed, const void* data, size_t size) {
   return XXH3_64bits_withSeed(data, size, seed);
+}
+
+std::vector<uint64_t> ChunkChecksums(uint64_t seed, absl::Span<const ConstPiece> pieces) {
+  uint64_t bytes = 0;
+  for (const ConstPiece& piece : pieces) bytes += piece.size;
+  std::vector<uint64_t> sums;
+  sums.reserve(ChecksumChunkCount(bytes));
+  ChunkHasher hasher;
+  hasher.Reset(seed);
+  uint64_t in_chunk = 0;
+  for (const ConstPiece& piece : pieces) {
+    for (uint64_t offset = 0; offset < piece.size;) {
+      const uint64_t take = std::min(kChecksumChunkBytes - in_chunk, piece.size - offset);
+      hasher.Update(piece.data + offset, take);
+      offset += take;
+      in_chunk += take;
+      if (in_chunk < kChecksumChunkBytes) continue;
+      sums.push_back(hasher.Finish());
+      hasher.Reset(seed);
+      in_chunk = 0;
+    }
+  }
+  if (in_chunk > 0) sums.push_back(hasher.Finish());
+  return sums;
 }
 
 uint64_t TensorChecksum(uint64_t seed, absl::Span<const uint64_t> chunk_sums) {

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "absl/types/span.h"
+#include "cairn/tensor.h"
 
 namespace cairn {
 
@@ -25,6 +27,9 @@ uint64_t ChecksumSeed(uint64_t key_hash, uint64_t sequence);
 
 // The sum of one chunk that lies in one piece.
 uint64_t ChunkChecksum(uint64_t seed, const void* data, size_t size);
+
+// The sums of all chunks of what the pieces are, in order.
+std::vector<uint64_t> ChunkChecksums(uint64_t seed, absl::Span<const ConstPiece> pieces);
 
 // The sum of a tensor from the sums of its chunks, in order.
 uint64_t TensorChecksum(uint64_t seed, absl::Span<const uint64_t> chunk_sums);

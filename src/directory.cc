@@ -62,9 +62,13 @@ Entry* Directory::FindCandidate(const Stripe& stripe, const TierEviction::Candid
   return entry != nullptr && entry->sequence() == candidate.sequence ? entry : nullptr;
 }
 
+void Directory::TellRefusedUsed(const Entry& entry) {
+  if (entry.refused && !entry.partial) parts_.refused_used(entry);
+}
+
 void Directory::Touch(Entry* entry) {
   if (entry->spilling) entry->used = true;
-  if (entry->refused && !entry->partial) parts_.refused_used(*entry);
+  TellRefusedUsed(*entry);
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Touch(hot);
   if (L1Copy* const l1 = entry->l1()) parts_.l1_eviction->Touch(l1);
   parts_.l3_eviction->Touch(entry);

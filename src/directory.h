@@ -246,6 +246,7 @@ class Directory {
   static Entry* FindCandidate(const Stripe& stripe, const TierEviction::Candidate& candidate)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void Touch(Entry* entry);
+  void TellRefusedUsed(const Entry& entry);
   // Puts the entry under its key. What the key named before is unlisted; it is returned when that
   // was its end and the caller must Bury it outside the lock.
   Entry* ListLocked(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);

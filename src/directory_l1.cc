@@ -41,7 +41,7 @@ Directory::Lookup Directory::AcquireInL1(const HashedKey& key, int64_t now_unix_
   // Not its copy in L2: while this one is here, that one is of less use than its neighbours.
   parts_.l1_eviction->Touch(entry->l1());
   parts_.l3_eviction->Touch(entry);
-  if (entry->refused && !entry->partial) parts_.refused_used(*entry);
+  TellRefusedUsed(*entry);
   return {found, found == Found::kJoined ? nullptr : entry, entry->bytes()};
 }
 

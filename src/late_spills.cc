@@ -1,6 +1,5 @@
 #include "src/late_spills.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "io/checksum.h"
@@ -11,17 +10,6 @@ namespace {
 
 // Used and not yet looked at. What finds no place is looked at when it is used the next time.
 constexpr size_t kUsedMax = 4096;
-
-std::vector<uint64_t> ChunkSums(const Entry& entry, const std::byte* payload) {
-  const uint64_t seed = ChecksumSeed(entry.hash(), entry.sequence());
-  std::vector<uint64_t> sums;
-  sums.reserve(ChecksumChunkCount(entry.bytes()));
-  for (uint64_t start = 0; start < entry.bytes(); start += kChecksumChunkBytes) {
-    sums.push_back(
-        ChunkChecksum(seed, payload + start, std::min(kChecksumChunkBytes, entry.bytes() - start)));
-  }
-  return sums;
-}
 
 }  // namespace
 
@@ -77,11 +65,12 @@ absl::Status LateSpills::Write(const HashedKey& key, bool promised, Deadline dea
     parts_.admission->Return(tensor, reason);
     return room;
   }
-  const std::byte* const payload = parts_.l2->Address(entry->hot()->l2_extent);
+  const ConstPiece payload = {parts_.l2->Address(entry->hot()->l2_extent), entry->bytes()};
+  const uint64_t seed = ChecksumSeed(entry->hash(), entry->sequence());
   IoBatch batch;
-  Spill* const spill = StartSpill(*parts_.spill_context,
-                                  {.entry = entry, .pieces = {{payload, entry->bytes()}}}, batch);
-  FinishSpill(spill, ChunkSums(*entry, payload), batch);
+  Spill* const spill =
+      StartSpill(*parts_.spill_context, {.entry = entry, .pieces = {payload}}, batch);
+  FinishSpill(spill, ChunkChecksums(seed, {&payload, 1}), batch);
   parts_.io->Submit(batch);
   return absl::OkStatus();
 }

@@ -22,18 +22,6 @@ void ZeroRestOfBlock(uint64_t bytes, std::byte* target) {
   if (rest != 0) std::memset(target + bytes, 0, kBlockBytes - rest);
 }
 
-// Of what is in `target` already.
-std::vector<uint64_t> Sum(uint64_t bytes, uint64_t seed, std::byte* target) {
-  std::vector<uint64_t> sums;
-  sums.reserve(ChecksumChunkCount(bytes));
-  for (uint64_t start = 0; start < bytes; start += kChecksumChunkBytes) {
-    sums.push_back(
-        ChunkChecksum(seed, target + start, std::min(kChecksumChunkBytes, bytes - start)));
-  }
-  ZeroRestOfBlock(bytes, target);
-  return sums;
-}
-
 // Copies the pieces to `target`, sums each chunk while it is warm in the cache, and fills what is
 // left of the last block with zeros.
 std::vector<uint64_t> CopyAndSum(absl::Span<const ConstPiece> pieces, uint64_t bytes, uint64_t seed,
@@ -264,7 +252,9 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
       Unreserve(*entry);
       return refuse(copied);
     }
-    sums = Sum(entry->bytes(), seed, target);
+    const ConstPiece copy = {target, entry->bytes()};
+    sums = ChunkChecksums(seed, {&copy, 1});
+    ZeroRestOfBlock(entry->bytes(), target);
   }
   entry->checksum = TensorChecksum(seed, sums);
   entry->l2 = CopyState::kResident;

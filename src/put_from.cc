@@ -26,29 +26,6 @@ bool DirectlyWritable(absl::Span<const ConstPiece> pieces, bool in_host_memory) 
   return true;
 }
 
-std::vector<uint64_t> SumPieces(absl::Span<const ConstPiece> pieces, uint64_t bytes,
-                                uint64_t seed) {
-  std::vector<uint64_t> sums;
-  sums.reserve(ChecksumChunkCount(bytes));
-  ChunkHasher hasher;
-  hasher.Reset(seed);
-  uint64_t in_chunk = 0;
-  for (const ConstPiece& piece : pieces) {
-    for (uint64_t offset = 0; offset < piece.size;) {
-      const uint64_t take = std::min(kChecksumChunkBytes - in_chunk, piece.size - offset);
-      hasher.Update(piece.data + offset, take);
-      offset += take;
-      in_chunk += take;
-      if (in_chunk < kChecksumChunkBytes) continue;
-      sums.push_back(hasher.Finish());
-      hasher.Reset(seed);
-      in_chunk = 0;
-    }
-  }
-  if (in_chunk > 0) sums.push_back(hasher.Finish());
-  return sums;
-}
-
 class QueueWaiter final : public SpillWaiter {
  public:
   QueueWaiter(CompletionQueue* queue, uint64_t tag) : queue_(queue), tag_(tag) {}
@@ -120,7 +97,7 @@ class StoreImpl::PutBatch {
     store_->SubmitBatch(ops_);
     for (const Unsummed& put : unsummed_) {
       const uint64_t seed = ChecksumSeed(put.entry->hash(), put.entry->sequence());
-      std::vector<uint64_t> sums = SumPieces(put.pieces, put.entry->bytes(), seed);
+      std::vector<uint64_t> sums = ChunkChecksums(seed, put.pieces);
       put.entry->checksum = TensorChecksum(seed, sums);
       FinishSpill(put.spill, std::move(sums), ops_);
       store_->SubmitFullBatch(ops_);
@@ -151,7 +128,7 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
   const AdmissionPolicy::Tensor wanted = WantedOnL3(entry, options.durability);
   if (packed) {
     const uint64_t seed = ChecksumSeed(entry.hash(), entry.sequence());
-    entry.checksum = TensorChecksum(seed, SumPieces(input.pieces, entry.bytes(), seed));
+    entry.checksum = TensorChecksum(seed, ChunkChecksums(seed, input.pieces));
   }
   entry.MakeHot().spill_waiters = waiter;
   const auto find_room = [&](Packer& packer, Deadline until) -> absl::Status {

@@ -43,6 +43,32 @@ uint64_t Read(const StatsRecorder::Counter& counter) {
   return counter.load(std::memory_order_relaxed);
 }
 
+void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
+  s.puts = Read(stats.puts);
+  s.puts_kept_existing = Read(stats.puts_kept_existing);
+  s.puts_refused = Read(stats.puts_refused);
+  s.gets = Read(stats.gets);
+  s.misses = Read(stats.misses);
+  s.erases = Read(stats.erases);
+  s.expirations = Read(stats.expirations);
+  s.fills = Read(stats.fills);
+  s.fills_joined = Read(stats.fills_joined);
+  s.lifts = Read(stats.lifts);
+  s.lift_failures = Read(stats.lift_failures);
+  s.spills = Read(stats.spills);
+  s.spill_failures = Read(stats.spill_failures);
+  s.prefetches = Read(stats.prefetches);
+  s.prefetches_dropped = Read(stats.prefetches_dropped);
+  s.checksum_failures = Read(stats.checksum_failures);
+  s.read_errors = Read(stats.read_errors);
+  s.write_errors = Read(stats.write_errors);
+  s.write_retries = Read(stats.write_retries);
+  s.get_l1_us = stats.get_l1_us.Summary();
+  s.get_l2_us = stats.get_l2_us.Summary();
+  s.get_l3_us = stats.get_l3_us.Summary();
+  s.put_us = stats.put_us.Summary();
+}
+
 }  // namespace
 
 std::string StatsSnapshot::ToJson() const {
@@ -91,36 +117,6 @@ std::string StatsSnapshot::ToJson() const {
                                        {"degraded", degraded}};
   return json.dump(2, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace);
 }
-
-namespace {
-
-void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
-  s.puts = Read(stats.puts);
-  s.puts_kept_existing = Read(stats.puts_kept_existing);
-  s.puts_refused = Read(stats.puts_refused);
-  s.gets = Read(stats.gets);
-  s.misses = Read(stats.misses);
-  s.erases = Read(stats.erases);
-  s.expirations = Read(stats.expirations);
-  s.fills = Read(stats.fills);
-  s.fills_joined = Read(stats.fills_joined);
-  s.lifts = Read(stats.lifts);
-  s.lift_failures = Read(stats.lift_failures);
-  s.spills = Read(stats.spills);
-  s.spill_failures = Read(stats.spill_failures);
-  s.prefetches = Read(stats.prefetches);
-  s.prefetches_dropped = Read(stats.prefetches_dropped);
-  s.checksum_failures = Read(stats.checksum_failures);
-  s.read_errors = Read(stats.read_errors);
-  s.write_errors = Read(stats.write_errors);
-  s.write_retries = Read(stats.write_retries);
-  s.get_l1_us = stats.get_l1_us.Summary();
-  s.get_l2_us = stats.get_l2_us.Summary();
-  s.get_l3_us = stats.get_l3_us.Summary();
-  s.put_us = stats.put_us.Summary();
-}
-
-}  // namespace
 
 StatsSnapshot StoreImpl::Stats() const {
   const CallScope scope(this);

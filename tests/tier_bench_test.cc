@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/median.h"
 #include "bench/tier/measurement.h"
 #include "bench/tier/own_store.h"
 #include "gmock/gmock.h"

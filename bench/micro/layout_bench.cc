@@ -8,12 +8,12 @@
 #include <sys/mman.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <vector>
 
+#include "bench/median.h"
 #include "cairn/kv_layout.h"
 #include "src/base/check.h"
 #include "tiers/arena.h"
@@ -27,11 +27,6 @@ double Gbps(uint64_t bytes, const Work& work) {
   work();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   return static_cast<double>(bytes) / took.count() / 1e9;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 struct Buffers {

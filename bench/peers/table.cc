@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "bench/median.h"
 #include "src/base/strings.h"
 
 namespace cairn::peers {
@@ -16,12 +17,6 @@ using Runs = std::vector<const Figures*>;
 using Value = std::function<double(const Figures&)>;
 
 constexpr double kGib = 1 << 30;
-
-// The middle one, or the mean of the two in the middle.
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
-}
 
 std::string Cell(const Runs& runs, const Value& value, int digits) {
   std::vector<double> values;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "bench/median.h"
 
 namespace cairn::bench {
 namespace {

@@ -1,8 +1,8 @@
 #include "bench/tier/run_figures.h"
 
-#include <algorithm>
-#include <cstddef>
 #include <vector>
+
+#include "bench/median.h"
 
 namespace cairn::bench {
 namespace {
@@ -29,14 +29,6 @@ RunFigures::Direction MedianDirection(absl::Span<const RunFigures> runs,
 }
 
 }  // namespace
-
-double Median(absl::Span<const double> values) {
-  if (values.empty()) return 0;
-  std::vector<double> sorted(values.begin(), values.end());
-  std::sort(sorted.begin(), sorted.end());
-  const size_t middle = sorted.size() / 2;
-  return sorted.size() % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
 
 double RunFigures::percent_of_core_per_gibps() const {
   return bytes_per_s() > 0 ? 100 * cores / (bytes_per_s() / 0x1p30) : 0;

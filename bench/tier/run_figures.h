@@ -6,8 +6,6 @@
 
 namespace cairn::bench {
 
-double Median(absl::Span<const double> values);  // 0 of nothing.
-
 // What fio and tier-bench both know of one run of a job, so that one can stand beside the other.
 struct RunFigures {
   static constexpr std::array<double, 3> kPercentiles = {50, 99, 99.9};

@@ -17,7 +17,6 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kBurstShare = 10;  // Of a day.
-constexpr double kMillisecondsADay = 24 * 60 * 60 * 1e3;
 // What drives are sold for: one write of the whole drive on each day of five years.
 constexpr double kRatedDriveWrites = 5 * 365;
 constexpr size_t kFileBytesMax = 256;

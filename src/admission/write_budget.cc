@@ -3,11 +3,7 @@
 #include <algorithm>
 
 namespace cairn {
-namespace {
-
-constexpr double kMillisecondsADay = 24 * 60 * 60 * 1e3;
-
-}  // namespace
+namespace {}  // namespace
 
 WriteBudget::WriteBudget(const Options& options)
     : bytes_per_ms_(static_cast<double>(options.bytes_per_day) / kMillisecondsADay),

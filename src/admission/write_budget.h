@@ -4,6 +4,8 @@
 
 namespace cairn {
 
+inline constexpr double kMillisecondsADay = 24 * 60 * 60 * 1e3;
+
 // How many bytes may be written by now: a bucket that fills at a steady rate and holds no more than
 // a burst. It can be overdrawn, for what is written whatever it says, and then has to fill up from
 // there. So what is written in any time is at most the rate's share of it, what was in hand at its

@@ -1,6 +1,7 @@
 // Batches on the caller's memory, chains of keys, and the queue where asynchronous calls end.
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "src/base/status_macros.h"
@@ -10,56 +11,35 @@ namespace cairn::c_api {
 namespace {
 
 // The C requests as those of store.h, whose spans of pieces lie in lists of their own.
-struct PutBatch {
-  std::vector<PutRequest> requests;
-  std::vector<std::vector<ConstPiece>> pieces;
+template <typename Request, typename RequestPiece>
+struct Batch {
+  std::vector<Request> requests;
+  std::vector<std::vector<RequestPiece>> pieces;
 };
-struct GetBatch {
-  std::vector<GetRequest> requests;
-  std::vector<std::vector<Piece>> pieces;
-};
+using PutBatch = Batch<PutRequest, ConstPiece>;
+using GetBatch = Batch<GetRequest, Piece>;
 
-template <typename Request>
-absl::Status ReadRequest(const Request& given, std::string_view* key, MemoryKind* kind) {
-  CAIRN_RETURN_IF_ERROR(ReadKey(given.key, key));
-  if (given.piece_count > 0) CAIRN_RETURN_IF_ERROR(CheckRequired({{given.pieces, "pieces"}}));
-  return ReadEnum("memory_kind", given.memory_kind, MemoryKind::kManaged, kind);
-}
-
-absl::Status Read(const cairn_put_request* given, size_t count, PutBatch* batch) {
+template <typename Given, typename Request, typename RequestPiece>
+absl::Status ReadBatch(const Given* given, size_t count, Batch<Request, RequestPiece>* batch) {
   if (count > 0) CAIRN_RETURN_IF_ERROR(CheckRequired({{given, "requests"}}));
   batch->requests.reserve(count);
   batch->pieces.reserve(count);
-  for (size_t i = 0; i < count; ++i) {
+  for (const Given& one : absl::MakeSpan(given, count)) {
     std::string_view key;
-    MemoryKind kind = MemoryKind::kHost;
-    CAIRN_RETURN_IF_ERROR(ReadRequest(given[i], &key, &kind));
-    std::vector<ConstPiece>& pieces = batch->pieces.emplace_back();
-    pieces.reserve(given[i].piece_count);
-    for (size_t j = 0; j < given[i].piece_count; ++j) {
-      const cairn_piece& piece = given[i].pieces[j];
-      pieces.push_back({static_cast<const std::byte*>(piece.data), piece.size});
+    CAIRN_RETURN_IF_ERROR(ReadKey(one.key, &key));
+    if (one.piece_count > 0) CAIRN_RETURN_IF_ERROR(CheckRequired({{one.pieces, "pieces"}}));
+    std::vector<RequestPiece>& pieces = batch->pieces.emplace_back();
+    pieces.reserve(one.piece_count);
+    for (const auto& piece : absl::MakeSpan(one.pieces, one.piece_count)) {
+      pieces.push_back({static_cast<decltype(RequestPiece::data)>(piece.data), piece.size});
     }
-    batch->requests.push_back({key, ReadMeta(given[i].meta), pieces, given[i].tag, kind});
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Read(const cairn_get_request* given, size_t count, GetBatch* batch) {
-  if (count > 0) CAIRN_RETURN_IF_ERROR(CheckRequired({{given, "requests"}}));
-  batch->requests.reserve(count);
-  batch->pieces.reserve(count);
-  for (size_t i = 0; i < count; ++i) {
-    std::string_view key;
     MemoryKind kind = MemoryKind::kHost;
-    CAIRN_RETURN_IF_ERROR(ReadRequest(given[i], &key, &kind));
-    std::vector<Piece>& pieces = batch->pieces.emplace_back();
-    pieces.reserve(given[i].piece_count);
-    for (size_t j = 0; j < given[i].piece_count; ++j) {
-      const cairn_piece& piece = given[i].pieces[j];
-      pieces.push_back({static_cast<std::byte*>(piece.data), piece.size});
+    CAIRN_RETURN_IF_ERROR(ReadEnum("memory_kind", one.memory_kind, MemoryKind::kManaged, &kind));
+    if constexpr (std::is_same_v<Request, PutRequest>) {
+      batch->requests.push_back({key, ReadMeta(one.meta), pieces, one.tag, kind});
+    } else {
+      batch->requests.push_back({key, pieces, one.tag, kind});
     }
-    batch->requests.push_back({key, pieces, given[i].tag, kind});
   }
   return absl::OkStatus();
 }
@@ -125,7 +105,7 @@ int cairn_store_put_from(cairn_store* store, const cairn_put_request* requests, 
     cairn::PutOptions read;
     CAIRN_RETURN_IF_ERROR(ReadOptions(options, &read));
     cairn::c_api::PutBatch batch;
-    CAIRN_RETURN_IF_ERROR(cairn::c_api::Read(requests, count, &batch));
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadBatch(requests, count, &batch));
     if (queue != nullptr) return store->store->PutFrom(batch.requests, read, *queue->queue);
     return cairn::c_api::WriteResults(store->store->PutFrom(batch.requests, read), results);
   });
@@ -139,7 +119,7 @@ int cairn_store_get_into(cairn_store* store, const cairn_get_request* requests, 
     cairn::GetOptions read;
     CAIRN_RETURN_IF_ERROR(ReadOptions(options, &read));
     cairn::c_api::GetBatch batch;
-    CAIRN_RETURN_IF_ERROR(cairn::c_api::Read(requests, count, &batch));
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadBatch(requests, count, &batch));
     if (queue != nullptr) return store->store->GetInto(batch.requests, read, *queue->queue);
     return cairn::c_api::WriteResults(store->store->GetInto(batch.requests, read), results);
   });

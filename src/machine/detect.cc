@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "io/async_io.h"
+#include "io/file.h"
 #include "src/base/strings.h"
 #include "src/machine/readings.h"
 #include "tiers/device.h"
@@ -205,11 +205,8 @@ Machine DetectMachine(std::string_view directory) {
                                  .memlock_bytes_max = MemlockBytesMax(),
                                  .device_number = exists ? status.st_dev : 0});
   machine.drive.directory = folder;
-  struct statvfs space = {};
-  if (statvfs(folder.c_str(), &space) == 0) {
-    machine.drive.bytes_total = uint64_t{space.f_blocks} * space.f_frsize;
-    machine.drive.bytes_free = uint64_t{space.f_bavail} * space.f_frsize;
-  }
+  machine.drive.bytes_total = TotalBytes({folder}).value_or(0);
+  machine.drive.bytes_free = FreeBytes(folder).value_or(0);
   machine.drive.direct_io_alignment_bytes = DirectIoAlignment(folder);
   const absl::StatusOr<std::unique_ptr<AsyncIo>> engine =
       AsyncIo::Open({.kind = IoEngineKind::kUring, .log = [](std::string_view /*line*/) {}});
