@@ -66,6 +66,17 @@ void Directory::TellRefusedUsed(const Entry& entry) {
   if (entry.refused && !entry.partial) parts_.refused_used(entry);
 }
 
+void Directory::EndPrefetch(Entry* entry, PrefetchQueue::End end) {
+  HotPart* const hot = entry->hot();
+  if (hot == nullptr || hot->prefetched == 0) return;
+  parts_.prefetches->Ended(std::exchange(hot->prefetched, 0), entry->bytes(), end);
+}
+
+void Directory::TellAsked(Entry* entry) {
+  EndPrefetch(entry, entry->l2 == CopyState::kFilling ? PrefetchQueue::End::kLate
+                                                      : PrefetchQueue::End::kUsed);
+}
+
 void Directory::Touch(Entry* entry) {
   if (entry->spilling) entry->used = true;
   TellRefusedUsed(*entry);
@@ -81,6 +92,7 @@ Directory::Lookup Directory::Acquire(const HashedKey& key, int64_t now_unix_ms,
   Entry* entry = FindReadable(stripe, key, now_unix_ms);
   if (entry == nullptr) return {};
   if (entry->leases == 0) Touch(entry);
+  if (waiter != nullptr) TellAsked(entry);
   switch (entry->l2) {
     case CopyState::kResident:
       ++entry->pins;
@@ -104,6 +116,7 @@ Directory::Lookup Directory::AcquireForDirectRead(const HashedKey& key, int64_t 
   Entry* entry = FindReadable(stripe, key, now_unix_ms);
   if (entry == nullptr) return {};
   if (entry->leases == 0) Touch(entry);
+  TellAsked(entry);
   if (entry->l2 == CopyState::kResident) {
     ++entry->pins;
     return {Found::kPinned, entry, entry->bytes()};
@@ -288,6 +301,7 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
 void Directory::Unlist(Stripe& stripe, Entry* entry) {
   CAIRN_CHECK(entry->listed);
   ForgetL1(entry);
+  EndPrefetch(entry, PrefetchQueue::End::kUnused);
   entry->listed = false;
   CAIRN_CHECK(stripe.entries.erase(entry) == 1);
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Forget(hot);

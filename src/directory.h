@@ -21,6 +21,7 @@
 #include "src/admission/admission.h"
 #include "src/base/mutex.h"
 #include "src/entry.h"
+#include "src/prefetch_queue.h"
 #include "src/spill_tracker.h"
 #include "src/tier_eviction.h"
 #include "tiers/gpu_tier.h"
@@ -62,6 +63,7 @@ class Directory {
     TierEviction* l3_eviction;
     IndexWriter* index_writer;
     Admission* admission;
+    PrefetchQueue* prefetches;
     // A tensor that admission refused is used. With its stripe's lock held.
     std::function<void(const Entry& entry)> refused_used;
     // Memory or disk may have become free, or evictable.
@@ -85,7 +87,8 @@ class Directory {
     uint64_t bytes = 0;      // kNeedsFill.
   };
   // Counts as a use, unless a lease says that it has been counted already (UseLeased). `waiter` may
-  // be null: then a fill under way is kJoined without a trace.
+  // be null, for a prefetch: then a fill under way is kJoined without a trace, and the tensor was
+  // not asked for.
   Lookup Acquire(const HashedKey& key, int64_t now_unix_ms, FillWaiter* waiter);
 
   // Pins the entry for a read from L3 into the caller's memory if that is where it is: kNeedsFill
@@ -122,7 +125,7 @@ class Directory {
   // ---- Fill ----
   // Makes the caller the filler: l2 becomes kFilling in `target`, the entry is pinned for the
   // fill, the waiter linked. Null, with nothing changed, when the state is no longer kNeedsFill.
-  Entry* BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter);
+  Entry* BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, bool prefetch);
   // Ends it and wakes the waiters. A failure of the bytes (kDataLoss) quarantines the entry.
   void EndFill(Entry* entry, const absl::Status& status);
   // After a direct read that failed.
@@ -247,6 +250,9 @@ class Directory {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void Touch(Entry* entry);
   void TellRefusedUsed(const Entry& entry);
+  // The copy in L2, or on its way there, that a prefetch brought: no more than once.
+  void EndPrefetch(Entry* entry, PrefetchQueue::End end);
+  void TellAsked(Entry* entry);
   // Puts the entry under its key. What the key named before is unlisted; it is returned when that
   // was its end and the caller must Bury it outside the lock.
   Entry* ListLocked(Stripe& stripe, Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);

@@ -95,6 +95,7 @@ absl::Status Directory::DropFromL2(const HashedKey& key) {
 void Directory::DropFromL2Locked(Entry* entry) {
   CAIRN_CHECK(entry->l2 == CopyState::kResident && entry->l3 == CopyState::kResident);
   CAIRN_CHECK(entry->pins_below_l1() == 0);
+  EndPrefetch(entry, PrefetchQueue::End::kUnused);
   parts_.l2_eviction->Forget(entry->hot());
   l2_count_.fetch_sub(1, std::memory_order_relaxed);
   entry->l2 = CopyState::kAbsent;

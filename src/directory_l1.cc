@@ -42,6 +42,7 @@ Directory::Lookup Directory::AcquireInL1(const HashedKey& key, int64_t now_unix_
   parts_.l1_eviction->Touch(entry->l1());
   parts_.l3_eviction->Touch(entry);
   TellRefusedUsed(*entry);
+  TellAsked(entry);
   return {found, found == Found::kJoined ? nullptr : entry, entry->bytes()};
 }
 

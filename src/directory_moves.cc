@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
+#include "src/base/clock.h"
 #include "src/base/strings.h"
 #include "src/directory.h"
 
@@ -105,7 +106,8 @@ void Directory::ListRecovered(absl::Span<Entry* const> entries) {
 
 // ---- Fill ----
 
-Entry* Directory::BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter) {
+Entry* Directory::BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter,
+                            bool prefetch) {
   Stripe& stripe = StripeFor(key.hash);
   MutexLock lock(stripe.mutex);
   Entry* entry = Find(stripe, key);
@@ -116,6 +118,7 @@ Entry* Directory::BeginFill(const HashedKey& key, Extent target, FillWaiter* wai
   entry->l2 = CopyState::kFilling;
   HotPart& hot = entry->MakeHot();
   hot.l2_extent = target;
+  if (prefetch) hot.prefetched = parts_.prefetches->Began(entry->bytes(), SteadyNow());
   ++entry->pins;
   if (waiter != nullptr) waiter->next = std::exchange(hot.fill_waiters, waiter);
   return entry;
@@ -138,6 +141,7 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
         parts_.l2_eviction->Track(entry->hot());
       }
     } else {
+      EndPrefetch(entry, PrefetchQueue::End::kFailed);
       entry->l2 = CopyState::kAbsent;
       unused = std::exchange(entry->hot()->l2_extent, {});
       entry->CoolDown();

@@ -77,6 +77,8 @@ struct HotPart final : EvictionNode {
   Entry* replaced = nullptr;
   std::unique_ptr<L1Copy> l1;  // Null: none.
   bool dirty = false;          // Spilling from L2: its bytes count as dirty.
+  // PrefetchQueue::Began of the prefetch that brings it to L2; 0 when it was asked for since.
+  uint32_t prefetched = 0;
 };
 
 // One write of one tensor: its identity and its copies. Listed in the directory under its key

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "absl/status/statusor.h"
+#include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
 #include "src/directory.h"
@@ -15,8 +16,6 @@
 #include "tiers/pinned_tier.h"
 
 namespace cairn {
-
-using Deadline = std::chrono::steady_clock::time_point;
 
 // Finds room in L1, L2 and L3 by letting the coldest copies go, and keeps a little of L3 free ahead
 // of demand: an extent of L3 is only free once the index has forgotten who was in it, and a put

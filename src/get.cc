@@ -40,7 +40,7 @@ void StoreImpl::CountGet(Level found_at, uint64_t bytes, Deadline start) {
 }
 
 absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& options) {
-  const CallScope scope(this);
+  const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
   StatsRecorder::Add(core_->stats.gets);
@@ -118,7 +118,8 @@ absl::Status StoreImpl::ValidateKey(std::string_view key) {
 
 bool StoreImpl::BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter,
                           IoPriority priority, IoBatch& batch) {
-  Entry* entry = core_->directory->BeginFill(key, target, waiter);
+  Entry* entry =
+      core_->directory->BeginFill(key, target, waiter, priority == IoPriority::kPrefetch);
   if (entry == nullptr) {
     core_->l2->Release(target);
     return false;

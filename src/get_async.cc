@@ -164,7 +164,7 @@ void StoreImpl::SubmitFullBatch(IoBatch& batch) {
 }
 
 absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCallback done) {
-  const CallScope scope(this);
+  const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
   if (async_gets_.fetch_add(1) >= core_->options.async_queue_max) {
@@ -188,7 +188,7 @@ absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCa
 
 absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOptions& options,
                                  CompletionQueue& queue, uint64_t first_tag) {
-  const CallScope scope(this);
+  const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
   CAIRN_RETURN_IF_ERROR(queue.Reserve(keys.size()));

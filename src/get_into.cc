@@ -108,7 +108,7 @@ bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> piece
 
 std::vector<absl::Status> StoreImpl::GetInto(absl::Span<const GetRequest> requests,
                                              const GetOptions& options) {
-  const CallScope scope(this);
+  const DemandScope scope(this);
   std::vector<absl::Status> statuses(requests.size(), scope.status());
   if (!scope.status().ok()) return statuses;
   const Deadline deadline = DeadlineAfter(options.timeout);
@@ -153,7 +153,7 @@ std::vector<absl::Status> StoreImpl::GetInto(absl::Span<const GetRequest> reques
 
 absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const GetOptions& options,
                                 CompletionQueue& queue) {
-  const CallScope scope(this);
+  const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   for (const GetRequest& request : requests) {
     CAIRN_RETURN_IF_ERROR(ValidateGetInto(request, options));

@@ -1,7 +1,9 @@
-// Prefetch: as GetAsync, with nobody who waits, and never for room.
+// Prefetch and WillNeed: as GetAsync, with nobody who waits, and never for room.
 
+#include <optional>
 #include <utility>
 
+#include "src/base/status_macros.h"
 #include "src/store_impl.h"
 
 namespace cairn {
@@ -9,9 +11,11 @@ namespace cairn {
 // One tensor on its way up. Counts itself out and deletes itself when it is there, or cannot be.
 class PrefetchedTensor final : public FillWaiter {
  public:
-  PrefetchedTensor(StoreImpl* store, Level to) : store_(store), to_(to) {}
+  PrefetchedTensor(StoreImpl* store, Level to, uint64_t bytes)
+      : store_(store), to_(to), bytes_(bytes) {}
 
   void OnFilled(absl::Status /*status*/, Entry* entry) override {
+    if (at_ == Level::kL2Pinned) store_->core_->prefetches->Arrived(bytes_);
     if (entry == nullptr) return End();
     if (at_ == to_) {
       store_->core_->directory->Unpin(entry, at_);
@@ -38,11 +42,13 @@ class PrefetchedTensor final : public FillWaiter {
  private:
   void End() {
     store_->prefetches_.fetch_sub(1);
+    store_->BeginPrefetches();
     delete this;
   }
 
   StoreImpl* const store_;
   const Level to_;
+  const uint64_t bytes_;
   Level at_ = Level::kL2Pinned;
 };
 
@@ -59,7 +65,7 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoBatch& batch) {
   if (in_l2 && to == Level::kL2Pinned) core_->directory->Unpin(lookup.entry);
   if (lookup.found != Directory::Found::kNeedsFill && !(in_l2 && to == Level::kL1Gpu)) return false;
   if (prefetches_.fetch_add(1) < core_->options.prefetch_queue_max) {
-    auto* const waiter = new PrefetchedTensor(this, to);
+    auto* const waiter = new PrefetchedTensor(this, to, lookup.bytes);
     if (in_l2) {
       waiter->LiftFrom(lookup.entry);
       return true;
@@ -73,6 +79,37 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoBatch& batch) {
   prefetches_.fetch_sub(1);
   StatsRecorder::Add(core_->stats.prefetches_dropped);
   return false;
+}
+
+void StoreImpl::BeginPrefetches() {
+  if (core_->prefetches->empty() || prefetch_turns_.fetch_add(1) > 0) return;
+  uint32_t turns = 1;
+  do {
+    turns = prefetch_turns_.load();
+    IoBatch batch;
+    while (const std::optional<PrefetchQueue::Want> want = core_->prefetches->Pop(SteadyNow())) {
+      const HashedKey key = Hashed(want->key);
+      if (want->to == Level::kL1Gpu && InL1(key)) continue;
+      if (PrefetchOne(key, want->to, batch)) StatsRecorder::Add(core_->stats.prefetches);
+    }
+    SubmitBatch(batch);
+  } while (prefetch_turns_.fetch_sub(turns) != turns);
+}
+
+absl::StatusOr<PrefetchToken> StoreImpl::WillNeed(absl::Span<const TensorKey> keys,
+                                                  const WillNeedOptions& options) {
+  const DemandScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
+  if (options.to == Level::kL3Nvme || (options.to == Level::kL1Gpu && core_->l1 == nullptr)) {
+    return absl::InvalidArgumentError("WillNeedOptions::to must be L2, or L1 where there is one");
+  }
+  return core_->prefetches->Add(keys, options, SteadyNow());
+}
+
+size_t StoreImpl::Cancel(PrefetchToken token) {
+  const CallScope scope(this);
+  return core_->prefetches->Cancel(token);
 }
 
 size_t StoreImpl::Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) {

@@ -259,13 +259,18 @@ void StoreCore::MakeAdmission() {
 }
 
 void StoreCore::MakeDirectory() {
+  prefetches = std::make_unique<PrefetchQueue>(PrefetchQueue::Limits{
+      .keys_max = options.prefetch_queue_max,
+      .ahead_bytes_max = options.prefetch_ahead_bytes_max > 0 ? options.prefetch_ahead_bytes_max
+                                                              : options.l2_bytes_max / 4,
+      .in_flight_bytes_max = options.io_bytes_in_flight_max});
   index_writer = std::make_unique<IndexWriter>(
       index.get(), files->data_file_bytes(),
       [this](uint64_t offset) { return flusher->Flush(offset / files->data_file_bytes()); });
   directory = std::make_unique<Directory>(
       options.stripe_count,
       Directory::Parts{l1.get(), l2.get(), l3.get(), &l1_eviction, &l2_eviction, &l3_eviction,
-                       index_writer.get(), admission.get(),
+                       index_writer.get(), admission.get(), prefetches.get(),
                        [this](const Entry& entry) { late_spills->Used(entry); },
                        [this] {
                          if (evictor != nullptr) evictor->RoomMade();

@@ -69,6 +69,15 @@ void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
   s.put_us = stats.put_us.Summary();
 }
 
+void ReadPrefetches(const PrefetchQueue& prefetches, StatsSnapshot& s) {
+  const PrefetchQueue::Figures figures = prefetches.figures();
+  s.prefetches_waiting = figures.waiting;
+  s.prefetches_cancelled = figures.cancelled;
+  s.prefetches_used = figures.used;
+  s.prefetches_late = figures.late;
+  s.prefetches_unused = figures.unused;
+}
+
 }  // namespace
 
 std::string StatsSnapshot::ToJson() const {
@@ -91,6 +100,11 @@ std::string StatsSnapshot::ToJson() const {
                                        {"dirty_bytes", dirty_bytes},
                                        {"prefetches", prefetches},
                                        {"prefetches_dropped", prefetches_dropped},
+                                       {"prefetches_waiting", prefetches_waiting},
+                                       {"prefetches_cancelled", prefetches_cancelled},
+                                       {"prefetches_used", prefetches_used},
+                                       {"prefetches_late", prefetches_late},
+                                       {"prefetches_unused", prefetches_unused},
                                        {"checksum_failures", checksum_failures},
                                        {"read_errors", read_errors},
                                        {"write_errors", write_errors},
@@ -123,6 +137,7 @@ StatsSnapshot StoreImpl::Stats() const {
   const StatsRecorder& stats = core_->stats;
   StatsSnapshot s;
   ReadVerbs(stats, s);
+  ReadPrefetches(*core_->prefetches, s);
   s.data_files_given_up = core_->flusher->given_up_count();
   s.l3_bytes_quarantined = core_->l3->bytes_quarantined();
   s.dirty_bytes = core_->directory->dirty_bytes();

@@ -91,6 +91,8 @@ absl::Status StoreImpl::CloseBefore(Deadline deadline) {
 
 void StoreImpl::End() {
   while (calls_.load() > 0) SleepFor(std::chrono::milliseconds(1));
+  core_->prefetches->Close();
+  while (prefetch_turns_.load() > 0) SleepFor(std::chrono::milliseconds(1));
   absl::Status status = core_->Shutdown();
   MutexLock lock(close_mutex_);
   ended_ = true;

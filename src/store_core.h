@@ -25,6 +25,7 @@
 #include "src/late_spills.h"
 #include "src/lease_table.h"
 #include "src/packer.h"
+#include "src/prefetch_queue.h"
 #include "src/spill.h"
 #include "src/spill_tracker.h"
 #include "src/stats_recorder.h"
@@ -98,6 +99,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   TierEviction l2_eviction;
   TierEviction l3_eviction;
   std::unique_ptr<Admission> admission;
+  std::unique_ptr<PrefetchQueue> prefetches;
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<IndexWriter> index_writer;
   std::unique_ptr<Directory> directory;

@@ -50,6 +50,9 @@ class StoreImpl final : public Store {
   absl::StatusOr<LeadingHits> CountLeading(absl::Span<const TensorKey> keys,
                                            const LeaseOptions& options) override;
   size_t Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) override;
+  absl::StatusOr<PrefetchToken> WillNeed(absl::Span<const TensorKey> keys,
+                                         const WillNeedOptions& options) override;
+  size_t Cancel(PrefetchToken token) override;
   absl::Status Evict(TensorKey key, Level keep) override;
   absl::Status Erase(TensorKey key) override;
   absl::StatusOr<uint64_t> ErasePrefix(std::string_view key_prefix) override;
@@ -75,6 +78,20 @@ class StoreImpl final : public Store {
    private:
     const StoreImpl* const store_;
     absl::Status status_;
+  };
+
+  // One that asks for tensors: then there may be room for what is needed next.
+  class DemandScope {
+   public:
+    explicit DemandScope(StoreImpl* store) : call_(store), store_(store) {}
+    ~DemandScope() { store_->BeginPrefetches(); }
+    DemandScope(const DemandScope&) = delete;
+    DemandScope& operator=(const DemandScope&) = delete;
+    const absl::Status& status() const { return call_.status(); }
+
+   private:
+    const CallScope call_;
+    StoreImpl* const store_;
   };
 
   // One tensor on its way in.
@@ -163,6 +180,8 @@ class StoreImpl final : public Store {
   bool InL1(const HashedKey& key);
   // False when it is there, on its way, unknown, or there is no room.
   bool PrefetchOne(const HashedKey& key, Level to, IoBatch& batch);
+  // Those of WillNeed that have their turn. On any thread; one at a time does it, for all.
+  void BeginPrefetches();
 
   // get_into.cc
   absl::Status ValidateGetInto(const GetRequest& request, const GetOptions& options) const;
@@ -187,6 +206,7 @@ class StoreImpl final : public Store {
   std::atomic<bool> closed_ = false;
   std::atomic<uint64_t> async_gets_ = 0;
   std::atomic<uint64_t> prefetches_ = 0;
+  std::atomic<uint32_t> prefetch_turns_ = 0;  // Asked of BeginPrefetches and not ended.
 
   Mutex close_mutex_;
   CondVar close_ended_;

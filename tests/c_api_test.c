@@ -94,6 +94,12 @@ static void BatchesOnBorrowedMemory(void) {
     CHECK((results[i].message[0] != 0) == (i == 3));
   }
   CHECK(cairn_store_prefetch(store, keys, kBatch, CAIRN_L2_PINNED) <= kBatch - 1);
+  uint64_t token = 0;
+  CHECK(cairn_store_will_need(store, keys, kBatch, CAIRN_L2_PINNED, 0, 0, &token, &status) == 0);
+  CHECK(token != 0);
+  CHECK(cairn_store_cancel(store, token) <= kBatch);
+  CHECK(cairn_store_cancel(store, token) == 0);
+  CHECK(cairn_store_will_need(store, keys, kBatch, 0, 0, 0, NULL, NULL) != 0);
 
   struct cairn_leading_hits hits;
   CHECK_STATUS(cairn_store_count_leading(store, keys, kBatch, 1000000, &hits, &status), CAIRN_OK,

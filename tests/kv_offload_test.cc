@@ -105,6 +105,16 @@ TEST_F(KvOffloadTest, RestoresWhatItStored) {
   EXPECT_EQ(figures["interrupted"], false);
 }
 
+TEST_F(KvOffloadTest, HintsBringWhatTheNextRequestsNeed) {
+  Figures(Small() + Words{"--requests", "120"});
+  const Json figures = Figures(Small() + Words{"--requests", "120", "--hints", "4"});
+  const Json& prefetches = figures["prefetches"];
+  EXPECT_GT(prefetches["used"].get<uint64_t>() + prefetches["late"].get<uint64_t>(),
+            prefetches["unused"].get<uint64_t>());
+  EXPECT_GE(prefetches["taken"], prefetches["used"]);
+  EXPECT_EQ(figures["config"]["hints"], 4);
+}
+
 TEST_F(KvOffloadTest, HitsAsAnLruOfItsSizeDoes) {
   const Json figures =
       Figures(Small() + Words{"--requests", "250", "--seed", "7", "--eviction", "lru"});

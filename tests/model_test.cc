@@ -70,6 +70,8 @@ class ModelTest : public StoreTest {
         return;
       case 8:
         store_->Prefetch({key, AnyKey(), AnyKey()}, {.to = AnyLevel()});
+        store_->Cancel(hinted_);
+        hinted_ = store_->WillNeed({AnyKey(), AnyKey(), AnyKey()}, {.to = AnyLevel()}).value_or(0);
         return;
       case 9:
         return CheckLeading();
@@ -236,6 +238,7 @@ class ModelTest : public StoreTest {
   bool may_evict_ = false;
   uint64_t version_ = 0;
   std::map<std::string, Expected> model_;
+  PrefetchToken hinted_ = 0;
   std::vector<std::tuple<std::string, Expected, TensorHandle>> handles_;
 };
 

@@ -70,7 +70,8 @@ absl::Status Serve(Store& store, const Trace& trace, Progress& progress, Outcome
                                 .l1_bytes = outcome.options.l1_bytes,
                                 .l2_bytes = outcome.options.l2_bytes,
                                 .speed = outcome.options.speed,
-                                .concurrency = outcome.options.concurrency},
+                                .concurrency = outcome.options.concurrency,
+                                .hints = outcome.options.hints},
                                progress, Interrupted);
   progress.End();
   outcome.tally = std::move(result.tally);

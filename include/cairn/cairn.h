@@ -154,6 +154,7 @@ struct cairn_store_options {
   uint32_t async_queue_max;
   uint32_t stripe_count;
   uint32_t l3_prewrite;  // 0 or 1.
+  uint64_t prefetch_ahead_bytes_max;
 };
 struct cairn_put_options {
   size_t struct_bytes;
@@ -264,6 +265,15 @@ CAIRN_EXPORT void cairn_lease_release(struct cairn_lease* lease);
 // Loads started or queued; 0 also for bad arguments: it fails silently.
 CAIRN_EXPORT size_t cairn_store_prefetch(struct cairn_store* store, const struct cairn_key* keys,
                                          size_t count, uint32_t to);
+
+// Says that the keys will be asked for `due_us` from now; of what is due at the same moment the
+// highest priority is loaded first. As far ahead as prefetch_ahead_bytes_max lets. `token` may be
+// NULL.
+CAIRN_EXPORT int cairn_store_will_need(struct cairn_store* store, const struct cairn_key* keys,
+                                       size_t count, uint32_t to, int64_t due_us, int32_t priority,
+                                       uint64_t* token, struct cairn_status* status);
+// Takes back what has not begun, and says how many keys.
+CAIRN_EXPORT size_t cairn_store_cancel(struct cairn_store* store, uint64_t token);
 
 // Both ends aligned to 4096 bytes.
 CAIRN_EXPORT int cairn_store_register_memory(struct cairn_store* store, void* memory, size_t bytes,

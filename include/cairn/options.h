@@ -174,6 +174,10 @@ struct CAIRN_EXPORT StoreOptions {
 
   // Prefetches waiting or in flight; more are dropped and counted.
   uint32_t prefetch_queue_max = 4096;
+  // Of L2, what WillNeed may load ahead: what is on its way, and what is there and was not asked
+  // for yet. The next is loaded when there is less. While fewer than half of the last prefetches
+  // were asked for, an eighth of this. 0: a quarter of L2.
+  uint64_t prefetch_ahead_bytes_max = 0;
   // Asynchronous calls waiting or in flight; more are refused with kResourceExhausted.
   uint32_t async_queue_max = 65536;
   uint32_t stripe_count = 64;  // Of the directory; a power of two.
@@ -221,6 +225,16 @@ struct GetOptions {
 struct PrefetchOptions {
   Level to = Level::kL2Pinned;  // Or kL1Gpu.
 };
+
+struct WillNeedOptions {
+  Level to = Level::kL2Pinned;  // Or kL1Gpu.
+  // How long from now until the tensors are asked for: what is due first is loaded first.
+  absl::Duration due = absl::ZeroDuration();
+  int32_t priority = 0;  // Of what is due at the same moment the highest is loaded first.
+};
+
+// Names one call of WillNeed.
+using PrefetchToken = uint64_t;
 
 struct LeaseOptions {
   // How long the counted tensors stay where they are if the lease is not released sooner.

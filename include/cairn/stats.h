@@ -71,6 +71,13 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t dirty_bytes = 0;     // In L2, not yet on L3.
   uint64_t prefetches = 0;      // Taken.
   uint64_t prefetches_dropped = 0;
+  uint64_t prefetches_waiting = 0;  // Of WillNeed, not begun.
+  uint64_t prefetches_cancelled = 0;
+  // Of what prefetches brought to L2: asked for when it was there; while it was on its way; not
+  // before it left. (used + late) / all three is their accuracy.
+  uint64_t prefetches_used = 0;
+  uint64_t prefetches_late = 0;
+  uint64_t prefetches_unused = 0;
 
   uint64_t checksum_failures = 0;  // Reads whose bytes were not what was written, twice.
   uint64_t read_errors = 0;        // Reads the device refused, twice.

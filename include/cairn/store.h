@@ -165,6 +165,16 @@ class CAIRN_EXPORT Store {
   // silently.
   virtual size_t Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) = 0;
 
+  // Says that the keys will be asked for, in this order, options.due from now. They are loaded
+  // behind what is due earlier and as far ahead as StoreOptions::prefetch_ahead_bytes_max lets; a
+  // Get that is earlier loads by itself. Never waits. kResourceExhausted: more than
+  // prefetch_queue_max would wait; none was taken.
+  virtual absl::StatusOr<PrefetchToken> WillNeed(absl::Span<const TensorKey> keys,
+                                                 const WillNeedOptions& options) = 0;
+  // Takes back what of a WillNeed has not begun, and says how many keys: for those no byte moves
+  // any more. 0 when all have, or for a token of none.
+  virtual size_t Cancel(PrefetchToken token) = 0;
+
   // Drops the copies above `keep`: kL2Pinned the one in L1; kL3Nvme writes the tensor to L3 if it
   // must and frees its memory in L1 and L2. kNotFound; kResourceExhausted when a handle pins it.
   virtual absl::Status Evict(TensorKey key, Level keep) = 0;

@@ -7,6 +7,8 @@
 
 namespace cairn {
 
+using Deadline = std::chrono::steady_clock::time_point;
+
 // The clock of deadlines and leases.
 inline std::chrono::steady_clock::time_point SteadyNow() {
   if (Schedule* schedule = Schedule::Current()) [[unlikely]]

@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "src/base/status_macros.h"
 #include "src/c_api/call.h"
 
@@ -53,6 +54,12 @@ absl::Status ReadKeys(const cairn_key* given, size_t count, std::vector<TensorKe
     keys->emplace_back(key);
   }
   return absl::OkStatus();
+}
+
+// Where a prefetch goes.
+absl::Status ReadLevel(const char* name, uint32_t given, Level* level) {
+  if (given == 0) return absl::InvalidArgumentError(absl::StrCat(name, " is 0: level 1 or 2"));
+  return ReadEnum(name, given, Level::kL2Pinned, level);
 }
 
 // Status i to results[i]; returns the first that is not OK.
@@ -172,14 +179,39 @@ size_t cairn_store_prefetch(cairn_store* store, const cairn_key* keys, size_t co
   Guarded(nullptr, [&] {
     CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
     cairn::PrefetchOptions options;
-    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadEnum("to", to, cairn::Level::kL2Pinned, &options.to));
-    if (to == 0) return absl::InvalidArgumentError("to is 0: level 1 or 2");
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadLevel("to", to, &options.to));
     std::vector<cairn::TensorKey> read_keys;
     CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadKeys(keys, count, &read_keys));
     started = store->store->Prefetch(read_keys, options);
     return absl::OkStatus();
   });
   return started;
+}
+
+int cairn_store_will_need(cairn_store* store, const cairn_key* keys, size_t count, uint32_t to,
+                          int64_t due_us, int32_t priority, uint64_t* token, cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
+    cairn::WillNeedOptions options = {.priority = priority};
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadLevel("to", to, &options.to));
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadTime("due_us", due_us, &options.due));
+    std::vector<cairn::TensorKey> read_keys;
+    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadKeys(keys, count, &read_keys));
+    CAIRN_ASSIGN_OR_RETURN(const cairn::PrefetchToken taken,
+                           store->store->WillNeed(read_keys, options));
+    if (token != nullptr) *token = taken;
+    return absl::OkStatus();
+  });
+}
+
+size_t cairn_store_cancel(cairn_store* store, uint64_t token) {
+  size_t cancelled = 0;
+  Guarded(nullptr, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
+    cancelled = store->store->Cancel(token);
+    return absl::OkStatus();
+  });
+  return cancelled;
 }
 
 int cairn_queue_create(size_t capacity, cairn_queue** queue, cairn_status* status) {

@@ -39,6 +39,7 @@ cairn_store_options Default(const cairn_store_options*) {
   options.async_queue_max = defaults.async_queue_max;
   options.stripe_count = defaults.stripe_count;
   options.l3_prewrite = defaults.l3_prewrite ? 1 : 0;
+  options.prefetch_ahead_bytes_max = defaults.prefetch_ahead_bytes_max;
   return options;
 }
 
@@ -139,6 +140,7 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->async_queue_max = known.async_queue_max;
   target->stripe_count = known.stripe_count;
   target->l3_prewrite = known.l3_prewrite != 0;
+  target->prefetch_ahead_bytes_max = known.prefetch_ahead_bytes_max;
   if (known.log != nullptr) {
     target->log = [log = known.log, context = known.log_context](std::string_view line) {
       log(context, line.data(), line.size());

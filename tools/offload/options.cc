@@ -19,6 +19,7 @@ namespace {
 
 // More workers than this wait for each other, not for the disk.
 constexpr uint32_t kConcurrencyMax = 64;
+constexpr uint32_t kHintsMax = 1024;
 constexpr uint64_t kGeneratedRequests = 2000;
 constexpr const char* kDefaultModel = "qwen3-vl-8b";
 constexpr uint64_t kDefaultScale = 64;
@@ -59,7 +60,7 @@ struct Arguments {
   std::string eviction = "default";
   std::string write_policy = "back";
   // Text, for a library that takes -1 for an unsigned number is of no use here. Empty: not given.
-  std::string requests, concurrency, kv_bytes_per_token, block_tokens, scale, seed;
+  std::string requests, concurrency, hints, kv_bytes_per_token, block_tokens, scale, seed;
   std::string prefill_tokens_per_s;
 };
 
@@ -113,6 +114,9 @@ void Declare(CLI::App& app, Arguments& arguments) {
       ->type_name("X|max");
   app.add_option("--concurrency", arguments.concurrency, "Requests at a time (default: 1)")
       ->type_name("C");
+  app.add_option("--hints", arguments.hints,
+                 "Announce up to N requests that wait to the store, which loads ahead (default: 0)")
+      ->type_name("N");
   DeclareTiers(app, arguments);
   app.add_option("--model", arguments.model,
                  absl::StrCat("Whose KV cache it is: ", ModelNames(), " (default: ", kDefaultModel,
@@ -248,6 +252,11 @@ absl::Status SetNumbers(const Arguments& arguments, Options& options) {
         const uint64_t concurrency,
         CountOf("--concurrency", arguments.concurrency, {.max = kConcurrencyMax}));
     options.concurrency = static_cast<uint32_t>(concurrency);
+  }
+  if (!arguments.hints.empty()) {
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t hints,
+                           CountOf("--hints", arguments.hints, {.min = 0, .max = kHintsMax}));
+    options.hints = static_cast<uint32_t>(hints);
   }
   if (!arguments.block_tokens.empty()) {
     CAIRN_ASSIGN_OR_RETURN(const uint64_t tokens, CountOf("--block-tokens", arguments.block_tokens,

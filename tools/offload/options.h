@@ -19,6 +19,7 @@ struct Options {
   uint64_t requests = 0;     // At most; 0: all of the trace.
   double speed = 0;          // Of the trace's clock; 0: as fast as it goes.
   uint32_t concurrency = 1;  // Requests at a time.
+  uint32_t hints = 0;        // Requests that wait and are announced to the store, at most.
   std::string dir;
   std::vector<std::string> data_dirs;  // Empty: all in dir.
   uint64_t l1_bytes = 0;               // 0: no L1.

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "absl/time/time.h"
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
+#include "tools/offload/hints.h"
 #include "tools/offload/worker.h"
 
 namespace cairn::offload {
@@ -30,13 +32,24 @@ class Schedule {
   Schedule(absl::Span<const Request> requests, double speed, const std::function<bool()>& stop)
       : requests_(requests), speed_(speed), stop_(stop), begin_(Clock::now()) {}
 
-  // The next request once its time has come; null when there is none or the run is to end.
-  const Request* Take() {
+  // The next request once its time has come; none when there is none or the run is to end.
+  std::optional<size_t> Take() {
     const size_t index = next_.fetch_add(1);
-    if (index >= requests_.size()) return nullptr;
-    const Request& request = requests_[index];
-    if (speed_ > 0) WaitFor(request);
-    return Ended() ? nullptr : &request;
+    if (index >= requests_.size()) return std::nullopt;
+    if (speed_ > 0) WaitFor(requests_[index]);
+    if (Ended()) return std::nullopt;
+    return index;
+  }
+  const Request& request(size_t index) const { return requests_[index]; }
+
+  size_t next() const { return std::min(next_.load(), requests_.size()); }
+  // How many requests have come by now, from `begin` on in order.
+  size_t ArrivedFrom(size_t begin) const {
+    if (speed_ <= 0) return requests_.size();
+    const std::chrono::duration<double> elapsed = Clock::now() - begin_;
+    size_t end = begin;
+    while (end < requests_.size() && DueSeconds(requests_[end]) <= elapsed.count()) ++end;
+    return end;
   }
 
   void Fail(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -53,10 +66,14 @@ class Schedule {
  private:
   bool Ended() const { return failed_ || stop_(); }
 
+  double DueSeconds(const Request& request) const {
+    return (request.timestamp_s - requests_.front().timestamp_s) / speed_;
+  }
+
   void WaitFor(const Request& request) const {
     // In short sleeps, so that an interrupt is noticed.
     constexpr std::chrono::duration<double> kNap{0.05};
-    const double due_s = (request.timestamp_s - requests_.front().timestamp_s) / speed_;
+    const double due_s = DueSeconds(request);
     while (!Ended()) {
       const std::chrono::duration<double> elapsed = Clock::now() - begin_;
       const std::chrono::duration<double> left{due_s - elapsed.count()};
@@ -76,10 +93,13 @@ class Schedule {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
-void Work(Schedule& schedule, Worker& worker, Progress& progress) {
-  while (const Request* request = schedule.Take()) {
-    absl::Status served = worker.Serve(*request);
+void Work(Schedule& schedule, Hints& hints, Worker& worker, Progress& progress) {
+  while (const std::optional<size_t> index = schedule.Take()) {
+    const size_t next = schedule.next();
+    hints.Announce(next, schedule.ArrivedFrom(next));
+    absl::Status served = worker.Serve(schedule.request(*index));
     if (!served.ok()) return schedule.Fail(std::move(served));
+    hints.Served(*index);
     progress.RequestDone();
   }
 }
@@ -113,10 +133,12 @@ ReplayResult Replay(Store& store, absl::Span<const Request> requests, const Repl
         std::make_unique<Worker>(store, *std::move(queue), options, window_blocks, progress));
   }
   Schedule schedule(requests, options.speed, stop);
+  Hints hints(store, requests, options.hints);
   std::vector<std::thread> threads;
   threads.reserve(workers.size());
   for (const auto& worker : workers) {
-    threads.emplace_back([&schedule, &worker, &progress] { Work(schedule, *worker, progress); });
+    threads.emplace_back(
+        [&schedule, &hints, &worker, &progress] { Work(schedule, hints, *worker, progress); });
   }
   for (std::thread& thread : threads) thread.join();
   for (const auto& worker : workers) result.tally.Add(worker->tally());

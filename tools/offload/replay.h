@@ -21,6 +21,7 @@ struct ReplayOptions {
   uint64_t l2_bytes = 0;
   double speed = 0;          // Of the trace's clock; 0: as fast as it goes.
   uint32_t concurrency = 1;  // Requests at a time.
+  uint32_t hints = 0;        // Requests that wait and are announced to the store, at most.
 };
 
 struct ReplayResult {

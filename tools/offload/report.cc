@@ -63,6 +63,7 @@ nlohmann::ordered_json ConfigJson(const Outcome& outcome) {
   config["speed"] =
       options.speed > 0 ? nlohmann::ordered_json(options.speed) : nlohmann::ordered_json("max");
   config["concurrency"] = options.concurrency;
+  config["hints"] = options.hints;
   config["write_policy"] = options.write_policy == WritePolicy::kWriteThrough ? "through" : "back";
   config["prefill_tokens_per_s"] = options.prefill_tokens_per_s;
   return config;
@@ -128,6 +129,15 @@ void AddWriteBudgetRows(const Outcome& outcome, Table& table) {
   table.Row("kept in L2 alone",
             absl::StrFormat("%d new, %d seen before, %d not full", budget.refused_first_sight,
                             budget.refused_over_budget, budget.refused_partial));
+}
+
+void AddPrefetchRow(const Outcome& outcome, Table& table) {
+  const StatsSnapshot& stats = outcome.stats;
+  if (outcome.options.hints == 0) return;
+  table.Row("prefetched",
+            absl::StrFormat("%d blocks: %d used, %d late, %d unused; %d cancelled",
+                            stats.prefetches, stats.prefetches_used, stats.prefetches_late,
+                            stats.prefetches_unused, stats.prefetches_cancelled));
 }
 
 void AddTroubleRows(const Outcome& outcome, Table& table) {
@@ -204,6 +214,11 @@ std::string ReportJson(const Outcome& outcome) {
   json["tokens_saved"] = tally.tokens_saved;
   json["bytes_restored"] = tally.bytes_restored;
   json["bytes_written_l3"] = outcome.stats.l3.bytes_written;
+  json["prefetches"] = {{"taken", outcome.stats.prefetches},
+                        {"used", outcome.stats.prefetches_used},
+                        {"late", outcome.stats.prefetches_late},
+                        {"unused", outcome.stats.prefetches_unused},
+                        {"cancelled", outcome.stats.prefetches_cancelled}};
   json["write_budget"] = nlohmann::ordered_json::parse(outcome.stats.ToJson())["write_budget"];
   json["bytes_compared"] = tally.bytes_compared;
   json["mismatches"] = tally.mismatches;
@@ -234,6 +249,7 @@ std::string ReportTable(const Outcome& outcome) {
   Table table;
   table.Row("trace", SourceOf(outcome));
   AddTrafficRows(outcome, report, table);
+  AddPrefetchRow(outcome, table);
   AddWriteBudgetRows(outcome, table);
   table.Row("warm start", absl::StrFormat("%d blocks", outcome.warm_start_blocks));
   if (outcome.options.l1_bytes > 0) table.Row("L1", DeviceOf(outcome));
