@@ -71,7 +71,7 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
     CAIRN_ASSIGN_OR_RETURN(const Extent target, core_->evictor->ReserveL2(lookup.bytes, deadline));
     IoBatch batch;
     waiter = wait.NewWaiter();
-    if (BeginFill(key, target, waiter, IoPriority::kDemandRead, batch)) {
+    if (BeginFill(key, target, waiter, IoPriority::kDemandRead, /*prefetch=*/false, batch)) {
       SubmitBatch(batch);
       break;
     }
@@ -117,9 +117,8 @@ absl::Status StoreImpl::ValidateKey(std::string_view key) {
 }
 
 bool StoreImpl::BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter,
-                          IoPriority priority, IoBatch& batch) {
-  Entry* entry =
-      core_->directory->BeginFill(key, target, waiter, priority == IoPriority::kPrefetch);
+                          IoPriority priority, bool prefetch, IoBatch& batch) {
+  Entry* entry = core_->directory->BeginFill(key, target, waiter, prefetch);
   if (entry == nullptr) {
     core_->l2->Release(target);
     return false;

@@ -114,7 +114,7 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
       if (!core_->loads->TryPost(task)) get->Finish(target.status());
       return;
     }
-    if (BeginFill(key, *target, get, IoPriority::kDemandRead, batch)) return;
+    if (BeginFill(key, *target, get, IoPriority::kDemandRead, /*prefetch=*/false, batch)) return;
   }
 }
 

@@ -59,7 +59,7 @@ bool StoreImpl::InL1(const HashedKey& key) {
   return lookup.found != Directory::Found::kMiss;
 }
 
-bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoBatch& batch) {
+bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority, IoBatch& batch) {
   const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), nullptr);
   const bool in_l2 = lookup.found == Directory::Found::kPinned;
   if (in_l2 && to == Level::kL2Pinned) core_->directory->Unpin(lookup.entry);
@@ -71,7 +71,8 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoBatch& batch) {
       return true;
     }
     const absl::StatusOr<Extent> target = core_->evictor->TryReserveL2(lookup.bytes);
-    if (target.ok() && BeginFill(key, *target, waiter, IoPriority::kPrefetch, batch)) return true;
+    if (target.ok() && BeginFill(key, *target, waiter, priority, /*prefetch=*/true, batch))
+      return true;
     delete waiter;
   } else if (in_l2) {
     core_->directory->Unpin(lookup.entry);
@@ -90,7 +91,10 @@ void StoreImpl::BeginPrefetches() {
     while (const std::optional<PrefetchQueue::Want> want = core_->prefetches->Pop(SteadyNow())) {
       const HashedKey key = Hashed(want->key);
       if (want->to == Level::kL1Gpu && InL1(key)) continue;
-      if (PrefetchOne(key, want->to, batch)) StatsRecorder::Add(core_->stats.prefetches);
+      // What is due by now is about to be asked for, and who asks would wait for it behind all
+      // writes; it delays other demand by no more than what may be in flight.
+      const IoPriority priority = want->due ? IoPriority::kDemandRead : IoPriority::kPrefetch;
+      if (PrefetchOne(key, want->to, priority, batch)) StatsRecorder::Add(core_->stats.prefetches);
     }
     SubmitBatch(batch);
   } while (prefetch_turns_.fetch_sub(turns) != turns);
@@ -122,7 +126,7 @@ size_t StoreImpl::Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptio
     if (!ValidateKey(tensor.bytes()).ok()) continue;
     const HashedKey key = Hashed(tensor.bytes());
     if (to_l1 && InL1(key)) continue;
-    if (!PrefetchOne(key, options.to, batch)) continue;
+    if (!PrefetchOne(key, options.to, IoPriority::kPrefetch, batch)) continue;
     StatsRecorder::Add(core_->stats.prefetches);
     ++taken;
     SubmitFullBatch(batch);

@@ -77,7 +77,9 @@ std::optional<PrefetchQueue::Want> PrefetchQueue::Pop(Deadline now) {
   if (groups_.empty() || !MayBegin(now)) return std::nullopt;
   const auto first = groups_.begin();
   Group& group = first->second;
-  Want want = {.key = std::move(group.keys[group.next]), .to = group.to};
+  Want want = {.key = std::move(group.keys[group.next]),
+               .to = group.to,
+               .due = std::get<Deadline>(first->first) <= now};
   waiting_.fetch_sub(1);
   if (++group.next == group.keys.size()) {
     orders_.erase(std::get<PrefetchToken>(first->first));

@@ -36,6 +36,7 @@ class PrefetchQueue {
   struct Want {
     std::string key;
     Level to = Level::kL2Pinned;
+    bool due = false;  // By now.
   };
   // All or none of them: kResourceExhausted when too many wait.
   absl::StatusOr<PrefetchToken> Add(absl::Span<const TensorKey> keys,

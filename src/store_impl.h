@@ -145,7 +145,7 @@ class StoreImpl final : public Store {
   absl::StatusOr<TensorHandle> GetBefore(const HashedKey& key, Deadline deadline);
   // False, and the target is free again, when the key no longer needs a fill.
   bool BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, IoPriority priority,
-                 IoBatch& batch);
+                 bool prefetch, IoBatch& batch);
   void CountGet(Level found_at, uint64_t bytes, Deadline start);
 
   // get_l1.cc. `bytes` that L1 could never take are kInvalidArgument.
@@ -179,7 +179,7 @@ class StoreImpl final : public Store {
   // There, or on its way; then that is a use.
   bool InL1(const HashedKey& key);
   // False when it is there, on its way, unknown, or there is no room.
-  bool PrefetchOne(const HashedKey& key, Level to, IoBatch& batch);
+  bool PrefetchOne(const HashedKey& key, Level to, IoPriority priority, IoBatch& batch);
   // Those of WillNeed that have their turn. On any thread; one at a time does it, for all.
   void BeginPrefetches();
 
