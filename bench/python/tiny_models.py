@@ -89,6 +89,8 @@ def make_model(name, seed=1):
     torch.manual_seed(seed)
     model = MODELS[name]().eval()
     model.generation_config.pad_token_id = 0
+    # Random weights would name images that are not there.
+    model.generation_config.suppress_tokens = list(range(IMAGE_TOKEN, VISION_END + 1))
     return model
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -46,10 +48,10 @@ def find_images(model: PreTrainedModel, tokens: torch.Tensor, inputs: dict) -> I
     """The images in one row of tokens. Raises for models that take them otherwise than by
     pixel_values and image_grid_thw, as those of Qwen do."""
     pixels, grid = inputs.get("pixel_values"), inputs.get("image_grid_thw")
-    if pixels is None:
+    if pixels is None and grid is None:
         return Images()
     encoder = _encoder(model)
-    if grid is None or encoder is None:
+    if pixels is None or grid is None or encoder is None:
         raise ValueError(
             f"PrefixCache knows images as pixel_values with image_grid_thw (Qwen2-VL, Qwen3-VL); "
             f"{type(model).__name__} takes them otherwise"
@@ -75,45 +77,81 @@ def find_images(model: PreTrainedModel, tokens: torch.Tensor, inputs: dict) -> I
     return images
 
 
-@contextlib.contextmanager
-def stored_features(model, store, key_prefix: str, images: Images, restored: int, statistics):
-    """While it lasts the model takes the features of images from the store, and only of those
-    tokens that lie behind the restored ones."""
-    encoder = _encoder(model)
-    if encoder is None or not images:
-        yield
-        return
-    encode = encoder.get_image_features
+@dataclass(frozen=True)
+class FeatureStore:
+    """The features of images by what they are of, each one tensor: [pooled and deepstack layers,
+    tokens, width]."""
 
-    def get_image_features(pixel_values, image_grid_thw=None, **options):
-        remaining = images.remaining(restored)
-        keys = [f"{key_prefix}{image.digest.hex()}" for image, _ in remaining]
-        found = _load(store, keys, encoder.visual)
-        for at, (image, _) in enumerate(remaining):
-            if found[at] is not None:
-                statistics.images_reused += 1
-                continue
-            # A repeated one is encoded where it comes first.
-            if keys[at] in keys[:at]:
-                found[at] = found[keys.index(keys[at])]
-                statistics.images_reused += 1
-                continue
-            of = images.index(image)
-            options["return_dict"] = True
-            output = encode(pixel_values[image.patches], image_grid_thw[of : of + 1], **options)
-            layers = [output.pooler_output, *(output.get("deepstack_features") or ())]
-            found[at] = torch.stack([layer[0] for layer in layers])
-            statistics.images_encoded += 1
-            _save(store, keys[at], found[at], statistics)
-        cut = [one[:, skip:] for one, (_, skip) in zip(found, remaining)]
-        layers = list(zip(*(one.unbind(0) for one in cut)))
-        return ImageFeatures(pooler_output=layers[0], deepstack_features=layers[1:])
+    store: cairn.Store
+    key_prefix: str
+    statistics: Any
 
-    encoder.get_image_features = get_image_features
-    try:
-        yield
-    finally:
-        del encoder.get_image_features
+    @contextlib.contextmanager
+    def used_by(self, model: PreTrainedModel, images: Images, restored: int):
+        """While it lasts the model takes features from here, and only those of tokens that lie
+        behind the restored ones."""
+        encoder = _encoder(model)
+        if encoder is None or not images:
+            yield
+            return
+        encode = encoder.get_image_features
+
+        # The names of its arguments are how generate() finds them.
+        def get_image_features(pixel_values, image_grid_thw=None, **options):
+            def encode_one(image):
+                at = images.index(image)
+                output = encode(
+                    pixel_values[image.patches],
+                    image_grid_thw[at : at + 1],
+                    **{**options, "return_dict": True},
+                )
+                layers = [output.pooler_output, *(output.get("deepstack_features") or ())]
+                return torch.stack([layer[0] for layer in layers])
+
+            remaining = images.remaining(restored)
+            features = self._features([image for image, _ in remaining], encode_one, encoder)
+            cut = [one[:, skip:] for one, (_, skip) in zip(features, remaining)]
+            pooled, *deepstack = zip(*(one.unbind(0) for one in cut))
+            return ImageFeatures(pooler_output=pooled, deepstack_features=deepstack)
+
+        encoder.get_image_features = get_image_features
+        try:
+            yield
+        finally:
+            del encoder.get_image_features
+
+    def _features(self, images: list[Image], encode: Callable, encoder) -> list[torch.Tensor]:
+        keys = [f"{self.key_prefix}{image.digest.hex()}" for image in images]
+        device = next(encoder.visual.parameters()).device
+        self.store.prefetch(keys)
+        found: dict[str, torch.Tensor] = {}
+        for key, image in zip(keys, images):
+            if key not in found and (loaded := self._load(key)) is not None:
+                found[key] = loaded.to(device)
+            if key in found:
+                self.statistics.images_reused += 1
+                continue
+            found[key] = encode(image)
+            self.statistics.images_encoded += 1
+            self._save(key, found[key])
+        return [found[key] for key in keys]
+
+    def _load(self, key: str) -> torch.Tensor | None:
+        try:
+            with self.store.get(key) as handle:
+                return torch.from_dlpack(handle).clone()
+        except cairn.FailedPreconditionError:
+            raise
+        except cairn.CairnError:
+            return None
+
+    def _save(self, key: str, features: torch.Tensor) -> None:
+        try:
+            self.store.put(key, features.detach().cpu(), tensor_class=cairn.TensorClass.VISION)
+        except cairn.FailedPreconditionError:
+            raise
+        except cairn.CairnError:
+            self.statistics.saves_failed += 1
 
 
 def _encoder(model):
@@ -122,28 +160,3 @@ def _encoder(model):
         if hasattr(type(module), "get_image_features") and hasattr(module, "visual"):
             return module
     return None
-
-
-def _load(store, keys, visual):
-    """Of each image its features, or None where they are not to be had."""
-    like = next(visual.parameters())
-    store.prefetch(keys)
-    found = []
-    for key in keys:
-        try:
-            with store.get(key) as handle:
-                found.append(torch.from_dlpack(handle).to(like.device, copy=True))
-        except cairn.FailedPreconditionError:
-            raise
-        except cairn.CairnError:
-            found.append(None)
-    return found
-
-
-def _save(store, key, features, statistics):
-    try:
-        store.put(key, features.detach().cpu(), tensor_class=cairn.TensorClass.VISION)
-    except cairn.FailedPreconditionError:
-        raise
-    except cairn.CairnError:
-        statistics.saves_failed += 1

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 import cairn
 
 from .fingerprint import fingerprint, weights_version
-from .images import Images, find_images, stored_features
+from .images import FeatureStore, Images, find_images
 from .layers import Group, PrefixKV, layer_groups
 
 # What one get_into brings at once: enough for a disk, and bounded beside a long prompt.
@@ -91,9 +91,8 @@ class PrefixCache:
         for module in self._model.modules():
             if getattr(module, "rope_deltas", None) is not None:
                 module.rope_deltas = None
-        with stored_features(
-            self._model, self._store, self._prefix + "vision/", cache.images, restored, self.statistics
-        ):
+        features = FeatureStore(self._store, self._prefix + "vision/", self.statistics)
+        with features.used_by(self._model, cache.images, restored):
             output = self._model.generate(input_ids, past_key_values=cache, **options)
         self.save(output if isinstance(output, torch.Tensor) else output.sequences, cache)
         return output
@@ -240,15 +239,28 @@ class PrefixCache:
         return good, tensors
 
     def _check_options(self, input_ids: torch.Tensor, options: dict[str, Any]) -> None:
+        """Raises for what makes other keys and values than the tokens and images alone do."""
         if self._model.training:
             raise ValueError("the model is in training mode, where dropout is random: model.eval()")
         _one_row(input_ids)
         for name, value in options.items():
             if isinstance(value, torch.Tensor) and name not in _TENSORS:
-                raise ValueError(f"generate() with {name} cannot be cached: keys are of token ids")
+                raise ValueError(f"generate() with {name} cannot be cached: its keys are of tokens")
         mask = options.get("attention_mask")
         if mask is not None and not bool(mask.all()):
             raise ValueError("attention_mask hides tokens: pass the sequence without padding")
+        types, images = options.get("mm_token_type_ids"), options.get("pixel_values") is not None
+        if types is not None or images:
+            places = input_ids == getattr(self._model.config, "image_token_id", -1)
+            if types is None or not torch.equal(types.bool().cpu(), (places & images).cpu()):
+                raise ValueError(
+                    "mm_token_type_ids must be 1 for the tokens of images and 0 elsewhere, as a "
+                    "processor makes it"
+                )
+        self._check_way(input_ids, options)
+
+    def _check_way(self, input_ids: torch.Tensor, options: dict[str, Any]) -> None:
+        """Raises for ways to generate that need another cache."""
         config = options.get("generation_config") or self._model.generation_config
 
         def option(name):
@@ -266,8 +278,9 @@ class PrefixCache:
         if option("use_cache") is False:
             raise ValueError("generate() with use_cache=False computes no KV cache")
         pad = option("pad_token_id")
-        if mask is None and pad is not None and bool((input_ids == pad).any()):
-            raise ValueError("input_ids has padding tokens: pass an attention_mask of ones")
+        if options.get("attention_mask") is None and pad is not None:
+            if bool((input_ids == pad).any()):
+                raise ValueError("input_ids has padding tokens: pass an attention_mask of ones")
 
 
 def _images_of(options: dict[str, Any]) -> dict[str, torch.Tensor]:
