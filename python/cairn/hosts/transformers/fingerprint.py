@@ -9,15 +9,15 @@ import json
 import torch
 import transformers
 
-# Elements of each weight whose order counts, and not just their sum.
+# Words of each weight whose order counts, and not just their sum.
 _SAMPLES = 1024
 
 
 def fingerprint(model: transformers.PreTrainedModel, weights_id: str | None) -> bytes:
     """32 bytes over the configuration, the dtype, the attention implementation, the devices, the
     versions of torch and transformers, and the weights: weights_id if it is given, else for each
-    its name, dtype, shape, the sum of all its elements as integers (any changed bit shows, at the
-    rate of memory) and some of its elements in order."""
+    its name, dtype, shape, the sum of its bytes as words of 64 bits (any changed bit shows, at the
+    rate of memory) and some of those words in order."""
     sum_of = hashlib.blake2b(digest_size=32)
     sum_of.update(json.dumps(_description(model), sort_keys=True, default=str).encode())
     if weights_id is not None:
@@ -25,11 +25,14 @@ def fingerprint(model: transformers.PreTrainedModel, weights_id: str | None) -> 
         return sum_of.digest()
     for name, weight in _weights(model):
         _refuse_absent(name, weight)
-        bits = weight.detach().reshape(-1).view(_INTEGERS[weight.element_size()])
-        total = int(bits.sum(dtype=torch.int64)) if bits.numel() else 0
-        sample = bits[:: max(1, bits.numel() // _SAMPLES)].cpu().contiguous().numpy()
-        sum_of.update(f"\0{name} {weight.dtype} {tuple(weight.shape)} {total}\0".encode())
-        sum_of.update(sample.tobytes())
+        sum_of.update(f"\0{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
+        content = weight.detach().reshape(-1).view(torch.uint8)
+        if content.storage_offset() % 8 != 0:
+            content = content.clone()  # Words are aligned.
+        words = content[: content.numel() // 8 * 8].view(torch.int64)
+        sum_of.update(int(words.sum()).to_bytes(8, "little", signed=True))  # Modulo 2^64.
+        sum_of.update(words[:: max(1, words.numel() // _SAMPLES)].cpu().numpy().tobytes())
+        sum_of.update(content[words.numel() * 8 :].cpu().numpy().tobytes())
     return sum_of.digest()
 
 
@@ -41,9 +44,6 @@ def weights_version(model: transformers.PreTrainedModel) -> int:
             for name, weight in _weights(model)
         )
     )
-
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _weights(model):
