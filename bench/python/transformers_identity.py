@@ -158,8 +158,9 @@ def report(runs):
             images = f"{one['images_restored']}+{one['images_reused']}/{one['images_encoded']}"
             print(
                 f"{name:8} {run:8} {one['turns']:6} {one['differ']:6} {one['tokens_restored']:9} "
-                f"{tokens:9} {images:>11} {one['blocks_lost']:4} {one['logit_difference_max']:14.1e} "
-                f"{one['margin_min']:7.1e} {one['seconds']:4.0f} ({runs['plain'][name]['seconds']:.0f})"
+                f"{tokens:9} {images:>11} {one['blocks_lost']:4} "
+                f"{one['logit_difference_max']:14.1e} {one['margin_min']:7.1e} "
+                f"{one['seconds']:4.0f} ({runs['plain'][name]['seconds']:.0f})"
             )
             good &= one["differ"] == 0 and one["turns"] > 0
             if run != "cold":
@@ -173,7 +174,8 @@ def report(runs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--models", nargs="+", default=["qwen3", "qwen3-vl", "llama", "mistral", "gemma3"])
+    names = ["qwen3", "qwen3-vl", "llama", "mistral", "gemma3"]
+    parser.add_argument("--models", nargs="+", default=names)
     parser.add_argument("--directory", default=str(ROOT / "build"))
     parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -190,7 +192,8 @@ def main():
     finally:
         shutil.rmtree(work)
     good = report(runs)
-    print(f"a byte flipped in {flipped} of {tensors} tensors; tokens: {'identical' if good else 'NOT AS THEY MUST BE'}")
+    verdict = "identical" if good else "NOT AS THEY MUST BE"
+    print(f"a byte flipped in {flipped} of {tensors} tensors; tokens: {verdict}")
     return 0 if good else 1
 
 

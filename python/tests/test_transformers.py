@@ -1,4 +1,4 @@
-"""The prefix cache of transformers: what it restores, what it refuses, and that no token changes."""
+"""The prefix cache of transformers: what it restores and refuses, and that no token changes."""
 
 import os
 import pathlib
@@ -210,7 +210,8 @@ def test_models_do_not_share(store):
     eager = make_model("qwen3")
     eager.set_attn_implementation("eager")
     named = PrefixCache(store, model, weights_id="revision 1").key_prefix
-    assert PrefixCache(store, make_model("qwen3", seed=2), weights_id="revision 1").key_prefix == named
+    again = PrefixCache(store, make_model("qwen3", seed=2), weights_id="revision 1")
+    assert again.key_prefix == named
     prefixes = [PrefixCache(store, other).key_prefix for other in [*others, eager]]
     assert len({prefix, named, *prefixes}) == 5
 

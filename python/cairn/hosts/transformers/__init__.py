@@ -16,7 +16,8 @@ except ImportError as error:
     ) from error
 if int(_transformers.__version__.split(".")[0]) < 5:
     raise ImportError(
-        f"cairn.hosts.transformers needs transformers 5 or later, this is {_transformers.__version__}"
+        "cairn.hosts.transformers needs transformers 5 or later, this is "
+        f"{_transformers.__version__}"
     )
 
 from .layers import PrefixKV

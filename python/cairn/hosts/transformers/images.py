@@ -67,7 +67,8 @@ def find_images(model: PreTrainedModel, tokens: torch.Tensor, inputs: dict) -> I
     images, patch, token = Images(), 0, 0
     for one, count in zip(grid, counts):
         part = pixels[patch : patch + count].detach().cpu().contiguous()
-        digest = hashlib.blake2b(repr((one.tolist(), part.dtype, part.shape)).encode(), digest_size=32)
+        form = repr((one.tolist(), part.dtype, part.shape))
+        digest = hashlib.blake2b(form.encode(), digest_size=32)
         digest.update(part.view(torch.uint8).numpy())
         length = count // merged
         if places[token + length - 1] - places[token] != length - 1:

@@ -61,7 +61,7 @@ class PrefixKV(DynamicCache):
         return keys[:, :, begin:end], values[:, :, begin:end]
 
     def fill(self, layer: int, keys: torch.Tensor, values: torch.Tensor, tokens: int) -> None:
-        """Sets an empty layer to what it has after this many tokens, the last of which these are."""
+        """Sets an empty layer to what it has after so many tokens, the last of which are these."""
         of = self.layers[layer]
         if isinstance(of, _RecordedSlidingLayer):
             kept = min(tokens, of.sliding_window - 1)
@@ -169,13 +169,14 @@ def layer_groups(model: PreTrainedModel, block_tokens: int) -> list[Group]:
         model(torch.zeros(1, 1, dtype=torch.long, device=device), past_key_values=cache)
     groups: dict[tuple, Group] = {}
     for index, layer in enumerate(cache.layers):
-        if layer.is_initialized if not isinstance(layer, DummyLayer) else False:
+        if not isinstance(layer, DummyLayer) and layer.is_initialized:
             window = getattr(layer, "sliding_window", None)
             group = groups.setdefault(
                 (window is not None, window, str(layer.dtype)),
                 Group(window, layer.dtype, block_tokens),
             )
-            heads, key_dim, value_dim = layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]
+            _, heads, _, key_dim = layer.keys.shape
+            value_dim = layer.values.shape[3]
             group.layers.append(_Layer(index, heads, key_dim, value_dim, layer.keys.device))
     return [groups[key] for key in sorted(groups, key=str)]
 
@@ -185,8 +186,8 @@ def _refuse_others(model, cache):
     for layer in cache.layers:
         if type(layer) not in (DynamicLayer, _RecordedSlidingLayer, DummyLayer):
             raise ValueError(
-                f"{name} has layers of {type(layer).__name__}, whose state is not keys and values of "
-                "single tokens: PrefixCache has full attention and sliding windows only"
+                f"{name} has layers of {type(layer).__name__}, whose state is not keys and values "
+                "of single tokens: PrefixCache has full attention and sliding windows only"
             )
     config = model.config.get_text_config(decoder=True)
     if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
