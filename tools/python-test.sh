@@ -37,6 +37,12 @@ requirements=(scikit-build-core nanobind numpy ml_dtypes pytest)
 if ! "$python" -m pip install --quiet "${requirements[@]}" >"$log" 2>&1; then
   skip "no ${requirements[*]} from the package index: $(grep -m 1 ERROR "$log" || tail -n 1 "$log")"
 fi
+# What the tests of model hosts need; without it they skip. Of torch only a build for the CPU, which
+# its version says: the others bring gigabytes of CUDA with them.
+hosts=(torch==2.13.0+cpu 'transformers>=5,<6')
+if ! "$python" -m pip install --quiet "${hosts[@]}" >"$log" 2>&1; then
+  echo "python: without ${hosts[*]}: $(grep -m 1 ERROR "$log" || tail -n 1 "$log")"
+fi
 
 if ! CMAKE="$cmake" "$python" -m pip install --no-build-isolation --no-deps --force-reinstall \
   --config-settings="build-dir=$folder/$preset/native" \
@@ -45,5 +51,5 @@ if ! CMAKE="$cmake" "$python" -m pip install --no-build-isolation --no-deps --fo
   exit 1
 fi
 # On the disk of this tree: what is temporary for the system is often memory.
-PYTHONDONTWRITEBYTECODE=1 timeout 300 "$python" -m pytest -q -p no:cacheprovider \
+PYTHONDONTWRITEBYTECODE=1 timeout 600 "$python" -m pytest -q -rs -p no:cacheprovider \
   --basetemp="$folder/$preset/tmp" python/tests || exit 1

@@ -111,6 +111,15 @@ void SetDevice(const Borrowed& array, bool gpu_there, BorrowedTensor* tensor) {
   }
 }
 
+// Of torch's tensors not every way of DLPack refuses these, and what is read into one would not be
+// seen by autograd.
+void RefuseGradient(nb::handle tensor) {
+  const nb::object requires_grad = nb::getattr(tensor, "requires_grad", nb::none());
+  if (requires_grad.is(nb::bool_(true))) {
+    RaiseInvalidArgument("the tensor requires grad: pass x.detach()");
+  }
+}
+
 }  // namespace
 
 BorrowedTensor Borrow(nb::handle tensor, bool writable, bool gpu_there) {
@@ -124,6 +133,7 @@ BorrowedTensor Borrow(nb::handle tensor, bool writable, bool gpu_there) {
     return true;
   };
   if (import(tensor)) {
+    RefuseGradient(tensor);
     SetDevice(borrowed.owner, gpu_there, &borrowed);
     dtype = ToDType(borrowed.owner.dtype());
   }
