@@ -72,10 +72,7 @@ absl::Status ForEachPiece(std::string_view bytes,
 }  // namespace
 
 SnapshotReader::SnapshotReader(EvictionPolicy* policy, uint64_t words_max)
-    : policy_(policy),
-      parts_(policy->parts()),
-      words_left_(words_max),
-      copies_left_(policy->size() + policy->size() / 8 + SnapshotPiece::kKeysMax) {}
+    : policy_(policy), parts_(policy->parts()), words_left_(words_max) {}
 
 bool SnapshotReader::Next(SnapshotPiece* piece) {
   *piece = {};
@@ -89,46 +86,51 @@ bool SnapshotReader::Next(SnapshotPiece* piece) {
 }
 
 bool SnapshotReader::NextGhosts(SnapshotPiece* piece) {
-  for (; ghosts_ < parts_.ghosts.size(); ++ghosts_, walking_ = false) {
+  while (piece->words.empty() && ghosts_ < parts_.ghosts.size()) {
     GhostList& ghosts = *parts_.ghosts[ghosts_];
     if (!walking_) {
       // Each list has its part of what there is room for.
-      const uint64_t size_max = words_left_ / (parts_.ghosts.size() - ghosts_);
-      ghosts.BeginWalk(ghosts.size() - std::min(ghosts.size(), size_max));
+      left_ = std::min(ghosts.size(), words_left_ / (parts_.ghosts.size() - ghosts_));
+      words_left_ -= left_;
+      ghosts.BeginWalk(ghosts.size() - left_);
       walking_ = true;
     }
-    while (words_left_ > 0 && piece->words.size() < SnapshotPiece::kKeysMax) {
-      const std::optional<uint64_t> key_hash = ghosts.Walk();
-      if (!key_hash.has_value()) break;
-      piece->words.push_back(*key_hash);
-      --words_left_;
-    }
-    if (piece->words.empty()) continue;
     piece->kind = SnapshotPiece::Kind::kGhosts;
     piece->number = static_cast<uint8_t>(ghosts_);
-    return true;
+    while (walking_ && piece->words.size() < SnapshotPiece::kKeysMax) {
+      const std::optional<uint64_t> key_hash = left_ == 0 ? std::nullopt : ghosts.Walk();
+      walking_ = key_hash.has_value();
+      if (!walking_) break;
+      piece->words.push_back(*key_hash);
+      --left_;
+    }
+    if (!walking_) ++ghosts_;
   }
-  return false;
+  return !piece->words.empty();
 }
 
 bool SnapshotReader::NextCopies(SnapshotPiece* piece) {
-  for (; queue_ < parts_.queues.size(); ++queue_, walking_ = false) {
+  while (piece->words.empty() && queue_ < parts_.queues.size()) {
     NodeQueue& queue = *parts_.queues[queue_];
-    if (!walking_) queue.BeginWalk();
-    walking_ = true;
-    while (copies_left_ > 0 && piece->words.size() < SnapshotPiece::kKeysMax) {
-      const EvictionNode* const node = queue.Walk();
-      if (node == nullptr) break;
-      piece->words.push_back(queue.KeyHash(*node));
-      piece->uses.push_back(NodeQueue::Uses(*node));
-      --copies_left_;
+    if (!walking_) {
+      // With some that are met twice.
+      left_ = queue.size() + queue.size() / 8 + SnapshotPiece::kKeysMax;
+      queue.BeginWalk();
+      walking_ = true;
     }
-    if (piece->words.empty()) continue;
     piece->kind = SnapshotPiece::Kind::kCopies;
     piece->number = static_cast<uint8_t>(queue_);
-    return true;
+    while (walking_ && piece->words.size() < SnapshotPiece::kKeysMax) {
+      const EvictionNode* const node = left_ == 0 ? nullptr : queue.Walk();
+      walking_ = node != nullptr;
+      if (!walking_) break;
+      piece->words.push_back(queue.KeyHash(*node));
+      piece->uses.push_back(NodeQueue::Uses(*node));
+      --left_;
+    }
+    if (!walking_) ++queue_;
   }
-  return false;
+  return !piece->words.empty();
 }
 
 void Restore(EvictionPolicy* policy, const SnapshotPiece& piece,

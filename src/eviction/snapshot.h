@@ -47,12 +47,13 @@ class SnapshotReader {
   EvictionPolicy* const policy_;
   const EvictionPolicy::Parts parts_;
   uint64_t words_left_;
-  uint64_t copies_left_;  // So that it ends, however fast the warm end grows.
   bool findings_read_ = false;
-  // The list and the queue in hand, or behind the last.
+  // The list and the queue in hand, or behind the last; and how much of it is left to be read, so
+  // that it ends, however fast the warm end grows.
   size_t ghosts_ = 0;
   size_t queue_ = 0;
   bool walking_ = false;
+  uint64_t left_ = 0;
 };
 
 // Gives a piece to a policy that nobody has used yet, in the order in which they were taken.
