@@ -35,6 +35,7 @@ namespace {
 
 constexpr uint64_t kTensorBytes = 4096;
 constexpr uint64_t kKeyBytes = 32;
+constexpr uint64_t kEvictionBytes = 18;  // Of each, beside the index (DESIGN.md).
 constexpr uint64_t kPackMembers = 250;
 constexpr uint64_t kFileBytes = uint64_t{1} << 28;
 constexpr uint64_t kTensorsMax = 100'000'000;
@@ -76,7 +77,8 @@ StoreOptions OptionsFor(const std::string& path, uint64_t files, uint64_t tensor
   options.l3_write_bytes_per_day = StoreOptions::kL3WritesUnlimited;
   options.data_file_bytes = kFileBytes;
   options.l3_index_bytes_max =
-      std::max(StoreOptions::kIndexBytesMin, tensors * IndexFootprintBytes(kKeyBytes, 1) / 15 * 16);
+      std::max(StoreOptions::kIndexBytesMin,
+               tensors * (IndexFootprintBytes(kKeyBytes, 1) + kEvictionBytes) / 7 * 8);
   options.l3_bytes_max = options.l3_index_bytes_max + (files + 1) * kFileBytes;
   // A store whose index has more than half of it is refused.
   options.l3_bytes_max = std::max(options.l3_bytes_max, 2 * options.l3_index_bytes_max);

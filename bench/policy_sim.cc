@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "bench/policy/options.h"
@@ -66,15 +68,28 @@ absl::StatusOr<std::optional<Tiers>> TiersOf(const Options& options, const offlo
   return tiers;
 }
 
+std::vector<size_t> RestartsOf(const Options& options, const Workload& workload) {
+  std::vector<size_t> restarts;
+  for (const double share : options.restarts) {
+    restarts.push_back(static_cast<size_t>(share * static_cast<double>(workload.requests.size())));
+  }
+  return restarts;
+}
+
 void SimulateAt(const Size& size, const Options& options, const Workload& workload,
                 Report& report) {
   const uint64_t blocks = size.Blocks(workload.blocks);
   if (!report.tiers.has_value()) {
+    const std::vector<size_t> restarts = RestartsOf(options, workload);
     report.lru.push_back({"lru", size, blocks, Simulate(workload, EvictionKind::kLru, blocks)});
     report.belady.push_back({"belady", size, blocks, SimulateBelady(workload, blocks)});
     for (const NamedPolicy& policy : options.policies) {
-      report.results.push_back(
-          {policy.name, size, blocks, Simulate(workload, policy.kind, blocks)});
+      Result result = {policy.name, size, blocks,
+                       Simulate(workload, policy.kind, blocks, restarts)};
+      if (!restarts.empty()) {
+        result.unbroken_hits = Simulate(workload, policy.kind, blocks).hits;
+      }
+      report.results.push_back(std::move(result));
     }
     return;
   }

@@ -119,8 +119,13 @@ class Directory {
   // Lists a new tensor, pinned once for its spill: l2 is kResident (its bytes are in l2_extent) or
   // kAbsent, l3 kFilling, or kAbsent when it is refused. Replaces what the key named.
   void List(std::unique_ptr<Entry> entry);
-  // Lists what the index names at Open, in order of sequence. Once, by one thread.
+  // Lists what the index names at Open. Once, by one thread; then RestoreEviction, then
+  // TrackRecovered.
   void ListRecovered(absl::Span<Entry* const> entries);
+  // Gives a piece of what was known of the order of eviction on L3 back.
+  void RestoreEviction(const SnapshotPiece& piece);
+  // What no piece has named is new, in the order of the entries.
+  void TrackRecovered(absl::Span<Entry* const> entries);
 
   // ---- Fill ----
   // Makes the caller the filler: l2 becomes kFilling in `target`, the entry is pinned for the
@@ -215,9 +220,14 @@ class Directory {
     Entry* entry;
     uint64_t hash;
   };
+  // An entry whose key has this hash.
+  struct AnyOfHash {
+    uint64_t hash;
+  };
   struct KeyHash {
     using is_transparent = void;
     size_t operator()(const HashedEntry& one) const { return static_cast<size_t>(one.hash); }
+    size_t operator()(AnyOfHash any) const { return static_cast<size_t>(any.hash); }
     size_t operator()(const HashedKey& key) const { return static_cast<size_t>(key.hash); }
     size_t operator()(const Entry* entry) const { return static_cast<size_t>(entry->hash()); }
   };
@@ -226,6 +236,7 @@ class Directory {
     bool operator()(const Entry* a, const HashedKey& b) const {
       return a->fingerprint_id() == b.fingerprint_id && a->key() == b.key;
     }
+    bool operator()(const Entry* a, AnyOfHash b) const { return a->hash() == b.hash; }
     bool operator()(const Entry* a, const HashedEntry& b) const { return (*this)(a, b.entry); }
     bool operator()(const Entry* a, const Entry* b) const {
       return a->fingerprint_id() == b->fingerprint_id() && a->key() == b->key();

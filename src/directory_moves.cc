@@ -83,8 +83,6 @@ void Directory::ListRecovered(absl::Span<Entry* const> entries) {
     if (entry->retention() == Retention::kKeep) {
       AddKept(*entry);
       if (entry->pack != nullptr && !entry->pack->kept) KeepPack(entry->pack);
-    } else {
-      parts_.l3_eviction->Track(entry);
     }
     const uint64_t hash = entry->hash();
     by_stripe[hash >> shift_].push_back({entry, hash});
@@ -101,6 +99,37 @@ void Directory::ListRecovered(absl::Span<Entry* const> entries) {
     }
     CAIRN_CHECK(stripe.entries.size() == by_stripe[i].size());
     by_stripe[i] = {};
+  }
+}
+
+void Directory::RestoreEviction(const SnapshotPiece& piece) {
+  std::vector<EvictionNode*> nodes;
+  if (piece.kind == SnapshotPiece::Kind::kCopies) {
+    nodes.reserve(piece.words.size());
+    // They lie all over memory: all are asked for before the first is waited for.
+    for (const uint64_t hash : piece.words) {
+      Stripe& stripe = StripeFor(hash);
+      MutexLock lock(stripe.mutex);
+      stripe.entries.prefetch(AnyOfHash{hash});
+    }
+    for (const uint64_t hash : piece.words) {
+      Stripe& stripe = StripeFor(hash);
+      MutexLock lock(stripe.mutex);
+      const auto found = stripe.entries.find(AnyOfHash{hash});
+      const bool evictable =
+          found != stripe.entries.end() && (*found)->retention() == Retention::kCache;
+      nodes.push_back(evictable ? *found : nullptr);
+    }
+  }
+  parts_.l3_eviction->Restore(piece, nodes);
+}
+
+void Directory::TrackRecovered(absl::Span<Entry* const> entries) {
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (i + kPrefetchAhead < entries.size()) Prefetch(entries[i + kPrefetchAhead]);
+    Entry* const entry = entries[i];
+    if (entry->tracked() || entry->retention() == Retention::kKeep) continue;
+    parts_.l3_eviction->Track(entry);
   }
 }
 

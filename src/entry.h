@@ -10,6 +10,7 @@
 #include "cairn/tensor.h"
 #include "io/index.h"
 #include "src/eviction/policy.h"
+#include "src/eviction/snapshot.h"
 #include "tiers/allocator.h"
 #include "tiers/nvme_tier.h"
 
@@ -153,7 +154,10 @@ struct Entry final : EvictionNode {
   Entry* TakeReplaced();
 
   IndexRecord Record() const;
-  uint64_t index_bytes() const { return IndexFootprintBytes(key_bytes_, rank_); }
+  // Of the index and of what is beside it (EvictionFile), at most.
+  uint64_t index_bytes() const {
+    return IndexFootprintBytes(key_bytes_, rank_) + 2 * SnapshotPiece::kCopyBytes;
+  }
 
  private:
   Entry(IndexKey key, const IndexRecord& record);

@@ -233,9 +233,10 @@ absl::Status StoreCore::Recover() {
   MakeAdmission();
   MakeDirectory();
 
-  // Old writes first: the order in which they would be evicted.
   const std::vector<Entry*> entries = findings.Take();
   directory->ListRecovered(entries);
+  RestoreEviction(!entries.empty());
+  directory->TrackRecovered(entries);
   recovered_tensors = entries.size();
   recovery_dropped = findings.dropped();
   if (recovery_dropped > 0) {
@@ -258,6 +259,23 @@ void StoreCore::MakeAdmission() {
   SaveWriteBudget();
 }
 
+// What it does not name leaves in the order of the writes.
+void StoreCore::RestoreEviction(bool expected) {
+  eviction_file = std::make_unique<EvictionFile>(
+      EvictionFile::Options{.directory = options.path,
+                            .uuid = files->uuid(),
+                            .kind = options.eviction,
+                            .index_bytes_max = files->index_bytes_max(),
+                            .save_every = seams_.eviction_save_every,
+                            .tier = &l3_eviction,
+                            .log = [this](std::string_view line) { Log(line); }});
+  const absl::Status status = eviction_file->Read(
+      [this](const SnapshotPiece& piece) { directory->RestoreEviction(piece); });
+  if (status.ok() || !expected) return;
+  Log(absl::StrCat("what was used last is not known, tensors leave by age at first: ",
+                   status.message()));
+}
+
 void StoreCore::MakeDirectory() {
   prefetches = std::make_unique<PrefetchQueue>(PrefetchQueue::Limits{
       .keys_max = options.prefetch_queue_max,
@@ -277,7 +295,8 @@ void StoreCore::MakeDirectory() {
                        }});
   evictor = std::make_unique<Evictor>(Evictor::Parts{
       directory.get(), l1.get(), l2.get(), l3.get(), &stats, options.l2_dirty_share_max,
-      files->index_bytes_max(), [this] { Housekeep(); }});
+      files->index_bytes_max() / EvictionFile::kIndexShare * (EvictionFile::kIndexShare - 1),
+      [this] { Housekeep(); }});
   spill_context = {.directory = directory.get(),
                    .l3 = l3.get(),
                    .stats = &stats,

@@ -177,6 +177,7 @@ void StoreCore::StartThreads() {
   callbacks = std::make_unique<Worker>(options.async_queue_max);
   late_spills->Start(stores.get());
   evictor->Start();
+  eviction_file->Start();
 }
 
 void StoreCore::Housekeep() {
@@ -246,6 +247,7 @@ absl::Status StoreCore::Shutdown() {
   callbacks->Stop();
   evictor->Stop();
   SaveWriteBudget();
+  eviction_file->Stop();
   const auto [failures, last_failure] = spill_tracker.TakeFailures();
   absl::Status status = FlushDevice();
   if (status.ok() && failures > 0) {

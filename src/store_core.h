@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "src/base/mutex.h"
 #include "src/data_flusher.h"
 #include "src/directory.h"
+#include "src/eviction_file.h"
 #include "src/evictor.h"
 #include "src/fill.h"
 #include "src/late_spills.h"
@@ -48,6 +50,7 @@ struct StoreSeams {
   std::function<std::unique_ptr<AsyncIo>(std::unique_ptr<AsyncIo>)> wrap_io;
   std::function<std::unique_ptr<Index>(std::unique_ptr<Index>)> wrap_index;
   std::function<int64_t()> now_unix_ms;
+  std::chrono::milliseconds eviction_save_every = EvictionFile::kSaveEveryMin;
 };
 
 // The parts of an open store, in the order in which they are made; the verbs over them are
@@ -108,6 +111,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   SpillContext spill_context = {};
   std::unique_ptr<Packer> packer;
   std::unique_ptr<LateSpills> late_spills;
+  std::unique_ptr<EvictionFile> eviction_file;
 
   // Asynchronous verbs that must wait for room, loads apart from stores so that neither holds the
   // other up; and the host's callbacks.
@@ -126,6 +130,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   void MakeFlusher();
   void MakeAdmission();
   void MakeDirectory();
+  void RestoreEviction(bool expected);
   void StartThreads();
   void Housekeep();
   void ReopenIndex();

@@ -8,6 +8,7 @@
 #include "src/base/mutex.h"
 #include "src/entry.h"
 #include "src/eviction/policy.h"
+#include "src/eviction/snapshot.h"
 
 namespace cairn {
 
@@ -54,6 +55,7 @@ class TierEviction {
   // A use when it is tracked already: whoever was about to evict it may have put it back.
   void Track(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
+    ++changes_;
     node->tracked() ? policy_->Touch(node) : policy_->Track(node);
   }
   // One that was picked stays. Nothing to do when it is tracked again by now.
@@ -63,14 +65,17 @@ class TierEviction {
   }
   void Touch(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
+    ++changes_;
     policy_->Touch(node);
   }
   void Forget(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
+    ++changes_;
     policy_->Forget(node);
   }
   std::optional<Candidate> Pick() ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
+    ++changes_;
     EvictionNode* node = policy_->Pick();
     if (node == nullptr) return std::nullopt;
     const Entry& entry = entry_of_(*node);
@@ -80,6 +85,28 @@ class TierEviction {
   uint64_t size() const ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     return policy_->size();
+  }
+
+  // ---- What the policy knows, for who keeps it over restarts (snapshot.h) ----
+  // Counts what changes it.
+  uint64_t changes() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return changes_;
+  }
+  // One at a time; not longer than this.
+  SnapshotReader BeginSnapshot(uint64_t words_max) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return {policy_.get(), words_max};
+  }
+  bool NextPiece(SnapshotReader& reader, SnapshotPiece* piece) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return reader.Next(piece);
+  }
+  // Before the policy is used.
+  void Restore(const SnapshotPiece& piece, absl::Span<EvictionNode* const> nodes)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    cairn::Restore(policy_.get(), piece, nodes);
   }
 
  private:
@@ -95,6 +122,7 @@ class TierEviction {
   const EntryOf entry_of_;
   mutable Mutex mutex_;
   const std::unique_ptr<EvictionPolicy> policy_ ABSL_PT_GUARDED_BY(mutex_);
+  uint64_t changes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace cairn

@@ -153,6 +153,58 @@ TEST(GhostList, TakesAsMuchMemoryAsItSays) {
   EXPECT_LE(ghosts.bytes(), kKeys * 32);
 }
 
+TEST(GhostList, IsWalkedFromTheOldestWhileItChanges) {
+  GhostList ghosts;
+  for (uint64_t key = 1; key <= 100; ++key) ghosts.Add(key, 1000);
+  ghosts.Take(3);
+  ghosts.BeginWalk(1);
+  EXPECT_EQ(ghosts.Walk(), 2);
+  EXPECT_EQ(ghosts.Walk(), 4);
+  ghosts.Take(5);
+  ghosts.Take(2);
+  // The list is laid out anew behind the walk.
+  for (uint64_t key = 101; key <= 900; ++key) ghosts.Add(key, 1000);
+  for (uint64_t key = 6; key <= 900; ++key) ASSERT_EQ(ghosts.Walk(), key);
+  EXPECT_EQ(ghosts.Walk(), std::nullopt);
+  // What it had come to is forgotten.
+  ghosts.BeginWalk(0);
+  while (ghosts.size() > 10) ghosts.DropOldest();
+  EXPECT_EQ(ghosts.Walk(), 891);
+}
+
+// Every bit of it: a flipped one is found, and so is a missing or doubled piece.
+TEST(Snapshot, IsNotBelievedWhenItIsDamaged) {
+  const SnapshotPiece copies = {
+      .kind = SnapshotPiece::Kind::kCopies, .words = {7, 8}, .uses = {1, 2}};
+  const SnapshotPiece ghosts = {.kind = SnapshotPiece::Kind::kGhosts, .number = 1, .words = {9}};
+  std::string copies_bytes;
+  AppendPiece(copies, copies_bytes);
+  std::string ghosts_bytes;
+  AppendPiece(ghosts, ghosts_bytes);
+  std::string end;
+  AppendEnd(2, end);
+  int pieces = 0;
+  const auto decode = [&pieces](const std::string& bytes) {
+    pieces = 0;
+    return DecodePieces(bytes, [&pieces](const SnapshotPiece&) { ++pieces; });
+  };
+  const std::string whole = ghosts_bytes + copies_bytes + end;
+  EXPECT_TRUE(decode(whole).ok());
+  EXPECT_EQ(pieces, 2);
+  for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
+    std::string damaged = whole;
+    damaged[bit / 8] = static_cast<char>(damaged[bit / 8] ^ (1 << bit % 8));
+    ASSERT_TRUE(absl::IsDataLoss(decode(damaged))) << bit;
+    ASSERT_EQ(pieces, 0);
+  }
+  for (size_t size = 0; size < whole.size(); ++size) {
+    ASSERT_TRUE(absl::IsDataLoss(decode(whole.substr(0, size)))) << size;
+  }
+  EXPECT_FALSE(decode(copies_bytes + end).ok());
+  EXPECT_FALSE(decode(ghosts_bytes + copies_bytes + copies_bytes + end).ok());
+  EXPECT_FALSE(decode(whole + end).ok());
+}
+
 TEST(GhostList, KeepsToAListUnderRandomOperations) {
   const uint32_t seed = std::random_device{}();
   SCOPED_TRACE(testing::Message() << "seed " << seed);

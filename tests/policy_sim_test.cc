@@ -66,6 +66,21 @@ TEST(Simulation, TheDefaultIsNeverFarUnderLruAndNoneIsOverBelady) {
   }
 }
 
+TEST(Simulation, ARestartCostsNothing) {
+  const policy::Workload workload(
+      offload::GenerateWorkload({.seed = 13, .requests = 1500, .block_tokens = 128}));
+  for (const EvictionKind kind : {EvictionKind::kTuned, EvictionKind::kLru, EvictionKind::kClock,
+                                  EvictionKind::kArc, EvictionKind::kS3Fifo}) {
+    for (const uint64_t one_in : {100, 20, 5}) {
+      const uint64_t blocks = workload.blocks / one_in;
+      const policy::Outcome unbroken = Simulate(workload, kind, blocks);
+      const policy::Outcome broken = Simulate(workload, kind, blocks, {1, 400, 401, 750, 1499});
+      EXPECT_EQ(broken.hits, unbroken.hits) << blocks;
+      EXPECT_EQ(broken.writes, unbroken.writes) << blocks;
+    }
+  }
+}
+
 // A store without a budget writes all that it is given: L3 has what L2 has, and hits what it would
 // alone.
 TEST(Simulation, TwoTiersWithoutABudgetHitWhatL3Hits) {
@@ -191,6 +206,19 @@ TEST_F(PolicySimTest, ReadsBothSchemas) {
   EXPECT_THAT(Run({"--trace", bailian}).out, HasSubstr("1 requests, 2 block accesses"));
 }
 
+TEST_F(PolicySimTest, PrintsWhatARestartCosts) {
+  const std::string json = directory_ / "out.json";
+  const ProcessEnd end = Run({"--requests", "500", "--sizes", "5%", "--policies", "default,lru",
+                              "--restart-at", "0.25,0.5", "--json", json});
+  EXPECT_EQ(end.exit_code, 0) << end.err;
+  EXPECT_THAT(end.out, HasSubstr("without restarts"));
+  std::ifstream file(json);
+  for (const Json& result : Json::parse(file)["results"]) {
+    EXPECT_GT(result["hits"], 0);
+    EXPECT_EQ(result["hits"], result["unbroken_hits"]);
+  }
+}
+
 TEST_F(PolicySimTest, SaysWhatIsWrong) {
   for (const char* size : {"0", "0%", "-1", "101%", "ten", "1.5", "", "nan%", "1e3"}) {
     ExpectRefused({"--sizes", size}, "--sizes");
@@ -201,6 +229,10 @@ TEST_F(PolicySimTest, SaysWhatIsWrong) {
   ExpectRefused({"--write-budget", "1GB"}, "--write-budget: needs --l2-size");
   ExpectRefused({"--block-bytes", "1MB"}, "--block-bytes: needs --l2-size");
   ExpectRefused({"--l2-size", "0"}, "--l2-size");
+  for (const char* shares : {"0", "1", "-0.5", "0.5,0.5", "0.7,0.2", "half", "", "0.5,"}) {
+    ExpectRefused({"--restart-at", shares}, "--restart-at");
+  }
+  ExpectRefused({"--restart-at", "0.5", "--l2-size", "1%"}, "--restart-at: is of one tier");
   ExpectRefused({"--l2-size", "1", "--block-bytes", "0"}, "--block-bytes");
   ExpectRefused({"--policies", "belady"}, "--policies: \"belady\" is none of default, lru");
   ExpectRefused({"--trace", directory_ / "none.jsonl"}, "none.jsonl");

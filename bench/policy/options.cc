@@ -39,7 +39,7 @@ constexpr const char* kFooter =
 
 // As typed, before any of it is believed.
 struct Arguments {
-  std::optional<std::string> trace, json;
+  std::optional<std::string> trace, json, restart_at;
   std::string sizes = "0.5%,1%,2%,5%,10%,20%,40%";
   std::string policies = "default,lru,clock,arc,s3fifo";
   std::optional<std::string> l2_size, write_budget, block_bytes;
@@ -79,6 +79,10 @@ void Declare(CLI::App& app, Arguments& arguments) {
                  "What a block takes of --write-budget (default: a block of qwen3-vl-8b's KV "
                  "cache, 72MiB where it has 512 tokens)")
       ->type_name("SIZE");
+  app.add_option("--restart-at", arguments.restart_at,
+                 "Close and open the store after these shares of the requests, such as 0.5 or "
+                 "0.25,0.75, by what it keeps of its policy; prints the run without, too")
+      ->type_name("LIST");
   app.add_option("--json", arguments.json, "Write the figures here, too")->type_name("FILE");
   app.footer(kFooter);
 }
@@ -151,6 +155,22 @@ absl::Status SetTiers(const Arguments& arguments, Options& options) {
   return absl::OkStatus();
 }
 
+absl::Status SetRestarts(const Arguments& arguments, Options& options) {
+  if (!arguments.restart_at.has_value()) return absl::OkStatus();
+  if (arguments.l2_size.has_value()) return Mistake("--restart-at", "is of one tier, not two");
+  double last = 0;
+  for (const absl::string_view text : absl::StrSplit(*arguments.restart_at, ',')) {
+    double share = 0;
+    const bool digits = text.find_first_not_of("0123456789.") == text.npos;
+    if (!digits || !absl::SimpleAtod(text, &share) || !(share > last) || share >= 1) {
+      return Mistake("--restart-at",
+                     absl::StrCat("\"", text, "\" is not a share over ", last, " and under 1"));
+    }
+    options.restarts.push_back(last = share);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Options> Check(const Arguments& arguments) {
   Options options;
   CAIRN_ASSIGN_OR_RETURN(options.trace, FileName("--trace", arguments.trace));
@@ -174,6 +194,7 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
     options.policies.push_back({name, *kind});
   }
   CAIRN_RETURN_IF_ERROR(SetTiers(arguments, options));
+  CAIRN_RETURN_IF_ERROR(SetRestarts(arguments, options));
   return options;
 }
 

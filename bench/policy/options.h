@@ -41,10 +41,11 @@ struct Options {
   uint64_t seed = 1;
   std::vector<Size> sizes;
   std::vector<NamedPolicy> policies;
-  std::optional<Size> l2_size;  // None: one tier.
-  GivenBudget write_budget;     // Of two.
-  uint64_t block_bytes = 0;     // 0: of qwen3-vl-8b.
-  std::string json;             // Empty: none.
+  std::optional<Size> l2_size;   // None: one tier.
+  GivenBudget write_budget;      // Of two.
+  uint64_t block_bytes = 0;      // 0: of qwen3-vl-8b.
+  std::vector<double> restarts;  // Shares of the requests served before each, rising.
+  std::string json;              // Empty: none.
 };
 
 // As offload::ParseOptions: the options, or the exit code.

@@ -23,12 +23,24 @@ struct Rates {
 
 nlohmann::ordered_json ToJson(const Result& result, const Workload& workload) {
   const Rates rates(result.outcome, workload);
-  return {{"policy", result.policy},
-          {"size", result.size.text},
-          {"blocks", result.blocks},
-          {"hit_rate", rates.hit_rate},
-          {"ssd_writes_per_access", rates.writes_per_access},
-          {"ns_per_access", rates.ns_per_access}};
+  nlohmann::ordered_json json = {{"policy", result.policy},
+                                 {"size", result.size.text},
+                                 {"blocks", result.blocks},
+                                 {"hit_rate", rates.hit_rate},
+                                 {"ssd_writes_per_access", rates.writes_per_access},
+                                 {"ns_per_access", rates.ns_per_access}};
+  if (result.unbroken_hits.has_value()) {
+    json["hits"] = result.outcome.hits;
+    json["unbroken_hits"] = *result.unbroken_hits;
+  }
+  return json;
+}
+
+// Beside the table's line of a run with restarts.
+std::string UnbrokenText(const Result& result) {
+  if (!result.unbroken_hits.has_value()) return "";
+  return absl::StrFormat("  %d hits, %d without restarts", result.outcome.hits,
+                         *result.unbroken_hits);
 }
 
 const Result& AtSizeOf(const std::vector<Result>& results, const Result& other) {
@@ -81,11 +93,11 @@ std::string ReportTable(const Report& report) {
   for (const Result& result : report.results) {
     const Rates rates(result.outcome, workload);
     const Rates lru(AtSizeOf(report.lru, result).outcome, workload);
-    absl::StrAppendFormat(&text, "%8s %10d  %-10s %9.4f %9.4f %9.4f %10.4f %10.4f %10.0f\n",
-                          result.size.text, result.blocks, result.policy, rates.hit_rate,
-                          lru.hit_rate,
-                          Rates(AtSizeOf(report.belady, result).outcome, workload).hit_rate,
-                          rates.writes_per_access, lru.writes_per_access, rates.ns_per_access);
+    absl::StrAppendFormat(
+        &text, "%8s %10d  %-10s %9.4f %9.4f %9.4f %10.4f %10.4f %10.0f%s\n", result.size.text,
+        result.blocks, result.policy, rates.hit_rate, lru.hit_rate,
+        Rates(AtSizeOf(report.belady, result).outcome, workload).hit_rate, rates.writes_per_access,
+        lru.writes_per_access, rates.ns_per_access, UnbrokenText(result));
   }
   return text;
 }

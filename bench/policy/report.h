@@ -16,6 +16,8 @@ struct Result {
   Size size;
   uint64_t blocks = 0;  // Of the cache.
   Outcome outcome;
+  // Without the restarts. None: there are none.
+  std::optional<uint64_t> unbroken_hits = std::nullopt;
 };
 
 // All that is known at the end. LRU's and Belady's results are beside the others', size by size.

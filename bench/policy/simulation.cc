@@ -5,11 +5,15 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "bench/peers/usage.h"
 #include "src/admission/policy.h"
+#include "src/base/check.h"
 #include "src/eviction/policy.h"
+#include "src/eviction/snapshot.h"
 
 namespace cairn::policy {
 namespace {
@@ -30,14 +34,18 @@ EvictionPolicy::Copy Describe(const EvictionNode& node) {
 
 class Tier {
  public:
-  Tier(const Workload& workload, EvictionKind kind, uint64_t blocks_max)
-      : blocks_max_(blocks_max),
+  Tier(const Workload& workload, EvictionKind kind, uint64_t blocks_max,
+       const std::vector<size_t>& restarts)
+      : kind_(kind),
+        blocks_max_(blocks_max),
+        restarts_(restarts),
         policy_(NewEvictionPolicy(kind, Describe)),
         blocks_(workload.blocks) {
     for (uint32_t i = 0; i < workload.blocks; ++i) blocks_[i].key_hash = workload.key_hashes[i];
   }
 
   void Serve(const Workload& workload, size_t number, Outcome& outcome) {
+    for (; restart_ < restarts_.size() && restarts_[restart_] <= number; ++restart_) Restart();
     const std::vector<uint32_t>& request = workload.requests[number];
     hashes_.clear();
     for (const uint32_t block : request) hashes_.push_back(blocks_[block].key_hash);
@@ -50,6 +58,32 @@ class Tier {
   }
 
  private:
+  // As bytes, as the store keeps it.
+  void Restart() {
+    std::string bytes;
+    uint32_t pieces = 0;
+    SnapshotPiece piece;
+    for (SnapshotReader reader(policy_.get(), UINT64_MAX); reader.Next(&piece); ++pieces) {
+      AppendPiece(piece, bytes);
+    }
+    AppendEnd(pieces, bytes);
+    while (policy_->Pick() != nullptr) {
+    }
+    policy_ = NewEvictionPolicy(kind_, Describe);
+    absl::flat_hash_map<uint64_t, EvictionNode*> present;
+    for (Block& block : blocks_) {
+      if (block.present) present[block.key_hash] = &block;
+    }
+    const absl::Status status = DecodePieces(bytes, [&](const SnapshotPiece& decoded) {
+      std::vector<EvictionNode*> nodes;
+      if (decoded.kind == SnapshotPiece::Kind::kCopies) {
+        for (const uint64_t key_hash : decoded.words) nodes.push_back(present[key_hash]);
+      }
+      Restore(policy_.get(), decoded, nodes);
+    });
+    CAIRN_CHECK(status.ok());
+  }
+
   void Put(Block& block, Outcome& outcome) {
     if (block.present) {
       policy_->Touch(&block);
@@ -61,8 +95,11 @@ class Tier {
     ++outcome.writes;
   }
 
+  const EvictionKind kind_;
   const uint64_t blocks_max_;
-  const std::unique_ptr<EvictionPolicy> policy_;
+  const std::vector<size_t>& restarts_;
+  size_t restart_ = 0;  // The next of them.
+  std::unique_ptr<EvictionPolicy> policy_;
   std::vector<Block> blocks_;
   std::vector<uint64_t> hashes_;
 };
@@ -195,8 +232,9 @@ Outcome Measure(const Workload& workload, const std::function<Cache()>& make) {
 
 }  // namespace
 
-Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_max) {
-  return Measure<Tier>(workload, [&] { return Tier(workload, kind, blocks_max); });
+Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_max,
+                 const std::vector<size_t>& restarts) {
+  return Measure<Tier>(workload, [&] { return Tier(workload, kind, blocks_max, restarts); });
 }
 
 Outcome SimulateTiers(const Workload& workload, EvictionKind kind, const Tiers& tiers) {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "bench/policy/workload.h"
 #include "cairn/options.h"
@@ -17,7 +19,10 @@ struct Outcome {
 
 // A tier of `blocks_max` equal blocks under the store's own policy, asked as the store is: a
 // request names all of its blocks, uses those that it hits, and puts the others from the first on.
-Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_max);
+// Before each of the requests `restarts`, in rising order, the policy is taken down as the store
+// does when it is closed, and a new one goes on with what was kept of it.
+Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_max,
+                 const std::vector<size_t>& restarts = {});
 
 // Two tiers, and what may be written to the lower one.
 struct Tiers {

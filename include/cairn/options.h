@@ -128,8 +128,9 @@ struct CAIRN_EXPORT StoreOptions {
   bool l3_prewrite = false;
 
   // Of l3_bytes_max, what the index may occupy, logs included: 8 MiB to half of it; 0: 1/64 of it,
-  // 8 MiB at least and 4 GiB at most. An entry takes about 310 bytes of it (with a key of 32 bytes
-  // and 2 dimensions), so the default serves tensors of 20 KiB and more on average. A put that
+  // 8 MiB at least and 4 GiB at most. An entry takes about 330 bytes of it (with a key of 32 bytes
+  // and 2 dimensions), and a sixteenth is for what is known of the use of tensors, so the default
+  // serves tensors of 22 KiB and more on average. A put that
   // finds it full lets the coldest tensors go, like one that finds no room on L3. A share that
   // grows takes its bytes from the data files, as a smaller l3_bytes_max does.
   uint64_t l3_index_bytes_max = 0;

@@ -2,6 +2,7 @@
 // share the cache. Where a key comes back after it left says which of them is to grow.
 
 #include <algorithm>
+#include <vector>
 
 #include "src/eviction/chain_clock.h"
 #include "src/eviction/ghost_list.h"
@@ -68,6 +69,14 @@ class ArcPolicy final : public EvictionPolicy {
   }
 
   uint64_t size() const override { return once_.size() + again_.size(); }
+
+  Parts parts() override { return {&clock_, {&once_, &again_}, {&ghosts_once_, &ghosts_again_}}; }
+  std::vector<uint64_t> Findings(size_t /*words_max*/) const override {
+    return {once_bytes_wanted_};
+  }
+  void TakeFindings(absl::Span<const uint64_t> findings) override {
+    if (findings.size() == 1) once_bytes_wanted_ = findings[0];
+  }
 
  private:
   uint64_t bytes() const { return once_.bytes() + again_.bytes(); }

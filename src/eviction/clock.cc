@@ -44,6 +44,8 @@ class ClockPolicy final : public EvictionPolicy {
 
   uint64_t size() const override { return queue_.size(); }
 
+  Parts parts() override { return {&clock_, {&queue_}, {}}; }
+
  private:
   const Describe describe_;
   ChainClock clock_;

@@ -46,11 +46,14 @@ void GhostList::Grow() {
   CAIRN_CHECK(room <= size_t{1} << kPlaceBits);
   std::vector<uint64_t> ring(room);
   uint64_t count = 0;
+  uint64_t walk = 0;
   for (uint64_t at = begin_; at != end_; ++at) {
+    if (at == walk_) walk = count;
     const uint64_t identity = ring_[at & (ring_.size() - 1)];
     if (identity != 0) ring[count++] = identity;
   }
   CAIRN_CHECK(count == size_);
+  walk_ = walk_ == end_ ? count : walk;
   ring_ = std::move(ring);
   begin_ = 0;
   end_ = count;
@@ -91,6 +94,20 @@ void GhostList::DropOldest() {
     }
     ++begin_;
   }
+}
+
+void GhostList::BeginWalk(uint64_t skipped) {
+  walk_ = begin_;
+  for (uint64_t i = 0; i < skipped && Walk().has_value(); ++i) {
+  }
+}
+
+std::optional<uint64_t> GhostList::Walk() {
+  for (walk_ = std::max(walk_, begin_); walk_ < end_;) {
+    const uint64_t identity = ring_[walk_++ & (ring_.size() - 1)];
+    if (identity != 0) return identity;
+  }
+  return std::nullopt;
 }
 
 }  // namespace cairn

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace cairn {
@@ -17,6 +18,11 @@ class GhostList {
   bool Take(uint64_t key_hash);
   // Forgets the oldest; nothing when there is none.
   void DropOldest();
+
+  // A walk from the oldest to the newest, as NodeQueue's, that leaves the first `skipped` out.
+  void BeginWalk(uint64_t skipped);
+  // The hash of the next key; none at the end.
+  std::optional<uint64_t> Walk();
 
   uint64_t size() const { return size_; }
   uint64_t bytes() const { return ring_.capacity() * 8 + slots_.capacity() * 4; }
@@ -46,6 +52,7 @@ class GhostList {
   std::vector<uint64_t> ring_;
   uint64_t begin_ = 0;
   uint64_t end_ = 0;
+  uint64_t walk_ = 0;  // The next of the walk, from begin_ to end_, or one that is forgotten.
   uint64_t size_ = 0;
   // By hash; linear probing, at most half full.
   std::vector<uint32_t> slots_;

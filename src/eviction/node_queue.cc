@@ -1,5 +1,7 @@
 #include "src/eviction/node_queue.h"
 
+#include <utility>
+
 #include "src/base/check.h"
 #include "src/eviction/chain_clock.h"
 
@@ -42,9 +44,15 @@ void NodeQueue::Remove(EvictionNode* node) {
   node->colder()->set_warmer(node->warmer());
   node->warmer()->set_colder(node->colder());
   node->set_queue(0);
+  if (walk_ == node) walk_ = node->warmer();
   if (last_ == node) last_ = node->warmer() == &ends_ ? nullptr : node->warmer();
   --size_;
   bytes_ -= describe_(*node).bytes;
+}
+
+EvictionNode* NodeQueue::Walk() {
+  if (walk_ == &ends_) return nullptr;
+  return std::exchange(walk_, walk_->warmer());
 }
 
 EvictionNode* NodeQueue::Pop() {

@@ -23,12 +23,20 @@ class NodeQueue {
   // The coldest, no longer in the queue; null when it is empty.
   EvictionNode* Pop();
 
+  // A walk from the coldest to the warmest, one at a time, that goes on whatever happens between
+  // its steps: who moves to the warm end meanwhile is met there, be it once more; only who comes in
+  // on the colder side of it is not.
+  void BeginWalk() { walk_ = ends_.warmer(); }
+  // The next; null at the end.
+  EvictionNode* Walk();
+
   static uint8_t Uses(const EvictionNode& node) { return node.uses(); }
   static void SetUses(EvictionNode* node, uint8_t uses) { node->set_uses(uses); }
   static void AddUse(EvictionNode* node) {
     if (node->uses() < EvictionNode::kUsesMax) node->set_uses(node->uses() + 1);
   }
 
+  uint64_t KeyHash(const EvictionNode& node) const { return describe_(node).key_hash; }
   uint64_t size() const { return size_; }
   uint64_t bytes() const { return bytes_; }
 
@@ -40,6 +48,7 @@ class NodeQueue {
   // What was pushed last, or was next to it: a chain comes first to last, so its next block's place
   // is beside it. Null when that was the warm end.
   EvictionNode* last_ = nullptr;
+  EvictionNode* walk_ = &ends_;  // The next of the walk, or the end.
   uint64_t size_ = 0;
   uint64_t bytes_ = 0;
 };

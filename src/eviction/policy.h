@@ -1,12 +1,18 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "cairn/options.h"
 
 namespace cairn {
+
+class ChainClock;
+class GhostList;
+class NodeQueue;
 
 // A copy's place in the order of eviction, embedded in what it belongs to. The policy's own while
 // tracked. There is one for every tensor on L3: so its two neighbours take 48 bits each, as
@@ -90,6 +96,20 @@ class EvictionPolicy {
   virtual EvictionNode* Pick() = 0;
 
   virtual uint64_t size() const = 0;
+
+  // What it is made of, for those who keep what it knows beyond its life (snapshot.h): always as
+  // many, in the same order. A copy that was in queue i and is gone is remembered in ghost list i,
+  // or in the last.
+  struct Parts {
+    ChainClock* clock = nullptr;
+    std::vector<NodeQueue*> queues;
+    std::vector<GhostList*> ghosts;
+  };
+  virtual Parts parts() = 0;
+  // What else it has found out, as numbers, in `words_max` (at least 32) of them; and takes it back
+  // before it is used. What is not of this policy changes nothing.
+  virtual std::vector<uint64_t> Findings(size_t /*words_max*/) const { return {}; }
+  virtual void TakeFindings(absl::Span<const uint64_t> /*findings*/) {}
 };
 
 std::unique_ptr<EvictionPolicy> NewEvictionPolicy(EvictionKind kind,

@@ -71,6 +71,8 @@ class S3FifoPolicy final : public EvictionPolicy {
 
   uint64_t size() const override { return probation_.size() + main_.size(); }
 
+  Parts parts() override { return {&clock_, {&probation_, &main_}, {&ghosts_}}; }
+
  private:
   const Describe describe_;
   ChainClock clock_;

@@ -63,6 +63,58 @@ void ShadowCaches::Request(absl::Span<const uint64_t> key_hashes) {
   if (epoch_requests_ >= kEpochRequestsMin && epoch_uses_ >= kEpochUsesMin) EndEpoch();
 }
 
+// Numbers first, then the keys of each list, the coldest first, behind their number.
+std::vector<uint64_t> ShadowCaches::Findings(size_t words_max) const {
+  std::vector<uint64_t> findings = {best_,       copies_, sample_mask_, epoch_requests_,
+                                    epoch_uses_, uses_,   uses_again_};
+  size_t keys = 0;
+  for (const Shadow& shadow : shadows_) {
+    findings.push_back(std::bit_cast<uint64_t>(shadow.hits));
+    keys += shadow.resident() + shadow.sizes[kGhosts];
+  }
+  if (findings.size() + kShadows * kLists + keys > words_max) return findings;
+  for (size_t i = 0; i < kShadows; ++i) {
+    for (uint32_t list = 0; list < kLists; ++list) {
+      findings.push_back(shadows_[i].sizes[list]);
+      for (uint32_t at = slots_[list].links[i].warmer; at != list;
+           at = slots_[at].links[i].warmer) {
+        findings.push_back(slots_[at].key_hash);
+      }
+    }
+  }
+  return findings;
+}
+
+bool ShadowCaches::TakeFindings(absl::Span<const uint64_t> findings) {
+  constexpr size_t kNumbers = 7;
+  if (keys_ != 0 || findings.size() < kNumbers + kShadows || findings[0] >= kShadows ||
+      !std::has_single_bit(findings[2] + 1)) {
+    return false;
+  }
+  best_ = findings[0];
+  copies_ = findings[1];
+  sample_mask_ = findings[2];
+  epoch_requests_ = findings[3];
+  epoch_uses_ = findings[4];
+  uses_ = findings[5];
+  uses_again_ = findings[6];
+  for (size_t i = 0; i < kShadows; ++i) {
+    shadows_[i].hits = std::bit_cast<double>(findings[kNumbers + i]);
+  }
+  findings.remove_prefix(kNumbers + kShadows);
+  for (size_t number = 0; number < kShadows * kLists && !findings.empty(); ++number) {
+    const size_t keys = std::min<uint64_t>(findings[0], findings.size() - 1);
+    for (const uint64_t key_hash : findings.subspan(1, keys)) {
+      const uint32_t slot = FindOrAdd(key_hash);
+      const size_t shadow = number / kLists;
+      if (slots_[slot].where[shadow] != kAbsent) continue;
+      Push(shadow, static_cast<List>(number % kLists), slot);
+    }
+    findings.remove_prefix(1 + keys);
+  }
+  return true;
+}
+
 void ShadowCaches::EndEpoch() {
   epoch_requests_ = epoch_uses_ = 0;
   const auto most = std::max_element(shadows_.begin(), shadows_.end(),

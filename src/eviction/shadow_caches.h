@@ -29,6 +29,12 @@ class ShadowCaches {
   // The real cache holds so many. Until this is first said there is room for all.
   void SetCapacity(uint64_t copies);
 
+  // What has been found out so far, as numbers: without the shadows' keys where these would be more
+  // than `words_max`. And takes it back, before the first request: false, and nothing is changed,
+  // where it cannot be from here.
+  std::vector<uint64_t> Findings(size_t words_max) const;
+  bool TakeFindings(absl::Span<const uint64_t> findings);
+
   // The share of probation that had the most hits lately.
   double best_share() const { return kProbationShares[best_]; }
 

@@ -8,6 +8,7 @@
 //   worse.
 
 #include <algorithm>
+#include <vector>
 
 #include "src/eviction/chain_clock.h"
 #include "src/eviction/ghost_list.h"
@@ -68,6 +69,19 @@ class TunedPolicy final : public EvictionPolicy {
   }
 
   uint64_t size() const override { return probation_.size() + main_.size(); }
+
+  Parts parts() override { return {&clock_, {&probation_, &main_}, {&ghosts_}}; }
+  std::vector<uint64_t> Findings(size_t words_max) const override {
+    std::vector<uint64_t> findings = {capacity_copies_, capacity_bytes_};
+    const std::vector<uint64_t> of_shadows = shadows_.Findings(words_max - findings.size());
+    findings.insert(findings.end(), of_shadows.begin(), of_shadows.end());
+    return findings;
+  }
+  void TakeFindings(absl::Span<const uint64_t> findings) override {
+    if (findings.size() < 2 || !shadows_.TakeFindings(findings.subspan(2))) return;
+    capacity_copies_ = findings[0];
+    capacity_bytes_ = findings[1];
+  }
 
  private:
   void PushProven(EvictionNode* node, uint64_t key_hash) {

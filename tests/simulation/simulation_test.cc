@@ -8,9 +8,11 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 
 #include "io/store_files.h"
+#include "src/eviction_file.h"
 #include "tests/disk_fixture.h"
 #include "tests/simulation/world.h"
 
@@ -51,6 +53,8 @@ class SimulationTest : public ::testing::Test {
   // Runs a seed; returns the digest of all that happened.
   uint64_t Run(uint64_t seed) {
     running_seed = seed;
+    // What it learned from an earlier seed would be of no seed's making.
+    std::filesystem::remove(std::filesystem::path(path_) / EvictionFile::kName);
     FiberSchedule schedule(seed);
     World world(Scenario(seed), path_, &disk_, &schedule);
     schedule.Run([&world] { world.Run(); });
