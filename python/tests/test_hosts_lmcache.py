@@ -89,6 +89,15 @@ def test_many_submits_end_each_for_itself(host):
     assert [host.end(number) for number in reversed(numbers)] == [(True, [True])] * 24
 
 
+def test_more_jobs_than_may_wait_are_refused(host, monkeypatch):
+    monkeypatch.setattr("cairn.hosts._transfers._JOBS_WAITING_MAX", 0)
+    assert host.set(names(2), chunks(9, 2)) == (False, [False] * 2)
+    monkeypatch.undo()
+    assert host.exists(names(2)) == [False] * 2
+    assert host.set(names(2), chunks(9, 1)) == (False, [False] * 2)  # Fewer chunks than keys.
+    assert host.set(names(2), chunks(9, 2)) == (True, [True] * 2)
+
+
 def test_odd_sizes_and_long_keys(host):
     source = content(3, 12345)
     long = ["m" * 300 + "1", "m" * 300 + "2"]
@@ -210,11 +219,11 @@ def test_under_lmcaches_own_adapter(path):
 
     def wait(fd):
         assert select.select([fd], [], [], 30)[0]
+        os.eventfd_read(fd)
 
-    stored = adapter.submit_store_task(keys[:3], objects(source))
+    stored = adapter.submit_store_task(keys[:3], objects(source[:3]))
     wait(adapter.get_store_event_fd())
-    result = adapter.pop_completed_store_tasks()[stored]
-    assert result.is_successful() if hasattr(result, "is_successful") else result
+    assert adapter.pop_completed_store_tasks()[stored].is_successful()
     looked = adapter.submit_lookup_and_lock_task(keys, {})
     wait(adapter.get_lookup_and_lock_event_fd())
     found = adapter.query_lookup_and_lock_result(looked)

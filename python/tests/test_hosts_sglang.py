@@ -165,6 +165,8 @@ def test_pages_come_back(backend, pool):
     assert backend.batch_get_v1(keys, pool.indices(range(32, 48))) == [True] * 16
     assert (pool.kv_buffer[:, 32:48] == expected[:, :16]).all()
     assert (pool.kv_buffer[:, :32] == expected[:, :32]).all()
+    # Straight between the pages and the disk, both ways.
+    assert not any(info.in_l2 for _, info in backend._opened.store.scan())
     assert backend.batch_set_v1(keys, pool.indices(range(16))) == [True] * 16
     assert backend.batch_get_v1(["none"], pool.indices([0])) == [False]
     assert backend.batch_get_v1(keys, pool.indices([0])) == [False] * 16  # Indices of one page.

@@ -4,15 +4,18 @@ an engine is not run."""
 
 import dataclasses
 import enum
+import inspect
 import os
 import time
 import types
+from importlib.metadata import entry_points
 
 import numpy
 import pytest
 from hosts_shared import OPTIONS, aligned, content, flip_byte, import_adapter
 
 import cairn
+from cairn.hosts._vllm_plugin import register
 
 ROW_BYTES = 1 << 20
 ROWS = 24
@@ -87,13 +90,14 @@ class Engine:
         }
         options = {"path": str(path), **OPTIONS, **options}
         if REAL:
-            from vllm.v1.kv_offload.tiering.factory import SecondaryTierFactory
+            from vllm.v1.kv_offload.tiering import factory
 
-            config = {"type": "CairnTier", "module_path": "cairn.hosts.vllm", **options}
-            self.tier = SecondaryTierFactory.create_secondary_tier(config, **{
-                "primary_kv_view": arguments["primary_kv_view"],
-                "offloading_spec": arguments["offloading_spec"],
-            })
+            config = {"type": "CairnTier", **options}
+            if 'get("module_path")' in inspect.getsource(factory):
+                config["module_path"] = "cairn.hosts.vllm"
+            else:
+                register()
+            self.tier = factory.SecondaryTierFactory.create_secondary_tier(config, **arguments)
         else:
             self.tier = adapter.CairnTier(**arguments, tier_type="CairnTier", **options)
         self.jobs = 0
@@ -138,7 +142,9 @@ def test_blocks_come_back(engine):
     result = engine.load(keys, range(15, 7, -1))
     assert result.success
     assert (engine.memory[15:7:-1] == engine.memory[:8]).all()
-    if REAL:
+    # Straight between the rows and the disk, both ways.
+    assert not any(info.in_l2 for _, info in engine.tier._opened.store.scan())
+    if hasattr(result, "transfer_bytes"):
         assert result.transfer_bytes == 8 * ROW_BYTES and result.transfer_time > 0
     assert list(engine.tier.get_finished_jobs()) == []
     engine.tier.touch(keys, None)
@@ -187,7 +193,7 @@ def test_a_flipped_byte_is_a_failed_load_and_then_a_miss(path):
     assert again.lookup(keys) == [HIT] * 3
     result = again.load(keys, range(3))
     assert not result.success
-    if REAL:
+    if hasattr(result, "successful_keys"):
         assert set(result.successful_keys) == {keys[0], keys[2]}
     assert (again.memory[[0, 2]] == first.memory[[0, 2]]).all()
     assert again.lookup(keys) == [HIT, MISS, HIT]
@@ -257,6 +263,13 @@ def test_a_forked_process_is_refused(engine):
                 refused += 1
         os._exit(refused)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+
+def test_the_entry_point_of_releases_without_module_path():
+    register()
+    register()
+    [entry] = entry_points(group="vllm.general_plugins", name="cairn")
+    assert entry.load() is register
 
 
 def test_a_spec_of_an_unknown_release_is_named(path):
