@@ -1,4 +1,4 @@
-"""Blocks on their way between a store and a host's memory, job by job, beside the host's threads."""
+"""Blocks on their way between a store and a host's memory: job by job, beside its own threads."""
 
 from __future__ import annotations
 

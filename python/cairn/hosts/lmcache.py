@@ -1,5 +1,5 @@
-"""The object behind an L2 adapter of type native_plugin, for LMCache's multiprocess server. It needs
-nothing from LMCache.
+"""The object behind an L2 adapter of type native_plugin, for LMCache's multiprocess server. It
+needs nothing from LMCache.
 
     lmcache server --l1-size-gb 64 --eviction-policy LRU --l2-adapter '{"type": "native_plugin",
       "module_path": "cairn.hosts.lmcache", "class_name": "CairnConnector",
@@ -60,9 +60,7 @@ class CairnConnector:
 
     def submit_batch_exists(self, keys: list[str]) -> int:
         """Each key for itself; one that is there is leased until it is loaded."""
-        return self._answer(
-            keys, lambda key: self._leases.count_leading([key]) == 1
-        )
+        return self._answer(keys, lambda key: self._leases.count_leading([key]) == 1)
 
     def submit_batch_delete(self, keys: list[str]) -> int:
         def erase(key: bytes) -> bool:
