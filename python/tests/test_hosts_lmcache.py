@@ -1,5 +1,5 @@
-"""The object of LMCache's native_plugin protocol, driven by its eventfd, which needs no LMCache; and
-under LMCache's own adapter where that can be imported. Its server is not run."""
+"""The object of LMCache's native_plugin protocol, driven by its eventfd, which needs no LMCache;
+and under LMCache's own adapter where that can be imported. Its server is not run."""
 
 import os
 import select

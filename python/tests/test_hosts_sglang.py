@@ -1,6 +1,6 @@
-"""The HiCache backend as SGLang's controller drives it: a config, fake host pools, batches of pages.
-On SGLang where it can be imported (it needs torch, but no GPU), else on stand-ins of its base class;
-a server is not run."""
+"""The HiCache backend as SGLang's controller drives it: a config, fake host pools, batches of
+pages. On SGLang where it can be imported (it needs torch, but no GPU), else on stand-ins of its
+base class; a server is not run."""
 
 import dataclasses
 import enum

@@ -1,4 +1,4 @@
-"""The store of a host: opened once in a process for each directory, named for what its bytes are."""
+"""The store of a host: opened once in a process for each directory, named for its bytes."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ _KV = "kv"
 
 class CairnHiCache(hicache.HiCacheStorage):
     """One for each rank: a store belongs to one process, so every rank has a folder of its own
-    below `path`, and l2_bytes and l3_bytes are each rank's. Of models whose ranks share what one of them
-    writes (MLA with more than one tensor parallel rank) it is refused.
+    below `path`, and l2_bytes and l3_bytes are each rank's. Of models whose ranks share what one
+    of them writes (MLA with more than one tensor parallel rank) it is refused.
 
     Beside the options of the store (_opened.open_store), extra_config may name `revision`, what
     tells apart weights of one model name, and `lease_seconds`. Calls come from several threads.
@@ -254,8 +254,8 @@ def _tensor_key(key: str) -> bytes:
 # What a pool's pages look like: pools that differ in any of it share no key.
 _POOL_FACTS = (
     "dtype", "layout", "page_size", "layer_num", "head_num", "head_dim", "v_head_dim",
-    "start_layer", "end_layer", "size_per_token", "kv_lora_rank", "qk_rope_head_dim", "kv_cache_dim",
-    "storage_format_tag", "dcp_size",
+    "start_layer", "end_layer", "size_per_token", "kv_lora_rank", "qk_rope_head_dim",
+    "kv_cache_dim", "storage_format_tag", "dcp_size",
 )  # fmt: skip
 
 
