@@ -16,6 +16,7 @@ inline constexpr const char* kSuperblockName = "superblock";
 inline constexpr const char* kSuperblockNewName = "superblock.new";
 inline constexpr const char* kDataName = "data";
 inline constexpr const char* kIndexName = "index";
+inline constexpr const char* kEvictionName = "eviction";
 
 uint64_t IndexBytesReserved(uint64_t bytes_max);
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cairn/options.h"
+#include "io/store_layout.h"
 #include "io/superblock.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
@@ -23,7 +24,7 @@ namespace cairn {
 // far as it is true of what is there; losing it costs hits for a while, and no data.
 class EvictionFile {
  public:
-  static constexpr const char* kName = "eviction";
+  static constexpr const char* kName = kEvictionName;
   // One in so many bytes of the room of the index is for what is not of copies
   // (SnapshotPiece::kCopyBytes): half of it for the file, as the next is written beside it.
   static constexpr uint64_t kIndexShare = 16;

@@ -213,7 +213,8 @@ TEST_F(PolicySimTest, PrintsWhatARestartCosts) {
   EXPECT_EQ(end.exit_code, 0) << end.err;
   EXPECT_THAT(end.out, HasSubstr("without restarts"));
   std::ifstream file(json);
-  for (const Json& result : Json::parse(file)["results"]) {
+  const Json report = Json::parse(file);
+  for (const Json& result : report["results"]) {
     EXPECT_GT(result["hits"], 0);
     EXPECT_EQ(result["hits"], result["unbroken_hits"]);
   }

@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -9,6 +10,7 @@
 #include "absl/time/time.h"
 #include "io/checksum.h"
 #include "io/store_index.h"
+#include "io/store_layout.h"
 #include "nlohmann/json.hpp"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
@@ -88,6 +90,10 @@ absl::Status IndexRebuild::Rebuild() {
   ChooseVerified();
   CountDamagedHeaders();
   CAIRN_RETURN_IF_ERROR(WriteIndex());
+  // It knows the tensors that were there, by other numbers of their fingerprints. Found again are
+  // some that had been evicted: by age they are the first to go.
+  std::error_code ignored;
+  std::filesystem::remove(absl::StrCat(options_.path, "/", kEvictionName), ignored);
   return InstallNewIndex(*files_);
 }
 
