@@ -75,7 +75,7 @@ foreach(word IN ITEMS -Xclang -analyzer-config -Xclang max-nodes=20000)
 endforeach()
 # Headers of the project, and none that a build makes.
 string(REGEX REPLACE "([][+.*()^?$|\\\\])" "\\\\\\1" cairn_root "${PROJECT_SOURCE_DIR}")
-set(cairn_header_filter "^${cairn_root}/(include|src|io|tiers|tools|bench|tests)/")
+set(cairn_header_filter "^${cairn_root}/(include|src|io|tiers|tools|bench)/")
 foreach(source IN LISTS cairn_sources)
   file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${source})
   set(stamp ${PROJECT_BINARY_DIR}/tidy/${name}.stamp)
