@@ -52,4 +52,5 @@ if ! CMAKE="$cmake" "$python" -m pip install --no-build-isolation --no-deps --fo
 fi
 # On the disk of this tree: what is temporary for the system is often memory.
 PYTHONDONTWRITEBYTECODE=1 timeout 600 "$python" -m pytest -q -rs -p no:cacheprovider \
+  -o tmp_path_retention_policy=failed \
   --basetemp="$folder/$preset/tmp" python/tests || exit 1
