@@ -2,7 +2,6 @@
 
 import enum
 import inspect
-import os
 import pathlib
 import re
 import subprocess
@@ -14,10 +13,10 @@ import cairn
 from cairn import _cairn
 
 
-def test_the_example_of_the_readme(source_tree, tmp_path):
+def test_the_example_of_the_readme(source_tree, tmp_path, monkeypatch):
     readme = (source_tree / "README.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {"__name__": "example"})
 
 
