@@ -71,8 +71,10 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority,
       return true;
     }
     const absl::StatusOr<Extent> target = core_->evictor->TryReserveL2(lookup.bytes);
+    core_->prefetches->Departed(lookup.bytes);
     if (target.ok() && BeginFill(key, *target, waiter, priority, /*prefetch=*/true, batch))
       return true;
+    core_->prefetches->Arrived(lookup.bytes);
     delete waiter;
   } else if (in_l2) {
     core_->directory->Unpin(lookup.entry);

@@ -99,10 +99,14 @@ void PrefetchQueue::Close() {
 uint32_t PrefetchQueue::Began(uint64_t bytes, Deadline now) {
   const uint32_t span = SpanOf(now);
   MutexLock lock(mutex_);
-  in_flight_bytes_ += bytes;
   figures_.ahead_bytes += bytes;
   ahead_bytes_[span] += bytes;
   return span;
+}
+
+void PrefetchQueue::Departed(uint64_t bytes) {
+  MutexLock lock(mutex_);
+  in_flight_bytes_ += bytes;
 }
 
 void PrefetchQueue::Arrived(uint64_t bytes) {

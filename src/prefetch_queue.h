@@ -49,10 +49,13 @@ class PrefetchQueue {
   // Nothing waits any more, and nothing may.
   void Close();
 
+  // ---- In flight: what was read for, whatever the key names by then ----
+  void Departed(uint64_t bytes);
+  void Arrived(uint64_t bytes);  // Or failed.
+
   // ---- The account ----
   // Who brings the tensor keeps the number, never 0, for Ended.
   uint32_t Began(uint64_t bytes, Deadline now);
-  void Arrived(uint64_t bytes);  // Or failed.
   enum class End : uint8_t {
     kUsed,
     kLate,    // Asked for while it was on its way: used, if less so.
