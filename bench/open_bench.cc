@@ -35,9 +35,9 @@ namespace {
 
 constexpr uint64_t kTensorBytes = 4096;
 constexpr uint64_t kKeyBytes = 32;
-constexpr uint64_t kEvictionBytes = 18;  // Of each, beside the index (DESIGN.md).
 constexpr uint64_t kPackMembers = 250;
 constexpr uint64_t kFileBytes = uint64_t{1} << 28;
+constexpr uint64_t kEvictionBytes = 18;  // Of each, beside the index (DESIGN.md).
 constexpr uint64_t kTensorsMax = 100'000'000;
 
 double Seconds(std::chrono::steady_clock::duration duration) {

@@ -62,6 +62,8 @@ class IoOp {
     for (const iovec& piece : pieces) bytes += piece.iov_len;
     return bytes;
   }
+  // In OnDone: how long the device had it, without the time that it waited for its turn.
+  int64_t service_us() const { return service_us_; }
 
  private:
   friend class IoQueue;
@@ -76,8 +78,9 @@ class IoOp {
   uint64_t bytes_done_ = 0;     // Transferred for good; on a direct file a multiple of 4096.
   uint64_t bytes_seen_ = 0;     // The furthest that any attempt came.
   int64_t retry_until_us_ = 0;  // Steady clock; 0: no retry yet.
-  uint8_t epoch_ = 0;           // Of IoDrain.
-  bool refused_ = false;        // Submitted to an engine that is closing.
+  int64_t service_us_ = 0;
+  uint8_t epoch_ = 0;                   // Of IoDrain.
+  bool refused_ = false;                // Submitted to an engine that is closing.
   absl::InlinedVector<iovec, 2> rest_;  // What is left of `pieces` after a short transfer.
 };
 

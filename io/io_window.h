@@ -5,6 +5,7 @@
 
 #include "io/async_io.h"
 #include "io/io_queue.h"
+#include "io/io_result.h"
 #include "src/base/check.h"
 
 namespace cairn {
@@ -30,11 +31,13 @@ class IoWindow {
     ++ops_;
     bytes_ += op->bytes_total_;
     if (!IsDemandRead(*op)) other_bytes_ += op->bytes_total_;
+    op->service_us_ = -SteadyNowUs();
     return op;
   }
 
   // The device is done with the op, or never got it.
-  void GiveBack(const IoOp& op) {
+  void GiveBack(IoOp& op) {
+    op.service_us_ += SteadyNowUs();
     CAIRN_CHECK(ops_ > 0 && bytes_ >= op.bytes_total_);
     --ops_;
     bytes_ -= op.bytes_total_;

@@ -196,8 +196,22 @@ class Directory {
   // will be when the index has forgotten them (L3).
   uint64_t EvictFromL2();
   uint64_t EvictFromL3();
+  // Each copy that is resident in L2, and whether it could go as by EvictFromL2. As ForEach.
+  void ForEachInL2(absl::FunctionRef<void(Extent, bool may_leave)> visitor) const;
+  // Lets go what may of the copies in L2 in these places, whatever their order. Says how many.
+  uint64_t EvictFromL2In(absl::FunctionRef<bool(Extent)> place);
   // Drops the key's copy in L2, which must be on L3 too.
   absl::Status DropFromL2(const HashedKey& key);
+
+  // ---- Elsewhere in L2 (directory_relocation.cc) ----
+  // What is resident in L2 in this extent, of a key with this hash, and pinned by nobody.
+  bool CanRelocate(uint64_t key_hash, Extent from) const;
+  // Pins it for a copy to elsewhere; null when there is no such. `may_drop`: it is on L3 too.
+  Entry* BeginRelocation(uint64_t key_hash, Extent from, bool* may_drop);
+  // Its bytes are in `target` too, where it is from here on; without a target, it leaves L2. Frees
+  // the other. False when somebody has pinned it meanwhile, or it must not leave: then it stays
+  // where it was.
+  bool EndRelocation(Entry* entry, std::optional<Extent> target);
 
   size_t size() const;
   uint64_t dirty_bytes() const { return dirty_bytes_.load(std::memory_order_relaxed); }
@@ -224,10 +238,20 @@ class Directory {
   struct AnyOfHash {
     uint64_t hash;
   };
+  static void FetchEarly(const Entry* entry) {
+    // Its fields, and the key behind them.
+    __builtin_prefetch(entry);
+    __builtin_prefetch(reinterpret_cast<const char*>(entry) + 64);
+  }
+  // Is equal to nothing: a look-up only has the entries fetched that it would compare.
+  struct FetchOfHash {
+    uint64_t hash;
+  };
   struct KeyHash {
     using is_transparent = void;
     size_t operator()(const HashedEntry& one) const { return static_cast<size_t>(one.hash); }
     size_t operator()(AnyOfHash any) const { return static_cast<size_t>(any.hash); }
+    size_t operator()(FetchOfHash fetch) const { return static_cast<size_t>(fetch.hash); }
     size_t operator()(const HashedKey& key) const { return static_cast<size_t>(key.hash); }
     size_t operator()(const Entry* entry) const { return static_cast<size_t>(entry->hash()); }
   };
@@ -237,6 +261,10 @@ class Directory {
       return a->fingerprint_id() == b.fingerprint_id && a->key() == b.key;
     }
     bool operator()(const Entry* a, AnyOfHash b) const { return a->hash() == b.hash; }
+    bool operator()(const Entry* a, FetchOfHash) const {
+      FetchEarly(a);
+      return false;
+    }
     bool operator()(const Entry* a, const HashedEntry& b) const { return (*this)(a, b.entry); }
     bool operator()(const Entry* a, const Entry* b) const {
       return a->fingerprint_id() == b->fingerprint_id() && a->key() == b->key();
@@ -256,6 +284,8 @@ class Directory {
   static Entry* Find(const Stripe& stripe, const HashedKey& key)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   static Entry* FindReadable(const Stripe& stripe, const HashedKey& key, int64_t now_unix_ms)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  static Entry* FindMovable(const Stripe& stripe, uint64_t key_hash, Extent from)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   static Entry* FindCandidate(const Stripe& stripe, const TierEviction::Candidate& candidate)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
@@ -298,6 +328,12 @@ class Directory {
   // Gives the entry's place on L3 back.
   void ReleaseL3(Entry* entry);
   void QuarantineLocked(Entry* entry);
+  // Of a resident copy. One that L2 alone has leaves the store with it.
+  static bool MayLeaveL2(const Entry& entry);
+  // Lets a copy that may leave go; returns the entry if that was its end and the caller must Bury
+  // it outside the lock.
+  Entry* EvictFromL2Locked(Stripe& stripe, Entry* entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   // Lets the copy in L2 go, which is resident and not pinned.
   void DropFromL2Locked(Entry* entry);
   // The same in L1, where it may have failed.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
@@ -30,23 +31,61 @@ uint64_t Directory::EvictFromL2() {
       MutexLock lock(stripe.mutex);
       Entry* entry = FindCandidate(stripe, *candidate);
       if (entry == nullptr || entry->l2 != CopyState::kResident) continue;
-      const bool only_copy = entry->l3 != CopyState::kResident;
-      const uint32_t pins = only_copy ? entry->pins : entry->pins_below_l1();
-      if (pins > 0 || (only_copy && entry->leases > 0)) {
+      if (!MayLeaveL2(*entry)) {
         parts_.l2_eviction->Keep(entry->hot());
         continue;
       }
       bytes = entry->hot()->l2_extent.bytes;
-      if (only_copy) {
-        if (!RemoveLocked(stripe, entry)) dead = entry;
-      } else {
-        DropFromL2Locked(entry);
-      }
+      dead = EvictFromL2Locked(stripe, entry);
     }
     if (dead != nullptr) Bury(dead);
     return bytes;
   }
   return 0;
+}
+
+bool Directory::MayLeaveL2(const Entry& entry) {
+  if (entry.l3 == CopyState::kResident) return entry.pins_below_l1() == 0;
+  return entry.pins == 0 && entry.leases == 0;
+}
+
+Entry* Directory::EvictFromL2Locked(Stripe& stripe, Entry* entry) {
+  if (entry->l3 != CopyState::kResident) return RemoveLocked(stripe, entry) ? nullptr : entry;
+  DropFromL2Locked(entry);
+  return nullptr;
+}
+
+void Directory::ForEachInL2(absl::FunctionRef<void(Extent, bool may_leave)> visitor) const {
+  for (uint32_t i = 0; i < stripe_count_; ++i) {
+    Stripe& stripe = stripes_[i];
+    MutexLock lock(stripe.mutex);
+    for (const Entry* const entry : stripe.entries) {
+      if (entry->l2 != CopyState::kResident) continue;
+      visitor(entry->hot()->l2_extent, MayLeaveL2(*entry));
+    }
+  }
+}
+
+uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
+  uint64_t evicted = 0;
+  for (uint32_t i = 0; i < stripe_count_; ++i) {
+    Stripe& stripe = stripes_[i];
+    std::vector<Entry*> dead;
+    {
+      MutexLock lock(stripe.mutex);
+      std::vector<Entry*> leaving;  // Who goes may leave the table that is walked here.
+      for (Entry* const entry : stripe.entries) {
+        if (entry->l2 != CopyState::kResident || !MayLeaveL2(*entry)) continue;
+        if (place(entry->hot()->l2_extent)) leaving.push_back(entry);
+      }
+      for (Entry* const entry : leaving) {
+        if (Entry* const ended = EvictFromL2Locked(stripe, entry)) dead.push_back(ended);
+      }
+      evicted += leaving.size();
+    }
+    for (Entry* const entry : dead) Bury(entry);
+  }
+  return evicted;
 }
 
 uint64_t Directory::EvictFromL3() {

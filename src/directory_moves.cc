@@ -29,13 +29,7 @@ void WakeSpillWaiters(SpillWaiter* waiter, const absl::Status& status) {
   }
 }
 
-constexpr size_t kPrefetchAhead = 16;
-
-void Prefetch(const Entry* entry) {
-  // Its fields, and the key behind them.
-  __builtin_prefetch(entry);
-  __builtin_prefetch(reinterpret_cast<const char*>(entry) + 64);
-}
+constexpr size_t kFetchAhead = 16;
 
 }  // namespace
 
@@ -50,6 +44,7 @@ void Directory::List(std::unique_ptr<Entry> owned) {
   {
     Stripe& stripe = StripeFor(entry->hash());
     MutexLock lock(stripe.mutex);
+    parts_.l2->SetOwner(entry->hot()->l2_extent, entry->hash());
     dead = ListLocked(stripe, entry);
     if (entry->spilling) {
       entry->hot()->dirty = true;
@@ -74,7 +69,7 @@ void Directory::ListRecovered(absl::Span<Entry* const> entries) {
   uint64_t index_bytes = 0;
   for (size_t i = 0; i < entries.size(); ++i) {
     // They were made in another order, so each would be waited for.
-    if (i + kPrefetchAhead < entries.size()) Prefetch(entries[i + kPrefetchAhead]);
+    if (i + kFetchAhead < entries.size()) FetchEarly(entries[i + kFetchAhead]);
     Entry* const entry = entries[i];
     CAIRN_CHECK(entry->l3 == CopyState::kAbsent && entry->hot() == nullptr);
     entry->l3 = CopyState::kResident;
@@ -106,11 +101,17 @@ void Directory::RestoreEviction(const SnapshotPiece& piece) {
   std::vector<EvictionNode*> nodes;
   if (piece.kind == SnapshotPiece::Kind::kCopies) {
     nodes.reserve(piece.words.size());
-    // They lie all over memory: all are asked for before the first is waited for.
+    // They lie all over memory: all are asked for before the first is waited for, the slots of the
+    // table and then what these point to.
     for (const uint64_t hash : piece.words) {
       Stripe& stripe = StripeFor(hash);
       MutexLock lock(stripe.mutex);
       stripe.entries.prefetch(AnyOfHash{hash});
+    }
+    for (const uint64_t hash : piece.words) {
+      Stripe& stripe = StripeFor(hash);
+      MutexLock lock(stripe.mutex);
+      stripe.entries.find(FetchOfHash{hash});
     }
     for (const uint64_t hash : piece.words) {
       Stripe& stripe = StripeFor(hash);
@@ -126,7 +127,7 @@ void Directory::RestoreEviction(const SnapshotPiece& piece) {
 
 void Directory::TrackRecovered(absl::Span<Entry* const> entries) {
   for (size_t i = 0; i < entries.size(); ++i) {
-    if (i + kPrefetchAhead < entries.size()) Prefetch(entries[i + kPrefetchAhead]);
+    if (i + kFetchAhead < entries.size()) FetchEarly(entries[i + kFetchAhead]);
     Entry* const entry = entries[i];
     if (entry->tracked() || entry->retention() == Retention::kKeep) continue;
     parts_.l3_eviction->Track(entry);
@@ -164,6 +165,7 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
     waiters = std::exchange(entry->hot()->fill_waiters, nullptr);
     if (status.ok()) {
       entry->l2 = CopyState::kResident;
+      parts_.l2->SetOwner(entry->hot()->l2_extent, entry->hash());
       for (FillWaiter* waiter = waiters; waiter != nullptr; waiter = waiter->next) ++entry->pins;
       if (entry->listed) {
         l2_count_.fetch_add(1, std::memory_order_relaxed);

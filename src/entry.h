@@ -68,7 +68,7 @@ struct HotPart final : EvictionNode {
   explicit HotPart(Entry* owner) : entry(owner) {}
 
   Entry* const entry;
-  // Constant while the copy in L2 is resident.
+  // Constant while the copy in L2 is resident and pinned by another than who moves it.
   Extent l2_extent;
 
   // Guarded by the lock of the key's stripe.
@@ -156,7 +156,7 @@ struct Entry final : EvictionNode {
   IndexRecord Record() const;
   // Of the index and of what is beside it (EvictionFile), at most.
   uint64_t index_bytes() const {
-    return IndexFootprintBytes(key_bytes_, rank_) + 2 * SnapshotPiece::kCopyBytes;
+    return IndexFootprintBytes(key_bytes_, rank_) + SnapshotPiece::kIndexedCopyBytes;
   }
 
  private:

@@ -68,22 +68,47 @@ absl::StatusOr<Extent> Evictor::ReserveL1(uint64_t bytes, Deadline deadline) {
 }
 
 absl::StatusOr<Extent> Evictor::TryReserveL2(uint64_t bytes) {
+  return ReserveL2Now(bytes, std::nullopt);
+}
+
+// One copy is let go first: mostly it is as large as the one that comes, and nothing is cheaper.
+// When there is enough free then and still no room, others are moved; that is tried again when a
+// quarter more is free.
+absl::StatusOr<Extent> Evictor::ReserveL2Now(uint64_t bytes, std::optional<Deadline> deadline) {
+  uint64_t bytes_free_wanted = bytes;
+  bool evicted = false;
   while (true) {
     absl::StatusOr<Extent> extent = parts_.l2->Reserve(bytes);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
-    if (parts_.directory->EvictFromL2() == 0) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "L2 is full: no room for ", bytes, " bytes, ", parts_.l2->bytes_used(), " of ",
-          parts_.l2->bytes_max(), " in use and pinned or not yet on L3, the longest free run has ",
-          parts_.l2->largest_free_bytes()));
+    // Larger than what memory leaves of L2: nothing that goes would make room for it.
+    if (bytes > parts_.l2_sections->bytes_usable()) return NoRoomInL2(bytes);
+    const uint64_t freed = evicted ? 0 : parts_.directory->EvictFromL2();
+    if (freed > 0) {
+      evicted = true;
+      StatsRecorder::Add(parts_.stats->evictions_l2);
+      continue;
     }
+    if (const uint64_t free = parts_.l2->bytes_free(); deadline && free >= bytes_free_wanted) {
+      extent = parts_.defragmenter->MakeRoom(bytes, *deadline);
+      if (extent.ok()) return extent;
+      bytes_free_wanted = free + bytes / 4;
+    }
+    if (parts_.directory->EvictFromL2() == 0) return NoRoomInL2(bytes);
     StatsRecorder::Add(parts_.stats->evictions_l2);
   }
 }
 
+absl::Status Evictor::NoRoomInL2(uint64_t bytes) const {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("L2 is full: no room for ", bytes, " bytes, ", parts_.l2->bytes_used(), " of ",
+                   parts_.l2_sections->bytes_usable(),
+                   " in use and pinned or not yet on L3, the longest free run has ",
+                   parts_.l2->largest_free_bytes()));
+}
+
 absl::StatusOr<Extent> Evictor::ReserveL2(uint64_t bytes, Deadline deadline) {
   while (true) {
-    absl::StatusOr<Extent> extent = TryReserveL2(bytes);
+    absl::StatusOr<Extent> extent = ReserveL2Now(bytes, deadline);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
     if (!Wait(deadline)) return extent;
   }
@@ -168,8 +193,9 @@ absl::Status Evictor::WaitForIndexRoom(const Entry& entry, Deadline deadline) {
 }
 
 absl::Status Evictor::WaitForDirtyRoom(uint64_t bytes, Deadline deadline) {
-  const double dirty_max = parts_.l2_dirty_share_max * static_cast<double>(parts_.l2->bytes_max());
   while (true) {
+    const double dirty_max =
+        parts_.l2_dirty_share_max * static_cast<double>(parts_.l2_sections->bytes_usable());
     const uint64_t dirty = parts_.directory->dirty_bytes();
     if (dirty == 0 || static_cast<double>(dirty + bytes) <= dirty_max) return absl::OkStatus();
     if (!Wait(deadline)) {

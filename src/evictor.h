@@ -4,13 +4,16 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
 #include "src/directory.h"
+#include "src/l2_sections.h"
 #include "src/stats_recorder.h"
+#include "tiers/defragmenter.h"
 #include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
@@ -26,7 +29,9 @@ class Evictor {
     Directory* directory;
     GpuTier* l1;  // Null: the store has none.
     PinnedTier* l2;
+    const L2Sections* l2_sections;
     NvmeTier* l3;
+    Defragmenter* defragmenter;  // Of L2.
     StatsRecorder* stats;
     double l2_dirty_share_max;
     uint64_t index_bytes_max;
@@ -42,9 +47,10 @@ class Evictor {
   // Room in L1 now, or kResourceExhausted; and before the deadline.
   absl::StatusOr<Extent> TryReserveL1(uint64_t bytes);
   absl::StatusOr<Extent> ReserveL1(uint64_t bytes, Deadline deadline);
-  // Room in L2 now, or kResourceExhausted.
+  // Room in L2 now, or kResourceExhausted. Moves nothing.
   absl::StatusOr<Extent> TryReserveL2(uint64_t bytes);
-  // Room before the deadline, or kResourceExhausted naming the figures.
+  // Room before the deadline, or kResourceExhausted naming the figures. Where enough is free and
+  // only in pieces, others are moved out of the way rather than more let go.
   absl::StatusOr<Extent> ReserveL2(uint64_t bytes, Deadline deadline);
   absl::StatusOr<Extent> ReserveL3(uint64_t bytes, Deadline deadline);
   // Of L3 as much as there is in one run, `bytes_max` at most, `bytes_min` at least.
@@ -60,6 +66,8 @@ class Evictor {
   void RoomMade();
 
  private:
+  // Without a deadline moves nothing.
+  absl::StatusOr<Extent> ReserveL2Now(uint64_t bytes, std::optional<Deadline> deadline);
   // Sleeps until RoomMade, a short while, or the deadline; false when it has passed.
   bool Wait(Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -69,6 +77,7 @@ class Evictor {
   bool AllIsKept() const;
   // The coldest tensor, as Directory::EvictFromL3, and counts it.
   uint64_t EvictOneFromL3();
+  absl::Status NoRoomInL2(uint64_t bytes) const;
   // A little is kept free of the index too.
   uint64_t IndexBytesWanted() const { return parts_.index_bytes_max / 64 * 63; }
   void WakeUp() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -85,6 +85,7 @@ class Fill {
   }
 
   void OnChunk(Chunk& chunk, absl::Status status) {
+    context_.l3->Ended(entry_->l3_payload_offset(), status, chunk.service_us());
     if (status.ok()) {
       sums_[chunk.number] = SumOf(chunk);
     } else {

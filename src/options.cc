@@ -37,6 +37,10 @@ absl::Status StoreOptions::Validate() const {
   if (l2_bytes_max < kL2BytesMin) {
     return Invalid("l2_bytes_max", l2_bytes_max, absl::StrCat("at least ", kL2BytesMin));
   }
+  if (l2_bytes_min > l2_bytes_max) {
+    return Invalid("l2_bytes_min", l2_bytes_min,
+                   absl::StrCat("at most l2_bytes_max, ", l2_bytes_max));
+  }
   if (l3_bytes_max < kL3BytesMin) {
     return Invalid("l3_bytes_max", l3_bytes_max, absl::StrCat("at least ", kL3BytesMin));
   }
@@ -49,6 +53,11 @@ absl::Status StoreOptions::Validate() const {
     return absl::InvalidArgumentError(absl::StrCat("StoreOptions::l2_dirty_share_max is ",
                                                    l2_dirty_share_max, ": must be in (0, 1]"));
   }
+  if (!(l2_unusable_share_max > 0 && l2_unusable_share_max <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("StoreOptions::l2_unusable_share_max is ",
+                                                   l2_unusable_share_max, ": must be in (0, 1]"));
+  }
+  if (l2_move_bytes_per_second == 0) return Invalid("l2_move_bytes_per_second", 0, "at least 1");
   if (io_bytes_in_flight_max < kMiB) {
     return Invalid("io_bytes_in_flight_max", io_bytes_in_flight_max, "at least 1 MiB");
   }

@@ -64,17 +64,20 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority,
   const bool in_l2 = lookup.found == Directory::Found::kPinned;
   if (in_l2 && to == Level::kL2Pinned) core_->directory->Unpin(lookup.entry);
   if (lookup.found != Directory::Found::kNeedsFill && !(in_l2 && to == Level::kL1Gpu)) return false;
-  if (prefetches_.fetch_add(1) < core_->options.prefetch_queue_max) {
+  const bool refused = !in_l2 && core_->prefetches->Refuses(SteadyNow());
+  if (refused) StatsRecorder::Add(core_->stats.prefetches_refused);
+  if (prefetches_.fetch_add(1) < core_->options.prefetch_queue_max && !refused) {
     auto* const waiter = new PrefetchedTensor(this, to, lookup.bytes);
     if (in_l2) {
       waiter->LiftFrom(lookup.entry);
       return true;
     }
     const absl::StatusOr<Extent> target = core_->evictor->TryReserveL2(lookup.bytes);
-    core_->prefetches->Departed(lookup.bytes);
-    if (target.ok() && BeginFill(key, *target, waiter, priority, /*prefetch=*/true, batch))
-      return true;
-    core_->prefetches->Arrived(lookup.bytes);
+    if (target.ok()) {
+      core_->prefetches->Departed(lookup.bytes);
+      if (BeginFill(key, *target, waiter, priority, /*prefetch=*/true, batch)) return true;
+      core_->prefetches->Arrived(lookup.bytes);
+    }
     delete waiter;
   } else if (in_l2) {
     core_->directory->Unpin(lookup.entry);
@@ -96,7 +99,9 @@ void StoreImpl::BeginPrefetches() {
       // What is due by now is about to be asked for, and who asks would wait for it behind all
       // writes; it delays other demand by no more than what may be in flight.
       const IoPriority priority = want->due ? IoPriority::kDemandRead : IoPriority::kPrefetch;
-      if (PrefetchOne(key, want->to, priority, batch)) StatsRecorder::Add(core_->stats.prefetches);
+      if (!PrefetchOne(key, want->to, priority, batch)) continue;
+      StatsRecorder::Add(core_->stats.prefetches);
+      SubmitFullBatch(batch);
     }
     SubmitBatch(batch);
   } while (prefetch_turns_.fetch_sub(turns) != turns);

@@ -10,18 +10,17 @@
 namespace cairn {
 namespace {
 
-// Below an accuracy of a half, judged by no fewer than kRecentMin, prefetches do more harm than
-// good: then they may be ahead by this share of what they may else.
+// Below an accuracy of a half, judged by no fewer than kRecentMin, or where memory is short,
+// prefetches do more harm than good: then they may be ahead by this share of what they may else.
 constexpr uint64_t kThrottledShare = 8;
 constexpr uint64_t kRecentMin = 32;
 constexpr uint64_t kRecentMax = 256;
 
+// What nobody asked for is written off after a minute, counted by tenths.
+constexpr std::chrono::seconds kSpan{6};
 constexpr uint32_t kSpansMax = 10;
 
-uint32_t SpanOf(Deadline now) {
-  const auto since = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch());
-  return static_cast<uint32_t>(since.count() / 6) + 1;
-}
+uint32_t SpanOf(Deadline now) { return static_cast<uint32_t>(now.time_since_epoch() / kSpan) + 1; }
 
 }  // namespace
 
@@ -61,12 +60,30 @@ size_t PrefetchQueue::Cancel(PrefetchToken token) {
   return count;
 }
 
-bool PrefetchQueue::MayBegin(Deadline now) {
+void PrefetchQueue::WriteOff(Deadline now) {
   while (!ahead_bytes_.empty() && ahead_bytes_.begin()->first + kSpansMax < SpanOf(now)) {
     figures_.ahead_bytes -= ahead_bytes_.begin()->second;
     ahead_bytes_.erase(ahead_bytes_.begin());
   }
-  const bool throttled = recent_ >= kRecentMin && 2 * recent_used_ < recent_;
+}
+
+void PrefetchQueue::SetPressure(PressureLevel level) {
+  MutexLock lock(mutex_);
+  pressure_ = level;
+}
+
+bool PrefetchQueue::Refuses(Deadline now) {
+  MutexLock lock(mutex_);
+  if (pressure_ != PressureLevel::kMedium) return pressure_ == PressureLevel::kHigh;
+  WriteOff(now);
+  return figures_.ahead_bytes >= limits_.ahead_bytes_max / kThrottledShare;
+}
+
+bool PrefetchQueue::MayBegin(Deadline now) {
+  if (pressure_ == PressureLevel::kHigh) return false;
+  WriteOff(now);
+  const bool throttled =
+      pressure_ == PressureLevel::kMedium || (recent_ >= kRecentMin && 2 * recent_used_ < recent_);
   const uint64_t ahead_bytes_max =
       throttled ? limits_.ahead_bytes_max / kThrottledShare : limits_.ahead_bytes_max;
   return figures_.ahead_bytes < ahead_bytes_max && in_flight_bytes_ < limits_.in_flight_bytes_max;

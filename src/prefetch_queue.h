@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 #include "cairn/key.h"
 #include "cairn/options.h"
+#include "cairn/stats.h"
 #include "src/base/clock.h"
 #include "src/base/mutex.h"
 
@@ -46,6 +47,10 @@ class PrefetchQueue {
   // The next that is due, when there is budget for more: both limits are passed by one tensor at
   // most.
   std::optional<Want> Pop(Deadline now);
+  // How short memory is: from medium on there is less budget, at high none.
+  void SetPressure(PressureLevel level);
+  // Whether one that asks for no budget is to be dropped for that.
+  bool Refuses(Deadline now);
   // Nothing waits any more, and nothing may.
   void Close();
 
@@ -84,6 +89,7 @@ class PrefetchQueue {
     size_t next = 0;
   };
   bool MayBegin(Deadline now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WriteOff(Deadline now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Limits limits_;
   mutable Mutex mutex_;
@@ -91,6 +97,7 @@ class PrefetchQueue {
   absl::flat_hash_map<PrefetchToken, Order> orders_ ABSL_GUARDED_BY(mutex_);
   PrefetchToken last_token_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  PressureLevel pressure_ ABSL_GUARDED_BY(mutex_) = PressureLevel::kLow;
   std::atomic<uint64_t> waiting_ = 0;        // Changed under the lock.
   Figures figures_ ABSL_GUARDED_BY(mutex_);  // But for what waits.
   uint64_t in_flight_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

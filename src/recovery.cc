@@ -41,6 +41,7 @@ class Findings {
  public:
   Findings() = default;
   ~Findings() {
+    TellMembers();
     for (const Claim& claim : claims_) Release(claim);
   }
   Findings(const Findings&) = delete;
@@ -82,6 +83,8 @@ class Findings {
   struct Pack {
     PackExtent* extent = nullptr;
     uint64_t sequence = 0;
+    // Counted here, as each member would wait for the extent's memory.
+    uint32_t members = 0;
   };
   struct Key {
     uint32_t fingerprint_id;
@@ -95,8 +98,11 @@ class Findings {
       pack.extent = new PackExtent{.table = {record.pack_offset, record.header_bytes}};
     }
     pack.sequence = std::max(pack.sequence, record.sequence);
-    ++pack.extent->members;
+    ++pack.members;
     return pack.extent;
+  }
+  void TellMembers() {
+    for (const auto& [table, pack] : packs_) pack.extent->members = pack.members;
   }
   static void Leave(PackExtent* pack) {
     if (pack != nullptr && --pack->members == 0) delete pack;
@@ -118,6 +124,7 @@ class Findings {
 };
 
 std::vector<Extent> Findings::Settle() {
+  TellMembers();
   for (const auto& [table, pack] : packs_) {
     claims_.push_back({.offset = table.first,
                        .sequence = pack.sequence,
@@ -293,8 +300,14 @@ void StoreCore::MakeDirectory() {
                        [this] {
                          if (evictor != nullptr) evictor->RoomMade();
                        }});
+  l2_mover = std::make_unique<L2Mover>(directory.get(), l2.get(), &l2_eviction, &stats);
+  defragmenter = std::make_unique<Defragmenter>(
+      &l2->space(), &l2->mix(), l2_mover.get(),
+      Defragmenter::Options{.unusable_share_max = options.l2_unusable_share_max,
+                            .bytes_per_second = options.l2_move_bytes_per_second});
   evictor = std::make_unique<Evictor>(Evictor::Parts{
-      directory.get(), l1.get(), l2.get(), l3.get(), &stats, options.l2_dirty_share_max,
+      directory.get(), l1.get(), l2.get(), l2_sections.get(), l3.get(), defragmenter.get(), &stats,
+      options.l2_dirty_share_max,
       files->index_bytes_max() / EvictionFile::kIndexShare * (EvictionFile::kIndexShare - 1),
       [this] { Housekeep(); }});
   spill_context = {.directory = directory.get(),
@@ -307,6 +320,7 @@ void StoreCore::MakeDirectory() {
   late_spills = std::make_unique<LateSpills>(LateSpills::Parts{directory.get(), evictor.get(),
                                                                admission.get(), l2.get(), l3.get(),
                                                                io.get(), &spill_context});
+  MakePressureMonitor();
 }
 
 }  // namespace cairn

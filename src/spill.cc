@@ -103,7 +103,10 @@ class Spill {
   struct Part final : IoOp {
     Spill* spill = nullptr;
     uint64_t l3_offset = 0;
-    void OnDone(absl::Status status) override { spill->OnPart(std::move(status)); }
+    void OnDone(absl::Status status) override {
+      spill->context_.l3->Ended(l3_offset, status, service_us());
+      spill->OnPart(std::move(status));
+    }
   };
   struct Member final : IndexChange {
     Spill* spill = nullptr;

@@ -15,7 +15,10 @@ nlohmann::ordered_json ToJsonObject(const TierStats& tier) {
           {"hits", tier.hits},
           {"evictions", tier.evictions},
           {"bytes_read", tier.bytes_read},
-          {"bytes_written", tier.bytes_written}};
+          {"bytes_written", tier.bytes_written},
+          {"bytes_free_longest", tier.bytes_free_longest},
+          {"free_share_scattered", tier.free_share_scattered},
+          {"free_share_unusable", tier.free_share_unusable}};
 }
 
 nlohmann::ordered_json ToJsonObject(const LatencySummary& latency) {
@@ -23,6 +26,18 @@ nlohmann::ordered_json ToJsonObject(const LatencySummary& latency) {
           {"p50_us", latency.p50_us},
           {"p99_us", latency.p99_us},
           {"max_us", latency.max_us}};
+}
+
+nlohmann::ordered_json ToJsonArray(const std::vector<DriveStats>& drives) {
+  nlohmann::ordered_json array = nlohmann::ordered_json::array();
+  for (const DriveStats& drive : drives) {
+    array.push_back({{"path", drive.path},
+                     {"requests", drive.requests},
+                     {"errors", drive.errors},
+                     {"service_us_mean", drive.service_us_mean},
+                     {"drained", drive.drained}});
+  }
+  return array;
 }
 
 nlohmann::ordered_json ToJsonObject(const WriteBudgetStats& budget) {
@@ -37,6 +52,30 @@ nlohmann::ordered_json ToJsonObject(const WriteBudgetStats& budget) {
           {"refused_partial", budget.refused_partial},
           {"refused_first_sight", budget.refused_first_sight},
           {"refused_over_budget", budget.refused_over_budget}};
+}
+
+nlohmann::ordered_json ToJsonObject(const PressureStats& pressure) {
+  return {{"level", PressureLevelName(pressure.level)},
+          {"percent", pressure.percent},
+          {"percent_max", pressure.percent_max},
+          {"host_bytes", pressure.host_bytes},
+          {"host_bytes_free", pressure.host_bytes_free},
+          {"group_bytes", pressure.group_bytes},
+          {"group_bytes_free", pressure.group_bytes_free},
+          {"stall_percent", pressure.stall_percent},
+          {"stall_percent_host", pressure.stall_percent_host},
+          {"gpu_level", PressureLevelName(pressure.gpu_level)},
+          {"gpu_bytes", pressure.gpu_bytes},
+          {"gpu_bytes_free", pressure.gpu_bytes_free},
+          {"readings", pressure.readings},
+          {"times_medium", pressure.times_medium},
+          {"times_high", pressure.times_high},
+          {"l2_bytes_usable", pressure.l2_bytes_usable},
+          {"l2_bytes_given_back", pressure.l2_bytes_given_back},
+          {"l2_bytes_taken_back", pressure.l2_bytes_taken_back},
+          {"l2_evictions", pressure.l2_evictions},
+          {"prefetches_refused", pressure.prefetches_refused},
+          {"l2_kept_because", pressure.l2_kept_because}};
 }
 
 uint64_t Read(const StatsRecorder::Counter& counter) {
@@ -69,6 +108,19 @@ void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
   s.put_us = stats.put_us.Summary();
 }
 
+void WriteFragmentation(const Fragmentation& fragmentation, TierStats& tier) {
+  tier.bytes_free_longest = fragmentation.bytes_free_longest;
+  tier.free_share_scattered = fragmentation.scattered_share();
+  tier.free_share_unusable = fragmentation.unusable_share;
+}
+
+void ReadDefragmenter(const Defragmenter& defragmenter, StatsSnapshot& s) {
+  const Defragmenter::Figures figures = defragmenter.figures();
+  s.l2_windows_emptied = figures.windows;
+  s.l2_bytes_emptied = figures.bytes_freed;
+  s.l2_bytes_moved = figures.bytes_moved;
+}
+
 void ReadPrefetches(const PrefetchQueue& prefetches, StatsSnapshot& s) {
   const PrefetchQueue::Figures figures = prefetches.figures();
   s.prefetches_waiting = figures.waiting;
@@ -79,6 +131,18 @@ void ReadPrefetches(const PrefetchQueue& prefetches, StatsSnapshot& s) {
 }
 
 }  // namespace
+
+const char* PressureLevelName(PressureLevel level) {
+  switch (level) {
+    case PressureLevel::kLow:
+      return "low";
+    case PressureLevel::kMedium:
+      return "medium";
+    case PressureLevel::kHigh:
+      return "high";
+  }
+  return "?";
+}
 
 std::string StatsSnapshot::ToJson() const {
   const nlohmann::ordered_json json = {{"l1", ToJsonObject(l1)},
@@ -105,6 +169,9 @@ std::string StatsSnapshot::ToJson() const {
                                        {"prefetches_used", prefetches_used},
                                        {"prefetches_late", prefetches_late},
                                        {"prefetches_unused", prefetches_unused},
+                                       {"l2_windows_emptied", l2_windows_emptied},
+                                       {"l2_bytes_emptied", l2_bytes_emptied},
+                                       {"l2_bytes_moved", l2_bytes_moved},
                                        {"checksum_failures", checksum_failures},
                                        {"read_errors", read_errors},
                                        {"write_errors", write_errors},
@@ -112,9 +179,11 @@ std::string StatsSnapshot::ToJson() const {
                                        {"l3_bytes_quarantined", l3_bytes_quarantined},
                                        {"quarantined", quarantined},
                                        {"data_files_given_up", data_files_given_up},
+                                       {"drives", ToJsonArray(drives)},
                                        {"recovered_tensors", recovered_tensors},
                                        {"recovery_dropped", recovery_dropped},
                                        {"write_budget", ToJsonObject(write_budget)},
+                                       {"pressure", ToJsonObject(pressure)},
                                        {"device_bytes_written", device_bytes_written},
                                        {"io_retries", io_retries},
                                        {"index_commits", index_commits},
@@ -138,7 +207,9 @@ StatsSnapshot StoreImpl::Stats() const {
   StatsSnapshot s;
   ReadVerbs(stats, s);
   ReadPrefetches(*core_->prefetches, s);
+  ReadDefragmenter(*core_->defragmenter, s);
   s.data_files_given_up = core_->flusher->given_up_count();
+  s.drives = core_->drive_health->Stats();
   s.l3_bytes_quarantined = core_->l3->bytes_quarantined();
   s.dirty_bytes = core_->directory->dirty_bytes();
   s.quarantined = core_->directory->quarantined_count();
@@ -154,6 +225,7 @@ StatsSnapshot StoreImpl::Stats() const {
             .evictions = Read(stats.evictions_l1),
             .bytes_read = Read(stats.bytes_read_l1),
             .bytes_written = Read(stats.bytes_written_l1)};
+    WriteFragmentation(l1->fragmentation(), s.l1);
   }
   s.l2 = {.bytes_max = core_->l2->bytes_max(),
           .bytes_used = core_->l2->bytes_used(),
@@ -169,7 +241,12 @@ StatsSnapshot StoreImpl::Stats() const {
           .evictions = Read(stats.evictions_l3),
           .bytes_read = Read(stats.bytes_read_l3),
           .bytes_written = Read(stats.bytes_written_l3)};
+  WriteFragmentation(core_->l2->fragmentation(), s.l2);
+  WriteFragmentation(core_->l3->fragmentation(), s.l3);
   s.write_budget = core_->admission->Stats();
+  if (core_->pressure != nullptr) s.pressure = core_->pressure->Stats();
+  s.pressure.l2_bytes_usable = core_->l2_sections->bytes_usable();
+  s.pressure.prefetches_refused = Read(stats.prefetches_refused);
   s.degraded = core_->Degraded();
   // What only an open store has.
   if (!scope.status().ok()) return s;
@@ -179,7 +256,7 @@ StatsSnapshot StoreImpl::Stats() const {
   s.index_commits = core_->index_writer->commits();
   s.device_flushes = core_->index_writer->flushes();
   s.io_engine = core_->io->name();
-  s.io_registered = core_->l2_registered;
+  s.io_registered = core_->l2_sections->registered();
   s.io_direct = core_->files->direct();
   return s;
 }

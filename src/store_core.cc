@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "io/store_index.h"
 #include "src/base/check.h"
 #include "src/base/clock.h"
@@ -31,6 +34,10 @@ StoreOptions WithLog(StoreOptions options) {
 // Of housekeeping: about a second.
 constexpr uint32_t kTurnsOfWriteBudget = 10;
 
+uint64_t L2BytesMin(const StoreOptions& options) {
+  return options.l2_bytes_min > 0 ? options.l2_bytes_min : options.l2_bytes_max / 8;
+}
+
 int FlushByKernel(int fd) { return fdatasync(fd) == 0 ? 0 : errno; }
 
 int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
@@ -43,9 +50,11 @@ StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
       l2_eviction(TierEviction::OfL2(options.eviction)),
       l3_eviction(TierEviction::OfL3(options.eviction)),
       seams_(std::move(seams)),
-      now_unix_ms_(seams_.now_unix_ms ? seams_.now_unix_ms : WallClockUnixMs) {}
+      now_unix_ms_(seams_.now_unix_ms ? seams_.now_unix_ms : WallClockUnixMs),
+      pressure_reader_("") {}
 
 StoreCore::~StoreCore() {
+  if (defragmenter != nullptr) defragmenter->Stop();
   if (evictor != nullptr) evictor->Stop();
 }
 
@@ -68,9 +77,12 @@ void StoreCore::Log(std::string_view line) const {
 
 std::string StoreCore::Degraded() const {
   const absl::Status last = spill_tracker.last_status();
-  const std::string given_up = flusher->GivenUp();
-  return absl::StrCat(last.ok() ? "" : absl::StrCat("L3 writes fail: ", last.message()),
-                      last.ok() || given_up.empty() ? "" : "; ", given_up);
+  std::vector<std::string> lines;
+  if (!last.ok()) lines.push_back(absl::StrCat("L3 writes fail: ", last.message()));
+  for (std::string line : {flusher->GivenUp(), drive_health->Drained()}) {
+    if (!line.empty()) lines.push_back(std::move(line));
+  }
+  return absl::StrJoin(lines, "; ");
 }
 
 absl::Status StoreCore::OpenFiles() {
@@ -155,18 +167,55 @@ absl::Status StoreCore::OpenMemory() {
   CAIRN_ASSIGN_OR_RETURN(io,
                          seams_.open_io ? seams_.open_io(io_options) : AsyncIo::Open(io_options));
   if (seams_.wrap_io) io = seams_.wrap_io(std::move(io));
-  const absl::Status registered = io->RegisterMemory(l2->arena().memory());
-  l2_registered = registered.ok();
+  l2_sections = std::make_unique<L2Sections>(l2.get(), io.get());
+  int64_t bytes = std::numeric_limits<int64_t>::max();
+  if (options.heed_memory_pressure) bytes = HostBytesUntil(ReadPressure(), /*percent=*/0);
+  const absl::Status registered =
+      l2_sections->Begin(static_cast<uint64_t>(std::max<int64_t>(bytes, 0)), L2BytesMin(options));
+  if (l2_sections->bytes_usable() < l2->bytes_max()) {
+    Log(absl::StrCat("memory is short: L2 begins with ", l2_sections->bytes_usable(), " of ",
+                     l2->bytes_max(), " bytes, and grows when there is more"));
+  }
   if (!registered.ok()) {
-    Log(absl::StrCat("L2 is not registered with the I/O engine, which costs a little CPU time: ",
+    Log(absl::StrCat("L2, ", l2->bytes_max() >> 20,
+                     " MiB, is not registered with the I/O engine, which costs a little CPU time: ",
                      registered.message()));
   }
   return absl::OkStatus();
 }
 
+// The driver is asked once a second.
+PressureReadings StoreCore::ReadPressure() {
+  if (seams_.read_pressure) return seams_.read_pressure();
+  const Deadline now = SteadyNow();
+  PressureReadings readings = pressure_reader_.Read(now);
+  if (device->is_gpu() && now >= gpu_memory_read_at_ + std::chrono::seconds(1)) {
+    gpu_memory_read_at_ = now;
+    const absl::StatusOr<DeviceMemory> memory = device->Memory();
+    gpu_memory_ = std::nullopt;
+    if (memory.ok()) gpu_memory_ = MemoryAmount{memory->bytes, memory->bytes_free};
+  }
+  readings.gpu = gpu_memory_;
+  return readings;
+}
+
+void StoreCore::MakePressureMonitor() {
+  if (!options.heed_memory_pressure) return;
+  pressure = std::make_unique<PressureMonitor>(
+      PressureMonitor::Parts{.directory = directory.get(),
+                             .evictor = evictor.get(),
+                             .prefetches = prefetches.get(),
+                             .sections = l2_sections.get(),
+                             .stats = &stats,
+                             .l2_bytes_min = L2BytesMin(options),
+                             .read = [this] { return ReadPressure(); },
+                             .log = [this](std::string_view line) { Log(line); }});
+}
+
 void StoreCore::MakeFlusher() {
   flusher = std::make_unique<DataFlusher>(files.get(), l3.get(),
                                           seams_.flush_file ? seams_.flush_file : FlushByKernel);
+  drive_health = std::make_unique<DriveHealth>(files.get(), l3.get());
 }
 
 void StoreCore::StartThreads() {
@@ -177,11 +226,14 @@ void StoreCore::StartThreads() {
   callbacks = std::make_unique<Worker>(options.async_queue_max);
   late_spills->Start(stores.get());
   evictor->Start();
+  defragmenter->Start();
   eviction_file->Start();
+  if (pressure != nullptr) pressure->Start();
 }
 
 void StoreCore::Housekeep() {
   leases->Expire(SteadyNow());
+  drive_health->Judge(SteadyNow());
   std::string degraded = Degraded();
   if (degraded != degraded_logged_) {
     Log(degraded.empty() ? "L3 writes work again" : degraded);
@@ -235,6 +287,8 @@ absl::Status StoreCore::FlushTensor(const HashedKey& key) {
 }
 
 absl::Status StoreCore::Shutdown() {
+  if (pressure != nullptr) pressure->Stop();
+  defragmenter->Stop();
   // What is queued runs to its end, down the tiers: calls, spills, index, device.
   loads->Stop();
   stores->Stop();

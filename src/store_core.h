@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,19 +22,25 @@
 #include "src/base/mutex.h"
 #include "src/data_flusher.h"
 #include "src/directory.h"
+#include "src/drive_health.h"
 #include "src/eviction_file.h"
 #include "src/evictor.h"
 #include "src/fill.h"
+#include "src/l2_mover.h"
+#include "src/l2_sections.h"
 #include "src/late_spills.h"
 #include "src/lease_table.h"
+#include "src/machine/memory_pressure.h"
 #include "src/packer.h"
 #include "src/prefetch_queue.h"
+#include "src/pressure_monitor.h"
 #include "src/spill.h"
 #include "src/spill_tracker.h"
 #include "src/stats_recorder.h"
 #include "src/stream_releases.h"
 #include "src/tier_eviction.h"
 #include "src/worker.h"
+#include "tiers/defragmenter.h"
 #include "tiers/device.h"
 #include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
@@ -50,6 +57,8 @@ struct StoreSeams {
   std::function<std::unique_ptr<AsyncIo>(std::unique_ptr<AsyncIo>)> wrap_io;
   std::function<std::unique_ptr<Index>(std::unique_ptr<Index>)> wrap_index;
   std::function<int64_t()> now_unix_ms;
+  // At Open, and then on the thread of the pressure monitor.
+  std::function<PressureReadings()> read_pressure;
   std::chrono::milliseconds eviction_save_every = EvictionFile::kSaveEveryMin;
 };
 
@@ -80,7 +89,6 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   uint32_t fingerprint_id = 0;
   uint64_t recovered_tensors = 0;
   uint64_t recovery_dropped = 0;
-  bool l2_registered = false;
 
   // Empty, or what does not work now.
   std::string Degraded() const;
@@ -95,14 +103,18 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<PinnedTier> l2;
   std::unique_ptr<StoreFiles> files;
   std::unique_ptr<AsyncIo> io;
+  std::unique_ptr<L2Sections> l2_sections;
   std::unique_ptr<Index> index;
   std::unique_ptr<NvmeTier> l3;
   std::unique_ptr<DataFlusher> flusher;
+  std::unique_ptr<DriveHealth> drive_health;
   TierEviction l1_eviction;
   TierEviction l2_eviction;
   TierEviction l3_eviction;
   std::unique_ptr<Admission> admission;
   std::unique_ptr<PrefetchQueue> prefetches;
+  std::unique_ptr<L2Mover> l2_mover;
+  std::unique_ptr<Defragmenter> defragmenter;  // Of L2.
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<IndexWriter> index_writer;
   std::unique_ptr<Directory> directory;
@@ -112,6 +124,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<Packer> packer;
   std::unique_ptr<LateSpills> late_spills;
   std::unique_ptr<EvictionFile> eviction_file;
+  std::unique_ptr<PressureMonitor> pressure;  // Null: the options say so.
 
   // Asynchronous verbs that must wait for room, loads apart from stores so that neither holds the
   // other up; and the host's callbacks.
@@ -130,6 +143,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   void MakeFlusher();
   void MakeAdmission();
   void MakeDirectory();
+  void MakePressureMonitor();
+  PressureReadings ReadPressure();
   void RestoreEviction(bool expected);
   void StartThreads();
   void Housekeep();
@@ -138,6 +153,10 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
 
   const StoreSeams seams_;
   const std::function<int64_t()> now_unix_ms_;
+  // One thread at a time: Open's, then the pressure monitor's.
+  PressureReader pressure_reader_;
+  std::optional<MemoryAmount> gpu_memory_;
+  Deadline gpu_memory_read_at_;
   // Of the evictor's thread.
   std::string index_logged_;
   uint32_t index_turns_ = 0;          // Of housekeeping, between the last two tries to reopen it,

@@ -4,9 +4,11 @@
 #include <optional>
 #include <string>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
 #include "src/base/mutex.h"
 #include "src/entry.h"
+#include "src/eviction/node_queue.h"
 #include "src/eviction/policy.h"
 #include "src/eviction/snapshot.h"
 
@@ -81,6 +83,24 @@ class TierEviction {
     const Entry& entry = entry_of_(*node);
     return Candidate{entry.fingerprint_id(), std::string(entry.key()), entry.hash(),
                      entry.sequence()};
+  }
+  // The hashes of the keys that have so many bytes and would be among the next to leave: 4096 at
+  // most. Of L2: it walks, as snapshots do.
+  absl::flat_hash_set<uint64_t> Coldest(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_) {
+    constexpr size_t kCountMax = 4096;
+    absl::flat_hash_set<uint64_t> hashes;
+    MutexLock lock(mutex_);
+    NodeQueue& queue = *policy_->parts().queues.front();
+    queue.BeginWalk();
+    uint64_t found_bytes = 0;
+    while (found_bytes < bytes && hashes.size() < kCountMax) {
+      const EvictionNode* const node = queue.Walk();
+      if (node == nullptr) break;
+      const Entry& entry = entry_of_(*node);
+      found_bytes += entry.bytes();
+      hashes.insert(entry.hash());
+    }
+    return hashes;
   }
   uint64_t size() const ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);

@@ -48,6 +48,14 @@ TEST_F(AllocatorBenchTest, PrintsEveryWorkloadAndTheThreads) {
   EXPECT_THAT(end.out, HasSubstr("| hybrid, magazines |"));
 }
 
+TEST_F(AllocatorBenchTest, PrintsWhatDefragmentationCosts) {
+  const ProcessEnd end = Run({"--defragmentation", "--arena-gib", "1", "--memory-mib", "64",
+                              "--reader-milliseconds", "20"});
+  EXPECT_EQ(end.exit_code, 0) << end.err;
+  EXPECT_THAT(end.out, HasSubstr("moved per byte gained"));
+  EXPECT_THAT(end.out, HasSubstr("| quiet |"));
+}
+
 TEST_F(AllocatorBenchTest, NamesWhatItDoesNotKnow) {
   const ProcessEnd end = Run({"--workload", "none"});
   EXPECT_EQ(end.exit_code, 2);

@@ -52,5 +52,16 @@ inline std::vector<AllocatorUnderTest> AllocatorsUnderTest() {
 inline std::string NameOf(const testing::TestParamInfo<AllocatorUnderTest>& info) {
   return info.param.name;
 }
+inline std::string NameOfKind(const testing::TestParamInfo<AllocatorKind>& info) {
+  switch (info.param) {
+    case AllocatorKind::kHybrid:
+      return "Hybrid";
+    case AllocatorKind::kBuddy:
+      return "Buddy";
+    case AllocatorKind::kBestFit:
+      return "BestFit";
+  }
+  return "";
+}
 
 }  // namespace cairn

@@ -1,13 +1,16 @@
-// Random allocations, frees and splits on every allocator beside the simplest thing that is right:
-// a map of the intervals that are taken. Ctest runs a few seeds; tests/campaign/allocators.sh runs
-// as many as fit a time.
+// Random allocations, frees, splits and evacuations of ranges on every allocator beside the
+// simplest thing that is right: a map of the intervals that are taken. Ctest runs a few seeds;
+// tests/campaign/allocators.sh runs as many as fit a time.
 //
 //   CAIRN_TEST_SECONDS=600   new seeds for so long
 //   CAIRN_TEST_SEED=N        this seed alone
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <random>
 #include <vector>
@@ -54,6 +57,14 @@ class Model {
     return found != taken_.end() && found->second == extent.bytes;
   }
   uint64_t bytes_used() const { return bytes_used_; }
+  // What has a byte in the range, in order.
+  std::vector<Extent> TakenIn(Extent range) const {
+    std::vector<Extent> extents;
+    for (const auto& [offset, bytes] : taken_) {
+      if (Intersect({offset, bytes}, range).bytes > 0) extents.push_back({offset, bytes});
+    }
+    return extents;
+  }
   uint64_t LongestFree() const {
     uint64_t longest = 0;
     uint64_t end = 0;
@@ -92,6 +103,7 @@ class Pair {
       SplitSome();
     } else if (dice < 7) {
       AllocateImpossibly();
+      if (Below(4) == 0) EvacuateSome();
     } else if (dice < 7 + fill_percent * 93 / 100) {
       AllocateSome();
     } else {
@@ -176,6 +188,103 @@ class Pair {
     if (model_.IsTaken(extent)) return;
     EXPECT_EQ(allocator_->Free(extent).code(), absl::StatusCode::kInvalidArgument)
         << extent.offset << " +" << extent.bytes;
+  }
+
+  // Withholds a range, moves what is in it elsewhere as far as there is room, and gives it back.
+  void EvacuateSome() {
+    const uint64_t units = space_bytes_ / kAlignment;
+    const uint64_t begin = Below(units);
+    Extent range = {begin * kAlignment, (1 + Below(units - begin)) * kAlignment};
+    if (Below(2) == 0) range.bytes = std::min(range.bytes, 64 * kAlignment);
+    if (auto* const magazines = dynamic_cast<MagazineAllocator*>(allocator_.get())) {
+      range = magazines->Widen(range);
+      ExpectAllocatedIn(*magazines, range);
+      ASSERT_TRUE(magazines->Withhold(range));
+      EXPECT_FALSE(magazines->Withhold(range));
+      const bool all = MoveOutOf(range, [] {});
+      ExpectAllocatedIn(*magazines, range);
+      EXPECT_EQ(magazines->withheld_bytes(), magazines->withheld_bytes(range));
+      EXPECT_EQ(magazines->withheld_bytes(range) == range.bytes, all);
+      magazines->Restore(range);
+      EXPECT_EQ(magazines->withheld_bytes(), 0u);
+      if (all) ExpectOneRun(range);
+      return;
+    }
+    auto& spaces = dynamic_cast<SpaceAllocator&>(*allocator_);
+    range = spaces.Widen(range);
+    ExpectFree(spaces);
+    ExpectAllocatedIn(spaces, range);
+    std::vector<Extent> withheld;
+    const auto withhold = [&] {
+      const size_t before = withheld.size();
+      spaces.AllocateAllFree(range, &withheld);
+      for (size_t i = before; i < withheld.size(); ++i) {
+        EXPECT_TRUE(model_.Take(withheld[i]))
+            << withheld[i].offset << " +" << withheld[i].bytes << " is taken";
+      }
+      EXPECT_EQ(spaces.bytes_used(), model_.bytes_used());
+    };
+    withhold();
+    const bool all = MoveOutOf(range, withhold);
+    for (const Extent& extent : withheld) {
+      EXPECT_TRUE(spaces.Free(extent).ok()) << extent.offset << " +" << extent.bytes;
+      model_.Give(extent);
+    }
+    if (all) ExpectOneRun(range);
+  }
+
+  void ExpectOneRun(Extent range) {
+    if (dynamic_cast<ExtentAllocator*>(allocator_.get()) == nullptr) return;
+    EXPECT_GE(allocator_->largest_free_bytes(), range.bytes);
+  }
+
+  // What is free and what is taken make the whole space, and an empty window has room.
+  void ExpectFree(const SpaceAllocator& spaces) {
+    Model model = model_;
+    const uint64_t part_bytes = 64 * kAlignment;
+    for (uint64_t begin = 0; begin < space_bytes_; begin += part_bytes) {
+      spaces.ForEachFree({begin, std::min(part_bytes, space_bytes_ - begin)}, [&](Extent run) {
+        EXPECT_TRUE(model.Take(run)) << run.offset << " +" << run.bytes;
+      });
+    }
+    EXPECT_EQ(model.bytes_used(), space_bytes_);
+    const uint64_t bytes = SomeBytes();
+    const Extent window = spaces.WindowFor(bytes, Below(space_bytes_ / kAlignment) * kAlignment);
+    EXPECT_GE(window.bytes, bytes);
+    if (window.bytes > spaces.largest_free_bytes()) return;
+    const auto extent = allocator_->Allocate(bytes);
+    ASSERT_TRUE(extent.ok()) << extent.status() << " in a run of " << window.bytes;
+    ASSERT_TRUE(model_.Take(*extent));
+    in_use_.push_back(*extent);
+  }
+
+  template <typename Ranges>
+  void ExpectAllocatedIn(const Ranges& ranges, Extent range) {
+    std::vector<Extent> extents;
+    ranges.ForEachAllocated(range, [&](Extent extent) { extents.push_back(extent); });
+    std::sort(extents.begin(), extents.end(),
+              [](const Extent& a, const Extent& b) { return a.offset < b.offset; });
+    EXPECT_EQ(extents, model_.TakenIn(range)) << range.offset << " +" << range.bytes;
+  }
+
+  // Calls `freed` behind each that has moved. False when there was no room for all.
+  bool MoveOutOf(Extent range, const std::function<void()>& freed) {
+    bool all = true;
+    for (Extent& extent : in_use_) {
+      if (Intersect(extent, range).bytes == 0) continue;
+      const auto target = allocator_->Allocate(extent.bytes);
+      if (!target.ok()) {
+        all = false;
+        continue;
+      }
+      EXPECT_EQ(Intersect(*target, range).bytes, 0u) << "of what is withheld";
+      EXPECT_TRUE(model_.Take(*target));
+      EXPECT_TRUE(allocator_->Free(extent).ok());
+      model_.Give(extent);
+      freed();
+      extent = *target;
+    }
+    return all;
   }
 
   // The allocator of files can cut what is allocated.

@@ -29,6 +29,7 @@ class FaultyDevice final : public Device {
   int ordinal() const override { return inner_->ordinal(); }
   absl::Status gpu_status() const override { return inner_->gpu_status(); }
   absl::StatusOr<DeviceProperties> Properties() const override { return inner_->Properties(); }
+  absl::StatusOr<DeviceMemory> Memory() const override { return inner_->Memory(); }
   absl::Status PinMemory(absl::Span<std::byte> memory) override {
     return inner_->PinMemory(memory);
   }

@@ -177,6 +177,16 @@ TEST_F(KvOffloadTest, KeepsToAWriteBudget) {
   EXPECT_EQ(Figures(run)["write_budget"]["bytes_per_day"], 0);
 }
 
+TEST_F(KvOffloadTest, HeedsMemoryPressureUnlessToldOtherwise) {
+  const Words run = Small() + Words{"--requests", "20"};
+  const Json heeding = Figures(run + Words{"--l2-min", "8MiB"})["pressure"];
+  EXPECT_GT(heeding["readings"], 0);
+  EXPECT_EQ(heeding["l2_bytes_usable"], 8 << 20);
+  const Json ignoring = Figures(run + Words{"--ignore-pressure"})["pressure"];
+  EXPECT_EQ(ignoring["readings"], 0);
+  EXPECT_EQ(ignoring["l2_bytes_usable"], 8 << 20);
+}
+
 TEST_F(KvOffloadTest, RefusesTheStoreOfAnotherModelByName) {
   Figures(Small() + Words{"--requests", "5"});
   const ProcessEnd end = Run({"--dir", Path("store"), "--l2", "8MiB", "--l3", "64MiB", "--requests",
@@ -213,6 +223,8 @@ TEST_F(KvOffloadTest, NamesWhatIsWrong) {
       {Small() + Words{"--write-policy", "never"}, {"--write-policy", "never"}},
       {Small() + Words{"--l3-write-budget", "some"}, {"--l3-write-budget", "some"}},
       {Small() + Words{"--l3-write-budget", ""}, {"--l3-write-budget"}},
+      {Small() + Words{"--l2-min", "little"}, {"--l2-min", "little"}},
+      {Small() + Words{"--l2-min", "9MiB"}, {"l2_bytes_min", "9437184"}},
       {Small() + Words{"--json", Path("none/figures.json")}, {Path("none/figures.json")}},
       {{"--dir", Path("store"), "--l2", "0", "--l3", "64MiB"}, {"--l2", "\"0\""}},
       {{"--dir", Path("store"), "--l2", "8MiB", "--l3", "lots"}, {"--l3", "\"lots\""}},

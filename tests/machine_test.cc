@@ -142,7 +142,8 @@ TEST_F(MachineTest, HeedsTheTightestControlGroupOfVersion2) {
   Write("/proc/self/cgroup", "0::/serving/model");
   Write("/sys/fs/cgroup/serving/memory.max", "4294967296");
   Write("/sys/fs/cgroup/serving/memory.current", "1073741824");
-  Write("/sys/fs/cgroup/serving/memory.stat", "anon 5\ninactive_file 536870912\nactive_file 7");
+  Write("/sys/fs/cgroup/serving/memory.stat",
+        "anon 5\ninactive_file 268435456\nactive_file 268435456");
   Write("/sys/fs/cgroup/serving/model/memory.max", "max");
   const Machine machine = Read();
   EXPECT_EQ(machine.memory_limit_bytes, 4 * kGiB);
@@ -160,7 +161,8 @@ TEST_F(MachineTest, HeedsAControlGroupOfVersion1AndKnowsItsWordForNoLimit) {
   EXPECT_EQ(Read().memory_limit_bytes, 0U);
   Write("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "2147483648");
   Write("/sys/fs/cgroup/memory/a/memory.usage_in_bytes", "3221225472");
-  Write("/sys/fs/cgroup/memory/a/memory.stat", "cache 3\ntotal_inactive_file 1073741824");
+  Write("/sys/fs/cgroup/memory/a/memory.stat",
+        "cache 3\ntotal_inactive_file 1073741820\ntotal_active_file 4");
   EXPECT_EQ(Read().memory_limit_bytes, 2 * kGiB);
   EXPECT_EQ(Read().MemoryBytesUsable(), 0U);
 }

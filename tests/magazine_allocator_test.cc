@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/allocator_kinds.h"
 
 namespace cairn {
 namespace {
@@ -142,20 +143,47 @@ TEST_P(MagazineAllocatorTest, WhatStripesKeepIsGivenWhenItIsNeeded) {
   EXPECT_TRUE(allocator_->Allocate(kSpaceBytes).ok());
 }
 
+// What lies in two neighbours that are withheld is of neither alone.
+TEST_P(MagazineAllocatorTest, NeighboursAreWithheldAndRestoredOneByOne) {
+  constexpr uint64_t kPartBytes = uint64_t{16} << 20;
+  const std::array<Extent, 4> parts = {Extent{0, kPartBytes}, Extent{kPartBytes, kPartBytes},
+                                       Extent{2 * kPartBytes, kPartBytes},
+                                       Extent{3 * kPartBytes, kPartBytes}};
+  const auto empty = [&](const Extent& part) {
+    return allocator_->withheld_bytes(part) == part.bytes;
+  };
+  std::vector<Extent> extents;
+  for (const uint64_t bytes : {24 << 20, 12288, 12 << 20, 32 << 20}) {
+    for (int i = 0; i < 2; ++i) extents.push_back(*allocator_->Allocate(bytes));
+  }
+  // The ends of the parts first, so that what is freed reaches into those on both sides.
+  for (const size_t part : {1, 0, 3, 2}) EXPECT_TRUE(allocator_->Withhold(parts[part]));
+  EXPECT_FALSE(allocator_->Withhold({kPartBytes / 2, kPartBytes}));
+  for (const Extent& extent : extents) ASSERT_TRUE(allocator_->Free(extent).ok());
+  for (const Extent& part : parts) EXPECT_TRUE(empty(part)) << part.offset;
+  EXPECT_EQ(allocator_->bytes_used(), 0u);
+
+  allocator_->Restore(parts[1]);
+  for (const size_t part : {0, 2, 3}) EXPECT_TRUE(empty(parts[part])) << part;
+  std::vector<Extent> small;
+  for (auto extent = allocator_->Allocate(kAlignment); extent.ok();
+       extent = allocator_->Allocate(kAlignment)) {
+    small.push_back(*extent);
+    for (const size_t part : {0, 2, 3}) {
+      ASSERT_EQ(Intersect(*extent, parts[part]).bytes, 0u) << extent->offset;
+    }
+  }
+  for (const Extent& extent : small) ASSERT_TRUE(allocator_->Free(extent).ok());
+  for (const size_t part : {3, 0, 2}) allocator_->Restore(parts[part]);
+  EXPECT_EQ(allocator_->withheld_bytes(), 0u);
+  const absl::StatusOr<Extent> all = allocator_->Allocate(kSpaceBytes);
+  ASSERT_TRUE(all.ok()) << all.status();
+}
+
 INSTANTIATE_TEST_SUITE_P(Pools, MagazineAllocatorTest,
                          testing::Values(AllocatorKind::kHybrid, AllocatorKind::kBuddy,
                                          AllocatorKind::kBestFit),
-                         [](const auto& tested) {
-                           switch (tested.param) {
-                             case AllocatorKind::kHybrid:
-                               return "Hybrid";
-                             case AllocatorKind::kBuddy:
-                               return "Buddy";
-                             case AllocatorKind::kBestFit:
-                               return "BestFit";
-                           }
-                           return "";
-                         });
+                         NameOfKind);
 
 }  // namespace
 }  // namespace cairn

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/allocator_kinds.h"
 #include "tests/forbid_call.h"
 
 namespace cairn {
@@ -131,17 +132,7 @@ TEST_P(PinnedTierTest, TheHotPathCallsNeitherSystemNorDriver) {
 INSTANTIATE_TEST_SUITE_P(Allocators, PinnedTierTest,
                          testing::Values(AllocatorKind::kHybrid, AllocatorKind::kBuddy,
                                          AllocatorKind::kBestFit),
-                         [](const auto& tested) {
-                           switch (tested.param) {
-                             case AllocatorKind::kHybrid:
-                               return "Hybrid";
-                             case AllocatorKind::kBuddy:
-                               return "Buddy";
-                             case AllocatorKind::kBestFit:
-                               return "BestFit";
-                           }
-                           return "";
-                         });
+                         NameOfKind);
 
 }  // namespace
 }  // namespace cairn

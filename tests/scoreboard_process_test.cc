@@ -75,7 +75,7 @@ void CheckOrExit(bool condition, const std::string& what) {
   CheckOrExit(setrlimit(RLIMIT_MEMLOCK, &limit) == 0, "setrlimit");
   // The limit does not bind root.
   CheckOrExit(geteuid() != 0 || setresuid(65534, 65534, 65534) == 0, "setresuid");
-  UseStore("uring", "io_uring cannot pin 8 MiB");
+  UseStore("uring", "L2, 8 MiB, is not registered with the I/O engine");
 }
 
 [[noreturn]] void OpenStoreWithFewFiles() {

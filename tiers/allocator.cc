@@ -1,5 +1,6 @@
 #include "tiers/allocator.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "absl/strings/str_cat.h"
@@ -9,9 +10,9 @@
 
 namespace cairn {
 
-absl::StatusOr<std::unique_ptr<Allocator>> Allocator::Create(AllocatorKind kind,
-                                                             uint64_t space_bytes,
-                                                             uint64_t alignment) {
+absl::StatusOr<std::unique_ptr<SpaceAllocator>> Allocator::Create(AllocatorKind kind,
+                                                                  uint64_t space_bytes,
+                                                                  uint64_t alignment) {
   switch (kind) {
     case AllocatorKind::kHybrid:
       return HybridAllocator::Create(space_bytes, alignment);
@@ -39,6 +40,12 @@ absl::Status CheckSpace(uint64_t space_bytes, uint64_t alignment) {
 absl::Status NotAllocated(Extent extent) {
   return absl::InvalidArgumentError(
       absl::StrCat("extent [", extent.offset, ", +", extent.bytes, ") is not allocated"));
+}
+
+Extent Intersect(Extent a, Extent b) {
+  const uint64_t begin = std::max(a.offset, b.offset);
+  const uint64_t end = std::min(a.offset + a.bytes, b.offset + b.bytes);
+  return end > begin ? Extent{begin, end - begin} : Extent{};
 }
 
 }  // namespace cairn

@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cairn/options.h"
@@ -19,6 +21,8 @@ struct Extent {
   }
 };
 
+class SpaceAllocator;
+
 // Which bytes of an address space are taken. Knows offsets only and never touches the bytes, so
 // the same code carves host memory, GPU memory and files. Thread-compatible, so its tier locks,
 // unless an implementation says that it is thread-safe.
@@ -27,8 +31,9 @@ class Allocator {
   // Of the space [0, space_bytes): extents begin at multiples of `alignment`, a power of two, and
   // are multiples of it long. kInvalidArgument when the space is no multiple of it, which one
   // that is smaller is not.
-  static absl::StatusOr<std::unique_ptr<Allocator>> Create(AllocatorKind kind, uint64_t space_bytes,
-                                                           uint64_t alignment);
+  static absl::StatusOr<std::unique_ptr<SpaceAllocator>> Create(AllocatorKind kind,
+                                                                uint64_t space_bytes,
+                                                                uint64_t alignment);
   virtual ~Allocator() = default;
 
   // An extent of at least `bytes`, rounded up to the alignment or as the implementation says.
@@ -43,6 +48,29 @@ class Allocator {
   virtual uint64_t bytes_used() const = 0;  // Allocated.
   virtual uint64_t largest_free_bytes() const = 0;
 };
+
+// One that can be asked what lies where in its space, for who empties a range of it. A range begins
+// and ends at multiples of the alignment and is of the space. Thread-compatible.
+class SpaceAllocator : public Allocator {
+ public:
+  // The least range around this one that can become one free run when all in it is freed: cuts
+  // nothing that was taken as a whole to be divided further (a slab).
+  virtual Extent Widen(Extent range) const { return range; }
+  // A range from about `offset` on that, once all of it is free, has room for `bytes`.
+  virtual Extent WindowFor(uint64_t bytes, uint64_t offset) const = 0;
+  // Calls `visit` for each run that is free and begins in the range, in no order: as long as an
+  // allocation could be there.
+  virtual void ForEachFree(Extent range, absl::FunctionRef<void(Extent run)> visit) const = 0;
+  // Calls `visit` for each allocated extent that has a byte in the range, in no order.
+  virtual void ForEachAllocated(Extent range,
+                                absl::FunctionRef<void(Extent extent)> visit) const = 0;
+  // Allocates all that is free in the range, and what reaches out of it where a piece of a slab
+  // does, as extents that are freed like any other, and adds them to `extents`.
+  virtual void AllocateAllFree(Extent range, std::vector<Extent>* extents) = 0;
+};
+
+// What both have; no bytes when they have none.
+Extent Intersect(Extent a, Extent b);
 
 // What allocators say alike: kInvalidArgument unless a space can be cut at this alignment, and of
 // an extent that is not allocated.

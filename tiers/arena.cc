@@ -63,6 +63,17 @@ Arena::Arena(std::byte* base, uint64_t bytes, ArenaPages pages)
 
 Arena::~Arena() { CAIRN_CHECK(::munmap(base_, bytes_) == 0); }
 
+void Arena::Populate(absl::Span<std::byte> part) const {
+  // The first use of what it refuses says why.
+  static_cast<void>(::madvise(part.data(), part.size(), MADV_POPULATE_WRITE));
+}
+
+void Arena::GiveBack(absl::Span<std::byte> part) const {
+  CAIRN_CHECK(pages_ != ArenaPages::kHugetlb);
+  // Refused where the process has locked its memory (mlockall): then it stays what it is.
+  static_cast<void>(::madvise(part.data(), part.size(), MADV_DONTNEED));
+}
+
 absl::StatusOr<std::unique_ptr<Arena>> Arena::Create(uint64_t bytes) {
   if (bytes == 0) return absl::InvalidArgumentError("arena of 0 bytes");
   if (bytes > std::numeric_limits<uint64_t>::max() - 2 * kHugePageBytes) {

@@ -30,6 +30,14 @@ class Arena {
   std::byte* base() const { return base_; }
   uint64_t bytes() const { return bytes_; }
   ArenaPages pages() const { return pages_; }
+
+  // Of a part of memory(), in whole huge pages. Takes its pages now: using it later asks the system
+  // for nothing. (Kernels before 5.14 do not know how: then as it is used.)
+  void Populate(absl::Span<std::byte> part) const;
+  // Gives its pages back to the system, unless something else pins them. It is zeros then, and
+  // takes pages where it is used. Not of reserved huge pages, which would not come back for sure.
+  void GiveBack(absl::Span<std::byte> part) const;
+
   absl::Span<std::byte> memory() const { return {base_, static_cast<size_t>(bytes_)}; }
 
  private:

@@ -1,5 +1,6 @@
 #include "tiers/buddy_allocator.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "absl/strings/str_cat.h"
@@ -83,6 +84,65 @@ uint64_t BuddyAllocator::largest_free_bytes() const {
   return orders_with_free_ == 0
              ? 0
              : uint64_t{1} << (unit_shift_ + 63 - std::countl_zero(orders_with_free_));
+}
+
+Extent BuddyAllocator::WindowFor(uint64_t bytes, uint64_t offset) const {
+  const uint64_t block_bytes = std::max(std::bit_ceil(bytes), uint64_t{1} << unit_shift_);
+  return {offset & ~(block_bytes - 1), block_bytes};
+}
+
+void BuddyAllocator::ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const {
+  for (int order = 0; order < static_cast<int>(orders_.size()); ++order) {
+    if ((orders_with_free_ >> order & 1) == 0) continue;
+    const int shift = unit_shift_ + order;
+    const uint64_t block_bytes = uint64_t{1} << shift;
+    const uint64_t end =
+        std::min((range.offset + range.bytes + block_bytes - 1) >> shift, Blocks(order));
+    for (uint64_t block = (range.offset + block_bytes - 1) >> shift; block < end; ++block) {
+      if (orders_[order].free.Contains(block)) visit({block << shift, block_bytes});
+    }
+  }
+}
+
+void BuddyAllocator::ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const {
+  if (range.bytes == 0) return;
+  for (int order = 0; order < static_cast<int>(orders_.size()); ++order) {
+    const int shift = unit_shift_ + order;
+    const uint64_t first = range.offset >> shift;
+    const uint64_t last = std::min((range.offset + range.bytes - 1) >> shift, Blocks(order) - 1);
+    for (uint64_t block = first; block <= last;) {
+      const uint64_t word = orders_[order].allocated[block / 64] >> (block % 64);
+      if (word == 0) {
+        block = (block / 64 + 1) * 64;
+        continue;
+      }
+      block += static_cast<uint64_t>(std::countr_zero(word));
+      if (block <= last) visit({block << shift, uint64_t{1} << shift});
+      ++block;
+    }
+  }
+}
+
+// Largest first: a block that reaches out of the range is halved, and its halves come up again.
+void BuddyAllocator::AllocateAllFree(Extent range, std::vector<Extent>* extents) {
+  if (range.bytes == 0) return;
+  for (int order = static_cast<int>(orders_.size()) - 1; order >= 0; --order) {
+    const int shift = unit_shift_ + order;
+    const uint64_t last = std::min((range.offset + range.bytes - 1) >> shift, Blocks(order) - 1);
+    for (uint64_t block = range.offset >> shift; block <= last; ++block) {
+      if (!orders_[order].free.Contains(block)) continue;
+      RemoveFree(order, block);
+      const Extent extent = {block << shift, uint64_t{1} << shift};
+      if (Intersect(extent, range) == extent) {
+        FlipAllocated(order, block);
+        bytes_used_ += extent.bytes;
+        extents->push_back(extent);
+      } else {
+        AddFree(order - 1, block * 2);
+        AddFree(order - 1, block * 2 + 1);
+      }
+    }
+  }
 }
 
 void BuddyAllocator::AddFree(int order, uint64_t block) {

@@ -17,7 +17,7 @@ namespace cairn {
 // powers of two, or a little less; of others it wastes up to half (44 % of KV blocks of 2.25 MiB),
 // where HybridAllocator wastes nothing. O(log space) an operation. Takes two bits for each block of
 // each size, and their summaries: half a byte for each unit of alignment. Thread-compatible.
-class BuddyAllocator final : public Allocator {
+class BuddyAllocator final : public SpaceAllocator {
  public:
   // As Allocator::Create. The space need not be a power of two.
   static absl::StatusOr<std::unique_ptr<BuddyAllocator>> Create(uint64_t space_bytes,
@@ -29,6 +29,10 @@ class BuddyAllocator final : public Allocator {
   uint64_t bytes_max() const override { return space_bytes_; }
   uint64_t bytes_used() const override { return bytes_used_; }
   uint64_t largest_free_bytes() const override;
+  Extent WindowFor(uint64_t bytes, uint64_t offset) const override;
+  void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const override;
+  void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const override;
+  void AllocateAllFree(Extent range, std::vector<Extent>* extents) override;
 
  private:
   // The blocks of 2^n units: a number each, from the beginning of the space on.

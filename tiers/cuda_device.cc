@@ -155,6 +155,7 @@ class CudaDevice final : public Device {
   int ordinal() const override { return ordinal_; }
   absl::Status gpu_status() const override { return absl::OkStatus(); }
   absl::StatusOr<DeviceProperties> Properties() const override;
+  absl::StatusOr<DeviceMemory> Memory() const override;
 
   absl::Status PinMemory(absl::Span<std::byte> memory) override {
     return WithDevice([memory] { return Register(memory); });
@@ -323,19 +324,24 @@ class CudaDevice final : public Device {
   std::atomic<bool> takes_batches_ = true;
 };
 
-absl::StatusOr<DeviceProperties> CudaDevice::Properties() const {
-  cudaDeviceProp native;
-  CAIRN_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&native, ordinal_));
+absl::StatusOr<DeviceMemory> CudaDevice::Memory() const {
   const CurrentDevice current(ordinal_);
   CAIRN_RETURN_IF_ERROR(current.status());
   size_t bytes_free = 0;
   size_t bytes = 0;
   CAIRN_CUDA_RETURN_IF_ERROR(cudaMemGetInfo(&bytes_free, &bytes));
+  return DeviceMemory{.bytes = bytes, .bytes_free = bytes_free};
+}
+
+absl::StatusOr<DeviceProperties> CudaDevice::Properties() const {
+  cudaDeviceProp native;
+  CAIRN_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&native, ordinal_));
+  CAIRN_ASSIGN_OR_RETURN(const DeviceMemory memory, Memory());
   DeviceProperties properties;
   properties.gpu = {.ordinal = ordinal_,
                     .name = name_,
-                    .memory_bytes = bytes,
-                    .memory_bytes_free = bytes_free,
+                    .memory_bytes = memory.bytes,
+                    .memory_bytes_free = memory.bytes_free,
                     .compute_capability_major = native.major,
                     .compute_capability_minor = native.minor,
                     .multiprocessors = static_cast<uint32_t>(native.multiProcessorCount),

@@ -33,6 +33,11 @@ struct StridedCopy {
   uint64_t rows = 0;
 };
 
+struct DeviceMemory {
+  uint64_t bytes = 0;
+  uint64_t bytes_free = 0;
+};
+
 struct DeviceProperties {
   GpuProperties gpu;        // Without its link to the host, which the system knows.
   std::string pci_address;  // "0000:01:00.0", as the system names it.
@@ -73,8 +78,9 @@ class Device {
   virtual int ordinal() const = 0;
   // Of a device that is none: why the host stands in. Else OK.
   virtual absl::Status gpu_status() const = 0;
-  // HostDevice: kUnavailable.
+  // Both of HostDevice: kUnavailable.
   virtual absl::StatusOr<DeviceProperties> Properties() const = 0;
+  virtual absl::StatusOr<DeviceMemory> Memory() const = 0;
 
   // Makes host memory page-locked and known to the driver. HostDevice: OK, nothing to do.
   virtual absl::Status PinMemory(absl::Span<std::byte> memory) = 0;

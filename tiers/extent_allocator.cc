@@ -1,6 +1,7 @@
 #include "tiers/extent_allocator.h"
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 #include <limits>
 #include <vector>
@@ -194,25 +195,82 @@ bool ExtentAllocator::Allocated(Extent extent) const {
   const uint64_t end = extent.offset + extent.bytes;
   if (!Begins(extent.offset) || AnyBegins(extent.offset + alignment_, end)) return false;
   if (WithdrawnRangeOf(extent.offset).has_value()) return true;
-  const auto free = free_by_offset_.lower_bound(extent.offset);
-  const uint64_t next_free = free == free_by_offset_.end() ? space_bytes_ : free->first;
-  const auto reserved =
-      std::lower_bound(reserved_.begin(), reserved_.end(), extent.offset,
-                       [](const Extent& other, uint64_t offset) { return other.offset < offset; });
-  const uint64_t next_reserved = reserved == reserved_.end() ? space_bytes_ : reserved->offset;
-  const uint64_t next = std::min(next_free, next_reserved);
+  const uint64_t next = FirstUnallocated(extent.offset);
   return end == next || (end < next && Begins(end));
 }
 
-bool ExtentAllocator::AnyBegins(uint64_t from, uint64_t to) const {
+uint64_t ExtentAllocator::FirstUnallocated(uint64_t offset) const {
+  const auto free = free_by_offset_.lower_bound(offset);
+  const uint64_t next_free = free == free_by_offset_.end() ? space_bytes_ : free->first;
+  const auto reserved =
+      std::lower_bound(reserved_.begin(), reserved_.end(), offset,
+                       [](const Extent& other, uint64_t at) { return other.offset < at; });
+  return std::min(next_free, reserved == reserved_.end() ? space_bytes_ : reserved->offset);
+}
+
+uint64_t ExtentAllocator::FirstBegin(uint64_t from, uint64_t to) const {
   const uint64_t end = to / alignment_;
-  for (uint64_t number = from / alignment_; number < end;) {
-    const uint64_t left = std::min(end - number, 64 - number % 64);
-    const uint64_t mask = (left == 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1);
-    if ((begins_[number / 64] >> (number % 64) & mask) != 0) return true;
-    number += left;
+  for (uint64_t number = from / alignment_; number < end; number = (number / 64 + 1) * 64) {
+    const uint64_t word = begins_[number / 64] >> (number % 64);
+    if (word == 0) continue;
+    return std::min(number + static_cast<uint64_t>(std::countr_zero(word)), end) * alignment_;
   }
-  return false;
+  return to;
+}
+
+bool ExtentAllocator::AnyBegins(uint64_t from, uint64_t to) const {
+  return from < to && FirstBegin(from, to) < to;
+}
+
+std::optional<uint64_t> ExtentAllocator::LastBegin(uint64_t offset) const {
+  const uint64_t number = offset / alignment_;
+  uint64_t word = begins_[number / 64] << (63 - number % 64);
+  if (word != 0) return (number - static_cast<uint64_t>(std::countl_zero(word))) * alignment_;
+  for (uint64_t i = number / 64; i > 0; --i) {
+    word = begins_[i - 1];
+    if (word != 0) return (i * 64 - 1 - static_cast<uint64_t>(std::countl_zero(word))) * alignment_;
+  }
+  return std::nullopt;
+}
+
+void ExtentAllocator::ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const {
+  for (auto run = free_by_offset_.lower_bound(range.offset);
+       run != free_by_offset_.end() && run->first < range.offset + range.bytes; ++run) {
+    visit({run->first, run->second});
+  }
+}
+
+void ExtentAllocator::ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const {
+  if (range.bytes == 0) return;
+  const uint64_t end = range.offset + range.bytes;
+  uint64_t offset = LastBegin(range.offset).value_or(FirstBegin(range.offset, end));
+  while (offset < end) {
+    const uint64_t next = FirstBegin(offset + alignment_, space_bytes_);
+    const Extent extent = {offset, std::min(next, FirstUnallocated(offset)) - offset};
+    if (Intersect(extent, range).bytes > 0 && !WithdrawnRangeOf(offset).has_value()) visit(extent);
+    offset = next;
+  }
+}
+
+void ExtentAllocator::AllocateAllFree(Extent range, std::vector<Extent>* extents) {
+  const uint64_t end = range.offset + range.bytes;
+  auto run = free_by_offset_.upper_bound(range.offset);
+  if (run != free_by_offset_.begin()) --run;
+  while (run != free_by_offset_.end() && run->first < end) {
+    const Extent free = {run->first, run->second};
+    ++run;
+    const Extent taken = Intersect(free, range);
+    if (taken.bytes == 0) continue;
+    free_by_offset_.erase(free.offset);
+    free_by_bytes_.erase({free.bytes, free.offset});
+    const uint64_t taken_end = taken.offset + taken.bytes;
+    const uint64_t free_end = free.offset + free.bytes;
+    if (free.offset < taken.offset) AddFree({free.offset, taken.offset - free.offset});
+    if (taken_end < free_end) AddFree({taken_end, free_end - taken_end});
+    FlipBegin(taken.offset);
+    bytes_used_ += taken.bytes;
+    extents->push_back(taken);
+  }
 }
 
 void ExtentAllocator::AddFree(Extent extent) {

@@ -19,7 +19,7 @@ namespace cairn {
 // O(log free runs) an operation. An allocated extent has no node of its own: a bit says where one
 // begins, and it ends where the next one, free space or a reserved extent does; so memory follows
 // the space (a bit for each 4096 bytes) and the free runs, not the number of extents.
-class ExtentAllocator final : public Allocator {
+class ExtentAllocator final : public SpaceAllocator {
  public:
   // The space is [0, space_bytes) in units of `alignment` (a power of two), less `reserved`
   // (never allocated, keeps its neighbours apart) and `in_use` (allocated). Both sorted by offset.
@@ -42,6 +42,13 @@ class ExtentAllocator final : public Allocator {
   uint64_t bytes_max() const override { return bytes_max_; }
   uint64_t bytes_used() const override { return bytes_used_; }
   uint64_t largest_free_bytes() const override;
+  Extent WindowFor(uint64_t bytes, uint64_t offset) const override {
+    return {offset, (bytes + alignment_ - 1) & ~(alignment_ - 1)};
+  }
+  void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const override;
+  // But for what begins in a range that was withdrawn.
+  void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const override;
+  void AllocateAllFree(Extent range, std::vector<Extent>* extents) override;
 
  private:
   ExtentAllocator(uint64_t space_bytes, uint64_t alignment);
@@ -64,6 +71,13 @@ class ExtentAllocator final : public Allocator {
   }
   // Whether an allocated extent begins in [from, to).
   bool AnyBegins(uint64_t from, uint64_t to) const;
+  // Where the first does that begins in [from, to), or `to`.
+  uint64_t FirstBegin(uint64_t from, uint64_t to) const;
+  // Where the last one begins that does so at `offset` or before; nothing when none does.
+  std::optional<uint64_t> LastBegin(uint64_t offset) const;
+  // Of what is free in no withdrawn range, or reserved: where the first begins at `offset` or
+  // behind it, or the end of the space.
+  uint64_t FirstUnallocated(uint64_t offset) const;
 
   const uint64_t space_bytes_;
   const uint64_t alignment_;

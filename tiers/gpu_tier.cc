@@ -45,7 +45,7 @@ std::optional<StridedCopy> AsRows(absl::Span<const CopyPiece> pieces) {
 
 absl::StatusOr<std::unique_ptr<GpuTier>> GpuTier::Create(uint64_t bytes_max, Device* device) {
   const uint64_t bytes = bytes_max / kAlignment * kAlignment;
-  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Allocator> allocator,
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<SpaceAllocator> allocator,
                          ExtentAllocator::Create(bytes, kAlignment));
   const absl::StatusOr<absl::Span<std::byte>> arena = device->AllocateArena(bytes);
   if (!arena.ok()) {
@@ -81,7 +81,16 @@ GpuTier::~GpuTier() {
 
 absl::StatusOr<Extent> GpuTier::Reserve(uint64_t bytes) {
   MutexLock lock(mutex_);
-  return allocator_->Allocate(bytes);
+  absl::StatusOr<Extent> extent = allocator_->Allocate(bytes);
+  if (extent.ok()) mix_.Note(bytes);
+  return extent;
+}
+
+Fragmentation GpuTier::fragmentation() const {
+  return MeasureFragmentation(bytes_max(), mix_, [this](Extent part, VisitRun visit) {
+    MutexLock lock(mutex_);
+    allocator_->ForEachFree(part, visit);
+  });
 }
 
 void GpuTier::Release(Extent extent) {

@@ -16,6 +16,7 @@
 #include "src/base/thread.h"
 #include "tiers/allocator.h"
 #include "tiers/device.h"
+#include "tiers/fragmentation.h"
 
 namespace cairn {
 
@@ -65,6 +66,7 @@ class GpuTier {
   uint64_t bytes_max() const { return arena_.size(); }
   uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t largest_free_bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
+  Fragmentation fragmentation() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct StartedCopy {
@@ -72,8 +74,8 @@ class GpuTier {
     Done done;
   };
 
-  GpuTier(Device* device, absl::Span<std::byte> arena, std::unique_ptr<Allocator> allocator)
-      : device_(device), arena_(arena), allocator_(std::move(allocator)) {}
+  GpuTier(Device* device, absl::Span<std::byte> arena, std::unique_ptr<SpaceAllocator> allocator)
+      : device_(device), arena_(arena), mix_(arena.size()), allocator_(std::move(allocator)) {}
   absl::Status Start();
   void EndCopies() ABSL_LOCKS_EXCLUDED(copies_mutex_);
 
@@ -83,8 +85,10 @@ class GpuTier {
   std::optional<StreamRef> up_;
   std::optional<StreamRef> down_;
 
+  SizeMix mix_;  // Provides its own synchronization.
+
   mutable Mutex mutex_;
-  const std::unique_ptr<Allocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
+  const std::unique_ptr<SpaceAllocator> allocator_ ABSL_PT_GUARDED_BY(mutex_);
 
   Mutex copies_mutex_;
   CondVar copies_changed_;

@@ -100,6 +100,7 @@ class HostDevice final : public Device {
   int ordinal() const override { return options_.ordinal; }
   absl::Status gpu_status() const override { return options_.gpu_status; }
   absl::StatusOr<DeviceProperties> Properties() const override { return options_.gpu_status; }
+  absl::StatusOr<DeviceMemory> Memory() const override { return options_.gpu_status; }
 
   // Without a GPU there is no driver to tell: memory is as good as it is.
   absl::Status PinMemory(absl::Span<std::byte> /*memory*/) override { return absl::OkStatus(); }

@@ -71,7 +71,7 @@ absl::StatusOr<Extent> HybridAllocator::Allocate(uint64_t bytes) {
   }
   if (found.units == 0) return NoRoom(bytes);
   units_used_ += found.units;
-  return Extent{uint64_t{found.begin} << unit_shift_, uint64_t{found.units} << unit_shift_};
+  return Bytes(found.begin, found.units);
 }
 
 absl::Status HybridAllocator::Free(Extent extent) {
@@ -82,7 +82,7 @@ absl::Status HybridAllocator::Free(Extent extent) {
   const uint32_t run = tlsf_.Find(static_cast<uint32_t>(unit));
   if (run == Tlsf::kNone) return NotAllocated(extent);
   const Tlsf::Block& block = tlsf_.block(run);
-  if (block.owner != 0 && block.owner != Tlsf::kFree) return FreeInSlab(block.owner, extent);
+  if (IsSlab(block)) return FreeInSlab(block.owner, extent);
   if (block.owner == Tlsf::kFree || block.begin != unit ||
       uint64_t{block.units} << unit_shift_ != extent.bytes) {
     return NotAllocated(extent);

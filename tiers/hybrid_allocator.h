@@ -27,7 +27,7 @@ namespace cairn {
 //
 // Takes 32 bytes of memory for each free run and each extent that is in no slab, 64 for each slab,
 // and 4 for 256 units of alignment. Thread-compatible.
-class HybridAllocator final : public Allocator {
+class HybridAllocator final : public SpaceAllocator {
  public:
   struct Options {
     // How often a size is asked for before it is hot. 0: none is, all is segregated fit.
@@ -53,6 +53,14 @@ class HybridAllocator final : public Allocator {
   uint64_t largest_free_bytes() const override {
     return uint64_t{tlsf_.LongestFree()} << unit_shift_;
   }
+  // To whole slabs.
+  Extent Widen(Extent range) const override;
+  // Rounded up as what is not of a hot size.
+  Extent WindowFor(uint64_t bytes, uint64_t offset) const override;
+  // Each free block of a slab by itself.
+  void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const override;
+  void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const override;
+  void AllocateAllFree(Extent range, std::vector<Extent>* extents) override;
 
  private:
   // What is known of the requests for a size.
@@ -91,6 +99,13 @@ class HybridAllocator final : public Allocator {
   Found TakeFromSlab(SlabClass& slab_class);
   Found TakeFromTlsf(uint32_t units);
   absl::Status FreeInSlab(uint32_t slab, Extent extent);
+  bool IsSlab(const Tlsf::Block& run) const { return run.owner != 0 && run.owner != Tlsf::kFree; }
+  Extent Bytes(uint32_t begin, uint32_t units) const {
+    return {uint64_t{begin} << unit_shift_, uint64_t{units} << unit_shift_};
+  }
+  // The blocks of a slab that have a byte in the range, a bit each.
+  uint64_t BlocksIn(const Slab& slab, Extent range) const;
+  Extent BlockOf(const Slab& slab, uint32_t block) const;
 
   bool MayBeHot(uint32_t units) const { return units < demands_.size(); }
   // Whether this request makes the size a hot one.

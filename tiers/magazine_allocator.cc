@@ -20,11 +20,6 @@ constexpr uint64_t kFreePartWanted = 8;
 constexpr uint32_t kDemandWanted = 16;
 constexpr uint32_t kDemandMax = 64;
 
-// Under the lock that all who write it hold, so that no other core is asked for the line.
-void AddRelaxed(std::atomic<int64_t>& count, int64_t change) {
-  count.store(count.load(std::memory_order_relaxed) + change, std::memory_order_relaxed);
-}
-
 std::atomic<uint32_t> threads_counted = 0;
 
 uint32_t ThreadNumber() {
@@ -37,7 +32,7 @@ uint32_t ThreadNumber() {
 absl::StatusOr<std::unique_ptr<MagazineAllocator>> MagazineAllocator::Create(AllocatorKind kind,
                                                                              uint64_t space_bytes,
                                                                              uint64_t alignment) {
-  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Allocator> pool,
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<SpaceAllocator> pool,
                          Allocator::Create(kind, space_bytes, alignment));
   const uint64_t units = space_bytes / alignment;
   if (units > std::numeric_limits<uint32_t>::max()) {
@@ -50,7 +45,7 @@ absl::StatusOr<std::unique_ptr<MagazineAllocator>> MagazineAllocator::Create(All
       new MagazineAllocator(std::move(pool), alignment, std::move(units_allocated)));
 }
 
-MagazineAllocator::MagazineAllocator(std::unique_ptr<Allocator> pool, uint64_t alignment,
+MagazineAllocator::MagazineAllocator(std::unique_ptr<SpaceAllocator> pool, uint64_t alignment,
                                      ReservedArray<uint32_t> units_allocated)
     : unit_shift_(std::countr_zero(alignment)),
       bytes_max_(pool->bytes_max()),
@@ -79,9 +74,7 @@ absl::StatusOr<Extent> MagazineAllocator::Allocate(uint64_t bytes) {
     extent = Take(stripe, request_bytes);
     if (!extent.ok()) return extent;
   }
-  // Who frees it has it from who allocated it, which orders the two.
-  std::atomic_ref(units_allocated_[extent->offset >> unit_shift_])
-      .store(static_cast<uint32_t>(extent->bytes >> unit_shift_), std::memory_order_relaxed);
+  Mark(*extent);
   return extent;
 }
 
@@ -101,7 +94,7 @@ absl::StatusOr<Extent> MagazineAllocator::Take(Stripe& stripe, uint64_t request_
       if (!scarce_.load(std::memory_order_relaxed)) Refill(*magazine);
     }
   }
-  AddRelaxed(stripe.bytes_used, static_cast<int64_t>(extent->bytes));
+  AddBytesUsed(stripe, extent->bytes);
   return extent;
 }
 
@@ -130,7 +123,7 @@ void MagazineAllocator::Refill(Magazine& magazine) {
     const absl::StatusOr<Extent> extent = pool_->Allocate(magazine.request_bytes);
     if (!extent.ok()) return;
     if (extent->bytes != magazine.extent_bytes) {
-      CAIRN_CHECK(pool_->Free(*extent).ok());
+      FreeLocked(*extent);
       return;
     }
     magazine.offsets[magazine.count++] = extent->offset;
@@ -148,18 +141,29 @@ absl::Status MagazineAllocator::Free(Extent extent) {
   }
   Stripe& stripe = StripeOfThread();
   MutexLock lock(stripe.mutex);
-  AddRelaxed(stripe.bytes_used, -static_cast<int64_t>(extent.bytes));
+  AddBytesUsed(stripe, 0 - extent.bytes);
   for (Magazine& magazine : stripe.magazines) {
     if (magazine.extent_bytes != extent.bytes || magazine.demand < kDemandWanted) continue;
-    if (scarce_.load(std::memory_order_relaxed)) break;
+    if (MayBeWithheld(extent) || scarce_.load(std::memory_order_relaxed)) break;
     if (magazine.count == kExtentsMax) Empty(magazine, kExtentsMax - kExtentsMoved);
     magazine.offsets[magazine.count++] = extent.offset;
     return absl::OkStatus();
   }
   MutexLock pool_lock(pool_mutex_);
-  CAIRN_CHECK(pool_->Free(extent).ok());
+  FreeLocked(extent);
   NoteScarcity(true);
   return absl::OkStatus();
+}
+
+// Who frees it has it from who allocated it, which orders the two.
+void MagazineAllocator::Mark(Extent extent) {
+  std::atomic_ref(units_allocated_[extent.offset >> unit_shift_])
+      .store(static_cast<uint32_t>(extent.bytes >> unit_shift_), std::memory_order_relaxed);
+}
+
+bool MagazineAllocator::Marked(Extent extent) const {
+  return std::atomic_ref(units_allocated_[extent.offset >> unit_shift_])
+             .load(std::memory_order_relaxed) != 0;
 }
 
 // Whoever locks a stripe after GiveAllBack did sees what was noted before it.
@@ -174,7 +178,7 @@ void MagazineAllocator::Empty(Magazine& magazine, uint32_t left) {
   if (magazine.count <= left) return;
   MutexLock lock(pool_mutex_);
   while (magazine.count > left) {
-    CAIRN_CHECK(pool_->Free({magazine.offsets[--magazine.count], magazine.extent_bytes}).ok());
+    FreeLocked({magazine.offsets[--magazine.count], magazine.extent_bytes});
   }
 }
 
@@ -188,11 +192,12 @@ void MagazineAllocator::GiveAllBack() {
 }
 
 uint64_t MagazineAllocator::bytes_used() const {
-  int64_t bytes = 0;
+  uint64_t bytes = 0;
   for (uint32_t i = 0; i < kStripes; ++i) {
     bytes += stripes_[i].bytes_used.load(std::memory_order_relaxed);
   }
-  return static_cast<uint64_t>(std::clamp<int64_t>(bytes, 0, static_cast<int64_t>(bytes_max_)));
+  return static_cast<uint64_t>(
+      std::clamp<int64_t>(static_cast<int64_t>(bytes), 0, static_cast<int64_t>(bytes_max_)));
 }
 
 uint64_t MagazineAllocator::largest_free_bytes() const {

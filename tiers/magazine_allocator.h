@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -38,6 +39,32 @@ class MagazineAllocator final : public Allocator {
   // Without what the stripes keep.
   uint64_t largest_free_bytes() const override ABSL_LOCKS_EXCLUDED(pool_mutex_);
 
+  // ---- Ranges, as SpaceAllocator has them ----
+  uint64_t unit_bytes() const { return uint64_t{1} << unit_shift_; }
+  Extent Widen(Extent range) const ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  Extent WindowFor(uint64_t bytes, uint64_t offset) const ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // But for what stripes keep. `visit` is called with the pool's lock held, and must be short.
+  void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const
+      ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // What callers have. `visit` is called with the pool's lock held.
+  void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const
+      ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // From here on what is free in the range, and what is freed in it, is given to nobody until it is
+  // restored. It should be a widened one: else its slabs are neither kept whole nor given back.
+  // False, and nothing changes, when it overlaps another that is withheld.
+  bool Withhold(Extent range) ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // Of a range that is withheld: how much of it is free by now. When it is all, nobody has a byte
+  // there, or will before it is restored.
+  uint64_t withheld_bytes(Extent range) const ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // Of all of them.
+  uint64_t withheld_bytes() const { return withheld_bytes_.load(std::memory_order_relaxed); }
+  std::vector<Extent> withheld_ranges() const ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // Gives the range back, which is one that was withheld. When `bytes` are asked for they are taken
+  // at once, before anybody else has the room; as Allocate.
+  void Restore(Extent range) ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  absl::StatusOr<Extent> RestoreAndAllocate(Extent range, uint64_t bytes)
+      ABSL_LOCKS_EXCLUDED(pool_mutex_);
+
  private:
   static constexpr uint32_t kExtentsMax = 16;
   static constexpr uint32_t kExtentsMoved = 8;
@@ -55,13 +82,26 @@ class MagazineAllocator final : public Allocator {
     Mutex mutex;  // Before pool_mutex_; never two of them.
     std::array<Magazine, kMagazines> magazines ABSL_GUARDED_BY(mutex);
     size_t next_victim ABSL_GUARDED_BY(mutex) = 0;
-    std::atomic<int64_t> bytes_used = 0;  // Written under the lock, read without.
+    std::atomic<uint64_t> bytes_used = 0;  // Written under the lock, read without. May wrap.
   };
 
-  MagazineAllocator(std::unique_ptr<Allocator> pool, uint64_t alignment,
+  // A range that is withheld, and what is free of it: allocated in the pool, by no caller.
+  struct Withheld {
+    Extent range;
+    std::vector<Extent> extents;
+    uint64_t bytes = 0;  // Of the extents, what is in the range.
+  };
+
+  MagazineAllocator(std::unique_ptr<SpaceAllocator> pool, uint64_t alignment,
                     ReservedArray<uint32_t> units_allocated);
 
   Stripe& StripeOfThread() const;
+  // Under the lock that all who write it hold, so that no other core is asked for the line.
+  static void AddBytesUsed(Stripe& stripe, uint64_t change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex) {
+    stripe.bytes_used.store(stripe.bytes_used.load(std::memory_order_relaxed) + change,
+                            std::memory_order_relaxed);
+  }
   // Of the size's magazine, or from the pool; nothing when the pool has none.
   absl::StatusOr<Extent> Take(Stripe& stripe, uint64_t request_bytes)
       ABSL_LOCKS_EXCLUDED(pool_mutex_);
@@ -71,6 +111,23 @@ class MagazineAllocator final : public Allocator {
   void Empty(Magazine& magazine, uint32_t left) ABSL_LOCKS_EXCLUDED(pool_mutex_);
   void NoteScarcity(bool found_room) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
   void GiveAllBack() ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // The one that the extent has a byte in, or null.
+  Withheld* WithheldAround(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
+  // To the pool, or to what is withheld.
+  void FreeLocked(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
+  // One that reaches into several ranges belongs to one, and counts in all.
+  void AddTo(Withheld& withheld, Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
+  void Count(Withheld& withheld, Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
+  void RestoreLocked(Extent range) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
+  // After the ranges that are withheld have changed.
+  void NoteWithheld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
+  bool MayBeWithheld(Extent extent) const {
+    return extent.offset < withheld_end_.load(std::memory_order_relaxed) &&
+           extent.offset + extent.bytes > withheld_begin_.load(std::memory_order_relaxed);
+  }
+  // As allocated by a caller.
+  void Mark(Extent extent);
+  bool Marked(Extent extent) const;
   bool MayKeep(uint64_t extent_bytes) const { return extent_bytes <= kept_extent_bytes_max_; }
 
   const int unit_shift_;
@@ -81,9 +138,14 @@ class MagazineAllocator final : public Allocator {
   const std::unique_ptr<Stripe[]> stripes_;
   // The pool had no room, and has little since: nothing is kept. Written under its lock.
   std::atomic<bool> scarce_ = false;
+  // Around all that is withheld: what is freed there is kept by no stripe. Written under its lock.
+  std::atomic<uint64_t> withheld_begin_ = 0;
+  std::atomic<uint64_t> withheld_end_ = 0;
+  std::atomic<uint64_t> withheld_bytes_ = 0;
 
   mutable Mutex pool_mutex_;
-  const std::unique_ptr<Allocator> pool_ ABSL_PT_GUARDED_BY(pool_mutex_);
+  const std::unique_ptr<SpaceAllocator> pool_ ABSL_PT_GUARDED_BY(pool_mutex_);
+  std::vector<Withheld> withheld_ ABSL_GUARDED_BY(pool_mutex_);
 };
 
 }  // namespace cairn

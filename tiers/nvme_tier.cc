@@ -91,6 +91,9 @@ NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_fil
       io_(io),
       io_files_(std::move(io_files)),
       extent_bytes_max_(extent_bytes_max),
+      offset_end_(files->offset_end()),
+      drive_counters_(files->folders().size()),
+      mix_(offset_end_),
       allocator_(file_bytes_, std::move(allocators)),
       given_up_(files->files().size()),
       extent_bytes_in_use_max_(extent_bytes_max) {
@@ -161,9 +164,18 @@ absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_
     return absl::UnavailableError(absl::StrCat(
         "L3 takes no ", bytes_min, " bytes: ", std::count(given_up_.begin(), given_up_.end(), true),
         " of its ", given_up_.size(),
-        " data files are given up until the next Open, as a flush of them failed"));
+        " data files are given up until the next Open: a flush of them failed, or their drive"));
   }
-  return allocator_.AllocateUpTo(bytes_max, bytes_min);
+  absl::StatusOr<Extent> extent = allocator_.AllocateUpTo(bytes_max, bytes_min);
+  if (extent.ok()) mix_.Note(extent->bytes);
+  return extent;
+}
+
+Fragmentation NvmeTier::fragmentation() const {
+  return MeasureFragmentation(offset_end_, mix_, [this](Extent part, VisitRun visit) {
+    MutexLock lock(mutex_);
+    allocator_.ForEachFree(part, visit);
+  });
 }
 
 uint64_t NvmeTier::Release(Extent extent, PackExtent* pack) {
@@ -187,6 +199,20 @@ void NvmeTier::Split(Extent run, absl::Span<const uint64_t> sizes) {
 void NvmeTier::Locate(uint64_t offset, IoOp* op) const {
   op->file = io_files_[FileOf(offset)];
   op->offset = offset % file_bytes_;
+}
+
+void NvmeTier::Ended(uint64_t offset, const absl::Status& status, int64_t service_us) {
+  DriveCounters& counters = drive_counters_[FileOf(offset) % drive_counters_.size()];
+  counters.requests.fetch_add(1, std::memory_order_relaxed);
+  if (!status.ok()) counters.errors.fetch_add(1, std::memory_order_relaxed);
+  counters.service_us.fetch_add(static_cast<uint64_t>(service_us), std::memory_order_relaxed);
+}
+
+NvmeTier::DriveFigures NvmeTier::drive_figures(size_t folder) const {
+  const DriveCounters& counters = drive_counters_[folder];
+  return {.requests = counters.requests.load(std::memory_order_relaxed),
+          .errors = counters.errors.load(std::memory_order_relaxed),
+          .service_us = counters.service_us.load(std::memory_order_relaxed)};
 }
 
 uint64_t NvmeTier::bytes_max() const {

@@ -13,6 +13,7 @@
 #include "io/store_files.h"
 #include "src/base/mutex.h"
 #include "tiers/allocator.h"
+#include "tiers/fragmentation.h"
 #include "tiers/spread_allocator.h"
 
 namespace cairn {
@@ -61,6 +62,16 @@ class NvmeTier {
 
   // Points the op at `offset` of L3.
   void Locate(uint64_t offset, IoOp* op) const;
+  // What became of it, and IoOp::service_us.
+  void Ended(uint64_t offset, const absl::Status& status, int64_t service_us);
+
+  // Of the requests to the data files of one folder.
+  struct DriveFigures {
+    uint64_t requests = 0;
+    uint64_t errors = 0;      // Of those: the device refused.
+    uint64_t service_us = 0;  // IoOp::service_us of all.
+  };
+  DriveFigures drive_figures(size_t folder) const;
   AsyncIo& io() const { return *io_; }
 
   // Whether the range is in whole blocks inside one usable file, past its header.
@@ -73,8 +84,15 @@ class NvmeTier {
   uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);  // As bytes_max.
   uint64_t bytes_quarantined() const ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t bytes_free() const ABSL_LOCKS_EXCLUDED(mutex_);
+  Fragmentation fragmentation() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  struct alignas(64) DriveCounters {
+    std::atomic<uint64_t> requests = 0;
+    std::atomic<uint64_t> errors = 0;
+    std::atomic<uint64_t> service_us = 0;
+  };
+
   NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
            std::vector<std::unique_ptr<ExtentAllocator>> allocators, uint64_t extent_bytes_max);
   size_t FileOf(uint64_t offset) const { return offset / file_bytes_; }
@@ -86,8 +104,12 @@ class NvmeTier {
   AsyncIo* const io_;
   const std::vector<int> io_files_;
   const uint64_t extent_bytes_max_;
+  const uint64_t offset_end_;
   uint64_t quarantined_bytes_max_ = 0;
 
+  std::vector<DriveCounters> drive_counters_;  // By folder.
+
+  SizeMix mix_;  // Provides its own synchronization.
   mutable Mutex mutex_;
   SpreadAllocator allocator_ ABSL_GUARDED_BY(mutex_);
   std::vector<bool> given_up_ ABSL_GUARDED_BY(mutex_);                // By file.

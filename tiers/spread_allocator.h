@@ -32,6 +32,9 @@ class SpreadAllocator {
   uint64_t withdrawn_bytes_used(uint64_t offset) const {
     return Of(offset).withdrawn_bytes_used(offset);
   }
+  void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const {
+    for (const auto& of_folder : of_folders_) of_folder->ForEachFree(range, visit);
+  }
   uint64_t bytes_max() const;
   uint64_t bytes_used() const;
 

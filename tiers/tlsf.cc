@@ -74,20 +74,33 @@ uint32_t Tlsf::FindIn(uint32_t bin, uint32_t units) const {
 
 uint32_t Tlsf::Carve(uint32_t block, uint32_t units) {
   Remove(block);
-  Block& used = blocks_[block];
-  if (used.units > units) {
-    const uint32_t rest = NewBlock();
-    blocks_[rest] = {.begin = used.begin + units,
-                     .units = used.units - units,
-                     .before = block,
-                     .behind = used.behind};
-    if (used.behind != kNone) blocks_[used.behind].before = rest;
-    used.behind = rest;
-    used.units = units;
-    AddToPage(rest);
-    Insert(rest);
-  }
+  if (blocks_[block].units > units) Cut(block, units);
   return block;
+}
+
+uint32_t Tlsf::Cut(uint32_t block, uint32_t units) {
+  Block& cut = blocks_[block];
+  const uint32_t rest = NewBlock();
+  blocks_[rest] = {.begin = cut.begin + units,
+                   .units = cut.units - units,
+                   .before = block,
+                   .behind = cut.behind};
+  if (cut.behind != kNone) blocks_[cut.behind].before = rest;
+  cut.behind = rest;
+  cut.units = units;
+  AddToPage(rest);
+  Insert(rest);
+  return rest;
+}
+
+uint32_t Tlsf::AllocateWithin(uint32_t block, uint32_t begin, uint32_t end) {
+  if (const uint32_t in_front = begin - blocks_[block].begin; in_front > 0) {
+    Remove(block);
+    const uint32_t rest = Cut(block, in_front);
+    Insert(block);
+    block = rest;
+  }
+  return Carve(block, end - begin);
 }
 
 void Tlsf::Free(uint32_t block) {
@@ -180,6 +193,15 @@ uint32_t Tlsf::Find(uint32_t unit) const {
   while (block != kNone && blocks_[block].begin + blocks_[block].units <= unit) {
     block = blocks_[block].behind;
   }
+  return block;
+}
+
+uint32_t Tlsf::FindCovering(uint32_t unit) const {
+  uint32_t page = unit >> kPageBits;
+  // The first run begins with the space.
+  while (first_of_pages_[page] == kNone || blocks_[first_of_pages_[page]].begin > unit) --page;
+  uint32_t block = first_of_pages_[page];
+  while (blocks_[block].begin + blocks_[block].units <= unit) block = blocks_[block].behind;
   return block;
 }
 

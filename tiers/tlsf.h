@@ -34,7 +34,8 @@ class Tlsf {
 
   // A used run, or kNone. Its size is rounded up to that of a bin, by 1/32 at most, so that the
   // hole that it leaves is in the bin where the next request of its size looks.
-  uint32_t Allocate(uint32_t units) { return Allocate(units, BinFloor(RoundUpToBin(units))); }
+  uint32_t Allocate(uint32_t units) { return Allocate(units, RoundUp(units)); }
+  static uint32_t RoundUp(uint32_t units) { return BinFloor(RoundUpToBin(units)); }
   // A used run of exactly so many units, or kNone. For few and long ones, whose holes join.
   uint32_t AllocateExactly(uint32_t units) { return Allocate(units, units); }
   void Free(uint32_t block);
@@ -46,6 +47,11 @@ class Tlsf {
   // The run where this unit is, or another or kNone: surely found by its first unit, and by all if
   // it has an owner. Looks at what begins in one page.
   uint32_t Find(uint32_t unit) const;
+  // The run where this unit of the space is. Takes a step for each page in front of it where
+  // nothing begins.
+  uint32_t FindCovering(uint32_t unit) const;
+  // Makes a used run of exactly [begin, end), which is within this free one.
+  uint32_t AllocateWithin(uint32_t block, uint32_t begin, uint32_t end);
   // No more than the longest free run has, and 31/32 of it at least.
   uint32_t LongestFreeAtLeast() const;
   // The length of the longest free run; looks at all runs of one bin.
@@ -73,6 +79,8 @@ class Tlsf {
   uint32_t Allocate(uint32_t units, uint32_t units_wanted);
   uint32_t FindIn(uint32_t bin, uint32_t units) const;
   uint32_t Carve(uint32_t block, uint32_t units);
+  // Leaves so many units in a run that is in no bin; the rest is a free run behind it.
+  uint32_t Cut(uint32_t block, uint32_t units);
   uint32_t NewBlock();
   void DropBlock(uint32_t block);
   void AddToPage(uint32_t block);

@@ -2,6 +2,7 @@
 // what the store has of each prompt and compares every byte, computes the rest and stores it, and
 // ends with the figures. Its --help says what they mean.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -43,6 +44,8 @@ StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Prog
   store.device = options.device;
   store.l1_bytes_max = options.l1_bytes;
   store.l2_bytes_max = options.l2_bytes;
+  store.l2_bytes_min = options.l2_bytes_min;
+  store.heed_memory_pressure = options.heed_memory_pressure;
   store.l3_bytes_max = options.l3_bytes;
   store.l3_prewrite = options.l3_prewrite;
   store.l3_write_bytes_per_day = options.l3_write_bytes_per_day;
@@ -87,8 +90,12 @@ absl::Status Serve(Store& store, const Trace& trace, Progress& progress, Outcome
   outcome.wall_s = std::chrono::duration<double>(end - begin).count();
   outcome.stats = store.Stats();
   CAIRN_RETURN_IF_ERROR(result.status);
-  CAIRN_RETURN_IF_ERROR(flushed);
-  return store.Close();
+  const absl::Status closed = store.Close();
+  const absl::Status& ended = flushed.ok() ? closed : flushed;
+  // A drive that was drained cannot be flushed either: the report names it, the rest went on.
+  const bool drained = std::any_of(outcome.stats.drives.begin(), outcome.stats.drives.end(),
+                                   [](const DriveStats& drive) { return !drive.drained.empty(); });
+  return drained && absl::IsUnavailable(ended) ? absl::OkStatus() : ended;
 }
 
 absl::Status RunAndReport(const Options& options, Outcome& outcome, const Trace& trace) {

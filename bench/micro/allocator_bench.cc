@@ -6,8 +6,14 @@
 // when the first allocation fails, after so many rounds of evicting 5 % at random and filling up
 // again; and the time of a free and an allocation at 75 % full. Only offsets are handed out: no
 // memory of the arena is touched, but by peers that keep their bookkeeping in it.
+//
+//   allocator_bench --defragmentation [--arena-gib 16] [--memory-mib 1024]
+//
+// What it costs to have 64 and 256 MiB in one piece in an arena that was in use for long, and what
+// readers see of it.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <functional>
@@ -18,6 +24,7 @@
 #include "absl/strings/str_cat.h"
 #include "bench/micro/allocator_churn.h"
 #include "bench/micro/allocator_threads.h"
+#include "bench/micro/defragmentation.h"
 #include "bench/micro/foreign_allocators.h"
 #include "bench/micro/locked_allocator.h"
 #include "bench/micro/set_buddy.h"
@@ -120,7 +127,22 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1000));
   app.add_option("--workload", workload_name, "this one alone, and no threads");
   app.add_option("--allocator", allocator_name, "this one alone, and no threads");
+  bool defragmentation_alone = false;
+  uint64_t memory_mib = 1024;
+  cairn::micro::DefragmentationOptions defragmentation;
+  app.add_flag("--defragmentation", defragmentation_alone, "alone");
+  app.add_option("--memory-mib", memory_mib, "real memory, where somebody reads it")
+      ->check(CLI::Range(64, 65'536));
+  app.add_option("--reader-milliseconds", defragmentation.reader_milliseconds)
+      ->check(CLI::Range(1, 600'000));
   CLI11_PARSE(app, argc, argv);
+  if (defragmentation_alone) {
+    if (app.count("--arena-gib") > 0) defragmentation.arena_bytes = arena_gib << 30;
+    defragmentation.memory_bytes = memory_mib << 20;
+    defragmentation.window_bytes =
+        std::min(defragmentation.window_bytes, defragmentation.arena_bytes / 64);
+    return cairn::micro::PrintDefragmentation(defragmentation) ? 0 : 1;
+  }
   churn.arena_bytes = arena_gib << 30;
   threads.windows = churn.windows;
   std::setvbuf(stdout, nullptr, _IONBF, 0);

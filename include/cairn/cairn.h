@@ -155,6 +155,10 @@ struct cairn_store_options {
   uint32_t stripe_count;
   uint32_t l3_prewrite;  // 0 or 1.
   uint64_t prefetch_ahead_bytes_max;
+  uint64_t l2_bytes_min;
+  uint64_t heed_memory_pressure;  // 0 or 1.
+  double l2_unusable_share_max;
+  uint64_t l2_move_bytes_per_second;
 };
 struct cairn_put_options {
   size_t struct_bytes;

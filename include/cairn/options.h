@@ -114,6 +114,31 @@ struct CAIRN_EXPORT StoreOptions {
   // for the device, else touched as it fills.
   uint64_t l2_bytes_max = uint64_t{1} << 30;
   AllocatorKind l2_allocator = AllocatorKind::kHybrid;
+  // Gives way when the host runs short of memory. Of each memory (the host's, and that of every
+  // control group around the process, version 1 or 2, that has a limit) an eighth is to stay free,
+  // 8 GiB at most; what of that is gone, in per cent, is the pressure, or the share of the time in
+  // which tasks waited for memory (PSI) where that is more. Files that the kernel could drop count
+  // as free. It is read ten times a second, forty times from medium on.
+  //   From 30 % on, medium: prefetches are ahead by an eighth of what they may else.
+  //   From 80 % on, high: no prefetch begins, and L2 gives memory back to the system, 1/32 of it at
+  //   a time, until the pressure is 25 %; what lies there leaves L2, clean tensors at once, others
+  //   when they are written. What is pinned stays.
+  //   Below: L2 takes memory back, little by little, where the whole eighth stays free.
+  // A level is left 5 and 10 % lower. Open takes of l2_bytes_max what is there by the same rule.
+  // L2 is not given back where its pages are reserved huge pages or pinned by a GPU's driver;
+  // StatsSnapshot::pressure says so. What cannot be read is no pressure.
+  bool heed_memory_pressure = true;
+  // Of l2_bytes_max, what is kept whatever the pressure. While L2 is small, a tensor larger than it
+  // finds no room. 0: an eighth of l2_bytes_max.
+  uint64_t l2_bytes_min = 0;
+  // When more than this share of L2's free space is in pieces too small for the tensors that came
+  // of late (TierStats::free_share_unusable), tensors are moved together, out of the stretch of L2
+  // where least lies; and so they are when a large tensor finds no room though enough is free.
+  // Nobody waits for a move, and what somebody holds is not moved. In (0, 1]; 1: never.
+  double l2_unusable_share_max = 0.3;
+  // At most this much is moved in a second without a demand: by default a fortieth of what one core
+  // copies. At least 1.
+  uint64_t l2_move_bytes_per_second = uint64_t{256} << 20;
   // Bytes on disk under `path` and all data_paths together, index and logs included. At least
   // kL3BytesMin. All data files are allocated at Open, so a disk that is too small says so then and
   // not later. A store opened with less than last time gives files back and forgets what was in

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cairn/export.h"
 
@@ -24,6 +25,12 @@ struct TierStats {
   uint64_t evictions = 0;   // Tensors that left for room.
   uint64_t bytes_read = 0;  // Tensor bytes.
   uint64_t bytes_written = 0;
+  // How the free space lies: its longest run; the share of it that is not in that run (near 1 for
+  // any tier in use); and the share that tensors of the sizes that came of late cannot use, as a
+  // free run has room only for as many as fit it whole, each size counted by its bytes.
+  uint64_t bytes_free_longest = 0;
+  double free_share_scattered = 0;
+  double free_share_unusable = 0;
 };
 
 // What is written to L3 beside what may be (StoreOptions::l3_write_bytes_per_day), from Open on.
@@ -45,6 +52,50 @@ struct WriteBudgetStats {
   uint64_t refused_partial = 0;        // PutOptions::partial_block.
   uint64_t refused_first_sight = 0;    // New, and the budget had nothing in hand.
   uint64_t refused_over_budget = 0;    // Wanted again, and too much was written ahead already.
+};
+
+// A directory with data files of L3: StoreOptions::data_paths, or PATH/data alone.
+struct DriveStats {
+  std::string path;
+  uint64_t requests = 0;
+  uint64_t errors = 0;           // Of those: the device refused.
+  uint64_t service_us_mean = 0;  // From the device's taking a request to its answer.
+  // Not empty: nothing more is put there until the next Open, and why. Of several drives one that
+  // refuses an eighth of its requests is drained, and one that takes 8 times as long as the others
+  // and 20 ms for a request, for 15 s. What is there is read on.
+  std::string drained;
+};
+
+enum class PressureLevel : uint8_t { kLow, kMedium, kHigh };
+CAIRN_EXPORT const char* PressureLevelName(PressureLevel level);  // "low", "medium", "high"
+
+// How short the host's memory is, and what the store did about it
+// (StoreOptions::heed_memory_pressure, which says what the levels are). Without that only
+// l2_bytes_usable is not 0.
+struct PressureStats {
+  PressureLevel level = PressureLevel::kLow;
+  uint32_t percent = 0;      // 100: nothing is free.
+  uint32_t percent_max = 0;  // Since Open.
+  // As last read. 0: not known. What is free counts what the kernel could drop.
+  uint64_t host_bytes = 0;
+  uint64_t host_bytes_free = 0;
+  uint64_t group_bytes = 0;  // Of the control group with least to spare: its limit.
+  uint64_t group_bytes_free = 0;
+  uint32_t stall_percent = 0;       // Of the time some task of the control group waited for memory,
+  uint32_t stall_percent_host = 0;  // and of all.
+  PressureLevel gpu_level = PressureLevel::kLow;
+  uint64_t gpu_bytes = 0;
+  uint64_t gpu_bytes_free = 0;
+
+  uint64_t readings = 0;
+  uint64_t times_medium = 0;  // That the level rose to it.
+  uint64_t times_high = 0;
+  uint64_t l2_bytes_usable = 0;      // Of L2's bytes_max, what is in use now.
+  uint64_t l2_bytes_given_back = 0;  // To the system, and
+  uint64_t l2_bytes_taken_back = 0;  // from it again.
+  uint64_t l2_evictions = 0;         // Tensors that left L2 for it: of TierStats::evictions.
+  uint64_t prefetches_refused = 0;   // Of prefetches_dropped.
+  std::string l2_kept_because;       // Why L2 cannot be given back; empty: it can.
 };
 
 // One moment of a store. Counters run from Open; sizes are as of the call. Counters of different
@@ -79,6 +130,12 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t prefetches_late = 0;
   uint64_t prefetches_unused = 0;
 
+  // Within L2, for long free runs (StoreOptions::l2_unusable_share_max): stretches that were
+  // emptied, their bytes, and what was moved or let go for it.
+  uint64_t l2_windows_emptied = 0;
+  uint64_t l2_bytes_emptied = 0;
+  uint64_t l2_bytes_moved = 0;
+
   uint64_t checksum_failures = 0;  // Reads whose bytes were not what was written, twice.
   uint64_t read_errors = 0;        // Reads the device refused, twice.
   uint64_t write_errors = 0;       // Writes the device refused, each try of a tensor or a pack.
@@ -89,11 +146,13 @@ struct CAIRN_EXPORT StatsSnapshot {
   // Data files out of use until the next Open because a flush of them failed: nothing more is put
   // there, and nothing that lies there is acknowledged as flushed. `degraded` names them.
   uint64_t data_files_given_up = 0;
+  std::vector<DriveStats> drives;
   uint64_t quarantined = 0;        // Tensors that answer kDataLoss until they are put again.
   uint64_t recovered_tensors = 0;  // Found on L3 at Open.
   uint64_t recovery_dropped = 0;   // Index entries at Open that could not be true.
 
   WriteBudgetStats write_budget;
+  PressureStats pressure;
   uint64_t device_bytes_written = 0;  // With record headers and padding, without the index.
   uint64_t io_retries = 0;            // Short, interrupted or busy requests continued.
   uint64_t index_commits = 0;

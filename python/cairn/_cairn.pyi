@@ -194,6 +194,8 @@ class Store:
         device: DeviceKind = ...,
         l1_bytes_max: int = 0,
         l2_bytes_max: int = 1073741824,
+        heed_memory_pressure: bool = True,
+        l2_bytes_min: int = 0,
         l3_bytes_max: int = 17179869184,
         l3_index_bytes_max: int = 0,
         l3_write_bytes_per_day: int | None = 0,
@@ -202,6 +204,7 @@ class Store:
         io_engine: IoEngineKind = ...,
         io_bytes_in_flight_max: int = 8388608,
         data_file_bytes: int = 0,
+        prefetch_ahead_bytes_max: int = 0,
         close_timeout: float | None = 300.0,
     ) -> None: ...
 
@@ -293,6 +296,17 @@ class Store:
     ) -> LeadingHits: ...
 
     def prefetch(self, keys: Sequence[str | bytes], *, to: Level = ...) -> int: ...
+
+    def will_need(
+        self,
+        keys: Sequence[str | bytes],
+        *,
+        to: Level = ...,
+        due: float | None = 0.0,
+        priority: int = 0,
+    ) -> int: ...
+
+    def cancel(self, token: int) -> int: ...
 
     def evict(self, key: str | bytes, keep: Level) -> None: ...
 

@@ -134,10 +134,11 @@ using StoreClass = nb::class_<PyStore>;
 
 void Construct(PyStore* self, const std::string& path, std::vector<std::string> data_paths,
                std::string fingerprint, OtherFingerprint other_fingerprint, DeviceKind device,
-               uint64_t l1_bytes_max, uint64_t l2_bytes_max, uint64_t l3_bytes_max,
-               uint64_t l3_index_bytes_max, std::optional<uint64_t> l3_write_bytes_per_day,
-               WritePolicy write_policy, EvictionKind eviction, IoEngineKind io_engine,
-               uint64_t io_bytes_in_flight_max, uint64_t data_file_bytes,
+               uint64_t l1_bytes_max, uint64_t l2_bytes_max, bool heed_memory_pressure,
+               uint64_t l2_bytes_min, uint64_t l3_bytes_max, uint64_t l3_index_bytes_max,
+               std::optional<uint64_t> l3_write_bytes_per_day, WritePolicy write_policy,
+               EvictionKind eviction, IoEngineKind io_engine, uint64_t io_bytes_in_flight_max,
+               uint64_t data_file_bytes, uint64_t prefetch_ahead_bytes_max,
                std::optional<double> close_timeout) {
   StoreOptions options;
   options.path = path;
@@ -147,6 +148,8 @@ void Construct(PyStore* self, const std::string& path, std::vector<std::string> 
   options.device = device;
   options.l1_bytes_max = l1_bytes_max;
   options.l2_bytes_max = l2_bytes_max;
+  options.heed_memory_pressure = heed_memory_pressure;
+  options.l2_bytes_min = l2_bytes_min;
   options.l3_bytes_max = l3_bytes_max;
   options.l3_index_bytes_max = l3_index_bytes_max;
   options.l3_write_bytes_per_day =
@@ -156,6 +159,7 @@ void Construct(PyStore* self, const std::string& path, std::vector<std::string> 
   options.io_engine = io_engine;
   options.io_bytes_in_flight_max = io_bytes_in_flight_max;
   options.data_file_bytes = data_file_bytes;
+  options.prefetch_ahead_bytes_max = prefetch_ahead_bytes_max;
   options.close_timeout = Seconds("close_timeout", close_timeout);
   new (self) PyStore(options);
 }
@@ -167,6 +171,8 @@ void BindConstructor(StoreClass& store) {
             nb::arg("other_fingerprint") = defaults.other_fingerprint,
             nb::arg("device") = defaults.device, nb::arg("l1_bytes_max") = defaults.l1_bytes_max,
             nb::arg("l2_bytes_max") = defaults.l2_bytes_max,
+            nb::arg("heed_memory_pressure") = defaults.heed_memory_pressure,
+            nb::arg("l2_bytes_min") = defaults.l2_bytes_min,
             nb::arg("l3_bytes_max") = defaults.l3_bytes_max,
             nb::arg("l3_index_bytes_max") = defaults.l3_index_bytes_max,
             nb::arg("l3_write_bytes_per_day").none() = defaults.l3_write_bytes_per_day,
@@ -174,6 +180,7 @@ void BindConstructor(StoreClass& store) {
             nb::arg("eviction") = defaults.eviction, nb::arg("io_engine") = defaults.io_engine,
             nb::arg("io_bytes_in_flight_max") = defaults.io_bytes_in_flight_max,
             nb::arg("data_file_bytes") = defaults.data_file_bytes,
+            nb::arg("prefetch_ahead_bytes_max") = defaults.prefetch_ahead_bytes_max,
             nb::arg("close_timeout") = absl::ToDoubleSeconds(defaults.close_timeout),
             "Creates or opens the store at `path`, and finds what an earlier process left there.\n"
             "The arguments are the fields of StoreOptions (include/cairn/options.h);\n"
@@ -277,6 +284,17 @@ void BindOtherVerbs(StoreClass& store) {
            nb::arg("to") = Level::kL2Pinned,
            nb::sig("def prefetch(self, keys: Sequence[str | bytes], *, to: Level = ...) -> int"),
            "Starts loading what is only below `to`; returns how many loads were started or queued.")
+      .def("will_need", &PyStore::WillNeed, nb::arg("keys").none(), nb::kw_only(),
+           nb::arg("to") = Level::kL2Pinned, nb::arg("due").none() = 0.0, nb::arg("priority") = 0,
+           nb::sig("def will_need(self, keys: Sequence[str | bytes], *, to: Level = ..., "
+                   "due: float | None = 0.0, priority: int = 0) -> int"),
+           "Says that the keys will be asked for, in this order, `due` seconds from now (None: no\n"
+           "time known); of what is due at the same moment the highest priority is loaded first.\n"
+           "Loads them behind what is due earlier, as far ahead as prefetch_ahead_bytes_max lets.\n"
+           "Returns a token for cancel(). ResourceExhaustedError: too many wait; none was taken.")
+      .def("cancel", &PyStore::Cancel, nb::arg("token"),
+           nb::sig("def cancel(self, token: int) -> int"),
+           "Takes back what of a will_need has not begun, and says how many keys.")
       .def("evict", &PyStore::Evict, nb::arg("key").none(), nb::arg("keep"),
            nb::sig("def evict(self, key: str | bytes, keep: Level) -> None"),
            "Drops the copies above level `keep`.")

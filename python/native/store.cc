@@ -83,7 +83,9 @@ void PyStore::Close() {
 
 Store& PyStore::open() {
   RaiseIfForked(fork_generation_);
-  if (closed_.load()) RaiseIfError(absl::FailedPreconditionError("the store is closed"));
+  if (closed_.load()) {
+    RaiseIfError(absl::FailedPreconditionError("the store is closed: open it again"));
+  }
   return *store_;
 }
 
@@ -220,6 +222,22 @@ size_t PyStore::Prefetch(nb::handle keys, Level to) {
   Store& store = open();
   const std::vector<TensorKey> list = KeyList(keys);
   return Released([&] { return store.Prefetch(list, {.to = to}); });
+}
+
+PrefetchToken PyStore::WillNeed(nb::handle keys, Level to, std::optional<double> due,
+                                int32_t priority) {
+  Store& store = open();
+  const std::vector<TensorKey> list = KeyList(keys);
+  const WillNeedOptions options{.to = to, .due = Seconds("due", due), .priority = priority};
+  const absl::StatusOr<PrefetchToken> token =
+      Released([&] { return store.WillNeed(list, options); });
+  RaiseIfError(token.status());
+  return *token;
+}
+
+size_t PyStore::Cancel(PrefetchToken token) {
+  Store& store = open();
+  return Released([&] { return store.Cancel(token); });
 }
 
 void PyStore::Evict(nb::handle key, Level keep) {

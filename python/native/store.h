@@ -38,6 +38,8 @@ class PyStore {
 
   LeadingHits CountLeading(nb::handle keys, std::optional<double> duration);
   size_t Prefetch(nb::handle keys, Level to);
+  PrefetchToken WillNeed(nb::handle keys, Level to, std::optional<double> due, int32_t priority);
+  size_t Cancel(PrefetchToken token);
   void Evict(nb::handle key, Level keep);
   void Erase(nb::handle key);
   uint64_t ErasePrefix(nb::handle key_prefix);

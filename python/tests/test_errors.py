@@ -1,5 +1,7 @@
 """Bad input raises what says what to do; nothing of it changes the store."""
 
+import ctypes
+
 import ml_dtypes
 import numpy
 import pytest
@@ -19,6 +21,55 @@ class OnDevice:
 
     def __dlpack__(self, **options):
         raise BufferError("not for the CPU")
+
+
+class OnGpu:
+    """As torch lends a tensor of CUDA memory, which is never looked at."""
+
+    class Managed(ctypes.Structure):
+        """DLManagedTensor, with the one dimension that it has."""
+
+        _fields_ = [
+            ("data", ctypes.c_void_p),
+            ("device_type", ctypes.c_int32),
+            ("device_id", ctypes.c_int32),
+            ("ndim", ctypes.c_int32),
+            ("code", ctypes.c_uint8),
+            ("bits", ctypes.c_uint8),
+            ("lanes", ctypes.c_uint16),
+            ("shape", ctypes.POINTER(ctypes.c_int64)),
+            ("strides", ctypes.c_void_p),
+            ("byte_offset", ctypes.c_uint64),
+            ("manager_ctx", ctypes.c_void_p),
+            ("deleter", ctypes.c_void_p),
+        ]
+
+    def __init__(self):
+        self.shape = (ctypes.c_int64 * 1)(64)
+        float32 = {"code": 2, "bits": 32, "lanes": 1}
+        self.managed = self.Managed(
+            data=4096, device_type=2, device_id=0, ndim=1, shape=self.shape, **float32
+        )
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __dlpack__(self, **options):
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype = ctypes.py_object
+        new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return new(ctypes.addressof(self.managed), b"dltensor", None)
+
+
+def test_gpu_memory_in_a_store_without_a_gpu(store):
+    tensor = OnGpu()
+    for call in (
+        lambda: store.put("k", tensor),
+        lambda: store.put_from(["k"], [tensor]),
+        lambda: store.get_into("k", tensor),
+    ):
+        with pytest.raises(cairn.InvalidArgumentError, match="device .* copy it to the CPU first"):
+            call()
 
 
 @pytest.mark.parametrize(
@@ -66,6 +117,7 @@ def test_keys(store, key, kind, says):
         lambda: store.erase(key),
         lambda: store.describe(key),
         lambda: store.count_leading([key]),
+        lambda: store.will_need(["good", key]),
         lambda: store.submit_get(cairn.CompletionQueue(4), [key, "other"]),
     ):
         with pytest.raises(kind, match=says):
@@ -83,6 +135,7 @@ def test_times(store, seconds):
         lambda: store.get("k", timeout=seconds),
         lambda: store.get_into("k", GOOD, timeout=seconds),
         lambda: store.count_leading(["k"], duration=seconds),
+        lambda: store.will_need(["k"], due=seconds),
         lambda: cairn.CompletionQueue(4).wait(timeout=seconds),
     ):
         with pytest.raises(cairn.InvalidArgumentError, match="give 0 or more, or None"):
@@ -110,6 +163,8 @@ def test_lists_that_do_not_match(store):
         store.put_from(["a", "b"], [GOOD])
     with pytest.raises(TypeError, match="give a list"):
         store.count_leading("a")
+    with pytest.raises(TypeError, match="give a list"):
+        store.will_need("a")
 
 
 def test_a_closed_store(store, path, options):
@@ -125,8 +180,10 @@ def test_a_closed_store(store, path, options):
         lambda: store.stats(),
         lambda: list(store.scan()),
         lambda: store.prefetch(["k"]),
+        lambda: store.will_need(["k"]),
+        lambda: store.cancel(1),
     ):
-        with pytest.raises(cairn.FailedPreconditionError, match="the store is closed"):
+        with pytest.raises(cairn.FailedPreconditionError, match="is closed: open it again"):
             call()
     with cairn.Store(path, **options) as again:
         assert (again.get("k").numpy() == GOOD).all()

@@ -141,6 +141,31 @@ def test_prefetch_flush_and_stats(store, path, options):
         assert (stats["gets"], stats["misses"], stats["device"]) == (1, 0, "host")
 
 
+def test_hints_are_loaded_ahead_counted_and_taken_back(path, options):
+    tensors = [content(i, 1 << 20, numpy.uint8) for i in range(8)]
+    keys = [f"k{i}" for i in range(8)]
+    with cairn.Store(path, **options) as store:
+        store.put_from(keys, tensors)
+    with cairn.Store(path, **options, prefetch_ahead_bytes_max=2 << 20) as store:
+        # Two are as far ahead as it goes: the others wait until these are asked for.
+        token = store.will_need(keys[:4], to=cairn.Level.L2_PINNED)
+        other = store.will_need(iter(keys[4:]), due=60, priority=-1)
+        assert token != other
+        assert store.stats()["prefetches_waiting"] == 6
+        assert (store.get(keys[0]).numpy() == tensors[0]).all()
+        assert (store.get(keys[1]).numpy() == tensors[1]).all()
+        assert store.cancel(other) == 4
+        assert store.cancel(other) == 0 and store.cancel(12345) == 0
+        for i in (2, 3):
+            assert (store.get(keys[i]).numpy() == tensors[i]).all()
+        stats = store.stats()
+        assert stats["prefetches_cancelled"] == 4
+        # The gets of 2 and 3 may have been before their loads.
+        assert 2 <= stats["prefetches_used"] + stats["prefetches_late"] <= 4
+        store.will_need(["none", "k0"], due=None)
+        store.will_need([])
+
+
 def test_options_of_a_put(store):
     store.put("k", b"old")
     store.put("k", b"new", if_exists=cairn.IfExists.KEEP)

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 namespace cairn {
-namespace {}  // namespace
 
 WriteBudget::WriteBudget(const Options& options)
     : bytes_per_ms_(static_cast<double>(options.bytes_per_day) / kMillisecondsADay),

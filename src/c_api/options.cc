@@ -40,6 +40,10 @@ cairn_store_options Default(const cairn_store_options*) {
   options.stripe_count = defaults.stripe_count;
   options.l3_prewrite = defaults.l3_prewrite ? 1 : 0;
   options.prefetch_ahead_bytes_max = defaults.prefetch_ahead_bytes_max;
+  options.l2_bytes_min = defaults.l2_bytes_min;
+  options.heed_memory_pressure = defaults.heed_memory_pressure ? 1 : 0;
+  options.l2_unusable_share_max = defaults.l2_unusable_share_max;
+  options.l2_move_bytes_per_second = defaults.l2_move_bytes_per_second;
   return options;
 }
 
@@ -141,6 +145,10 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->stripe_count = known.stripe_count;
   target->l3_prewrite = known.l3_prewrite != 0;
   target->prefetch_ahead_bytes_max = known.prefetch_ahead_bytes_max;
+  target->l2_bytes_min = known.l2_bytes_min;
+  target->heed_memory_pressure = known.heed_memory_pressure != 0;
+  target->l2_unusable_share_max = known.l2_unusable_share_max;
+  target->l2_move_bytes_per_second = known.l2_move_bytes_per_second;
   if (known.log != nullptr) {
     target->log = [log = known.log, context = known.log_context](std::string_view line) {
       log(context, line.data(), line.size());

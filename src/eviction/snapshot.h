@@ -21,6 +21,8 @@ namespace cairn {
 struct SnapshotPiece {
   static constexpr size_t kKeysMax = 1024;
   static constexpr uint64_t kCopyBytes = 9;  // Of each copy, on disk.
+  // Beside each entry of the index: for the file, and for the next while that is written.
+  static constexpr uint64_t kIndexedCopyBytes = 2 * kCopyBytes;
 
   // Do not change the values, they are on disk.
   enum class Kind : uint8_t { kFindings = 1, kGhosts = 2, kCopies = 3 };

@@ -1,9 +1,11 @@
 #include "src/machine/readings.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -73,8 +75,13 @@ std::optional<MemoryLimit> LimitOf(const Readings& readings, const Group& group,
               absl::StrCat(folder, group.version_2 ? "/memory.current" : "/memory.usage_in_bytes"))
           .value_or(0);
   const std::string stat = absl::StrCat(folder, "/memory.stat");
-  const uint64_t droppable =
-      readings.Field(stat, group.version_2 ? "inactive_file" : "total_inactive_file").value_or(0);
+  // As MemAvailable counts: of a file that is in use, too, the kernel drops what others need. Only
+  // waiting (PSI) tells where that hurts.
+  uint64_t droppable = 0;
+  for (const std::string_view list : {"inactive_file", "active_file"}) {
+    droppable += readings.Field(stat, absl::StrCat(group.version_2 ? "" : "total_", ToAbsl(list)))
+                     .value_or(0);
+  }
   return MemoryLimit{.bytes_max = *bytes_max, .bytes_used = used - std::min(used, droppable)};
 }
 
@@ -87,10 +94,13 @@ std::string Readings::Path(std::string_view path) const {
 std::optional<std::string> Readings::Text(std::string_view path) const {
   std::ifstream file(Path(path), std::ios::binary);
   if (!file) return std::nullopt;
-  std::string text(kTextBytesMax, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  std::string text;
+  std::array<char, 4096> piece;
+  while (file && text.size() < kTextBytesMax) {
+    file.read(piece.data(), piece.size());
+    text.append(piece.data(), static_cast<size_t>(file.gcount()));
+  }
   if (file.bad()) return std::nullopt;
-  text.resize(static_cast<size_t>(file.gcount()));
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }
@@ -151,8 +161,8 @@ std::vector<uint32_t> ParseCpuList(std::string_view text) {
   return cpus;
 }
 
-std::optional<MemoryLimit> ReadMemoryLimit(const Readings& readings) {
-  std::optional<MemoryLimit> tightest;
+std::vector<MemoryLimit> ReadMemoryLimits(const Readings& readings) {
+  std::vector<MemoryLimit> limits;
   for (const Group& group : MemoryGroups(readings)) {
     // The group and all around it. Inside of a container the group's own path may not be mounted:
     // then the limit is that of the hierarchy's root.
@@ -161,15 +171,47 @@ std::optional<MemoryLimit> ReadMemoryLimit(const Readings& readings) {
       const std::string below = path == "/" ? "" : path.string();
       const std::optional<MemoryLimit> limit =
           LimitOf(readings, group, absl::StrCat(group.hierarchy, below));
-      const auto left = [](const MemoryLimit& of) {
-        return of.bytes_max - std::min(of.bytes_max, of.bytes_used);
-      };
-      if (limit && (!tightest || left(*limit) < left(*tightest))) tightest = limit;
+      if (limit) limits.push_back(*limit);
       if (below.empty() || !path.has_parent_path()) break;
       path = path.parent_path();
     }
   }
+  return limits;
+}
+
+std::optional<MemoryLimit> ReadMemoryLimit(const Readings& readings) {
+  std::optional<MemoryLimit> tightest;
+  const auto left = [](const MemoryLimit& of) {
+    return of.bytes_max - std::min(of.bytes_max, of.bytes_used);
+  };
+  for (const MemoryLimit& limit : ReadMemoryLimits(readings)) {
+    if (!tightest || left(limit) < left(*tightest)) tightest = limit;
+  }
   return tightest;
+}
+
+std::optional<uint64_t> ReadStallUs(const Readings& readings, std::string_view path) {
+  const std::optional<std::string> text = readings.Text(path);
+  for (const absl::string_view line : absl::StrSplit(text.value_or(""), '\n')) {
+    if (!absl::StartsWith(line, "some ")) continue;
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(line, absl::MaxSplits("total=", 1));
+    return ParseFigure(parts.second);
+  }
+  return std::nullopt;
+}
+
+std::optional<uint64_t> ReadGroupStallUs(const Readings& readings) {
+  for (const Group& group : MemoryGroups(readings)) {
+    if (!group.version_2) continue;
+    for (const std::string& path : {group.path, std::string("/")}) {
+      const std::string folder = absl::StrCat(group.hierarchy, path == "/" ? "" : path);
+      // The root of all has none of this: its figures are those of the whole system.
+      if (!readings.Number(absl::StrCat(folder, "/memory.current"))) continue;
+      return ReadStallUs(readings, absl::StrCat(folder, "/memory.pressure"));
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace cairn

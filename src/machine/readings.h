@@ -34,11 +34,19 @@ class Readings {
 // CPUs of a list such as "0-3,8,10-11".
 std::vector<uint32_t> ParseCpuList(std::string_view text);
 
-// Of the tightest control group (version 1 or 2) around this process that limits memory.
+// Of a control group (version 1 or 2) around this process that limits memory.
 struct MemoryLimit {
   uint64_t bytes_max = 0;
   uint64_t bytes_used = 0;  // Without files that the kernel could drop.
 };
+// From the process's own group upwards.
+std::vector<MemoryLimit> ReadMemoryLimits(const Readings& readings);
+// That which leaves least.
 std::optional<MemoryLimit> ReadMemoryLimit(const Readings& readings);
+
+// Microseconds in which some task waited for memory, since the system, or the control group,
+// began: of a file as /proc/pressure/memory, and of the process's own group of version 2.
+std::optional<uint64_t> ReadStallUs(const Readings& readings, std::string_view path);
+std::optional<uint64_t> ReadGroupStallUs(const Readings& readings);
 
 }  // namespace cairn

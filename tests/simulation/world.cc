@@ -83,6 +83,7 @@ absl::Status World::Open() {
   options.stripe_count = kStripes;
   // History knows of no tensor that was refused.
   options.l3_write_bytes_per_day = StoreOptions::kL3WritesUnlimited;
+  options.heed_memory_pressure = false;  // Of the machine that this runs on.
   options.log = [](std::string_view) {};
   StoreSeams seams;
   seams.now_unix_ms = [this] { return NowUnixMs(); };

@@ -52,6 +52,8 @@ struct Arguments {
   std::optional<std::string> l1, class_mix;
   std::string device = "auto";
   std::string l2, l3;
+  std::optional<std::string> l2_min;
+  bool ignore_pressure = false;
   bool l3_prewrite = false;
   std::string l3_write_budget = "off";
   std::string speed = "max";
@@ -85,6 +87,12 @@ void DeclareTiers(CLI::App& app, Arguments& arguments) {
   app.add_option("--l2", arguments.l2, "Host memory for tensors, such as 2GiB")
       ->type_name("SIZE")
       ->required();
+  app.add_option("--l2-min", arguments.l2_min,
+                 "What --l2 keeps where the host's memory, or its control group's, runs short and "
+                 "the store gives way (default: an eighth of --l2)")
+      ->type_name("SIZE");
+  app.add_flag("--ignore-pressure", arguments.ignore_pressure,
+               "Keep all of --l2 where memory runs short");
   app.add_option("--l3", arguments.l3, "Bytes on disk, such as 16GiB, of all directories together")
       ->type_name("SIZE")
       ->required();
@@ -293,6 +301,10 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
   }
   CAIRN_ASSIGN_OR_RETURN(options.device, Device(arguments.device));
   CAIRN_ASSIGN_OR_RETURN(options.l2_bytes, SizeOf("--l2", arguments.l2));
+  if (arguments.l2_min.has_value()) {
+    CAIRN_ASSIGN_OR_RETURN(options.l2_bytes_min, SizeOf("--l2-min", *arguments.l2_min));
+  }
+  options.heed_memory_pressure = !arguments.ignore_pressure;
   CAIRN_ASSIGN_OR_RETURN(options.l3_bytes, SizeOf("--l3", arguments.l3));
   options.l3_prewrite = arguments.l3_prewrite;
   CAIRN_ASSIGN_OR_RETURN(options.l3_write_bytes_per_day, WriteBudget(arguments.l3_write_budget));

@@ -25,6 +25,8 @@ struct Options {
   uint64_t l1_bytes = 0;               // 0: no L1.
   DeviceKind device = DeviceKind::kAuto;
   uint64_t l2_bytes = 0;
+  uint64_t l2_bytes_min = 0;  // 0: as the store has it.
+  bool heed_memory_pressure = true;
   uint64_t l3_bytes = 0;
   bool l3_prewrite = false;
   std::optional<Model> model;  // Exactly one of these two.

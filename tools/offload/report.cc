@@ -140,6 +140,18 @@ void AddPrefetchRow(const Outcome& outcome, Table& table) {
                             stats.prefetches_unused, stats.prefetches_cancelled));
 }
 
+// Only where memory was short.
+void AddPressureRow(const Outcome& outcome, Table& table) {
+  const PressureStats& pressure = outcome.stats.pressure;
+  if (pressure.l2_bytes_usable == outcome.stats.l2.bytes_max && pressure.times_high == 0) return;
+  table.Row("memory pressure",
+            absl::StrFormat("%d %% at most, %d times high: L2 gave %s back and took %s, and has %s",
+                            pressure.percent_max, pressure.times_high,
+                            FormatBytes(pressure.l2_bytes_given_back),
+                            FormatBytes(pressure.l2_bytes_taken_back),
+                            FormatBytes(pressure.l2_bytes_usable)));
+}
+
 void AddTroubleRows(const Outcome& outcome, Table& table) {
   const Tally& tally = outcome.tally;
   if (tally.load_failures > 0) {
@@ -219,7 +231,9 @@ std::string ReportJson(const Outcome& outcome) {
                         {"late", outcome.stats.prefetches_late},
                         {"unused", outcome.stats.prefetches_unused},
                         {"cancelled", outcome.stats.prefetches_cancelled}};
-  json["write_budget"] = nlohmann::ordered_json::parse(outcome.stats.ToJson())["write_budget"];
+  const nlohmann::ordered_json stats = nlohmann::ordered_json::parse(outcome.stats.ToJson());
+  json["write_budget"] = stats["write_budget"];
+  json["pressure"] = stats["pressure"];
   json["bytes_compared"] = tally.bytes_compared;
   json["mismatches"] = tally.mismatches;
   json["restore_us_p50"] = report.restore_us_p50;
@@ -251,6 +265,7 @@ std::string ReportTable(const Outcome& outcome) {
   AddTrafficRows(outcome, report, table);
   AddPrefetchRow(outcome, table);
   AddWriteBudgetRows(outcome, table);
+  AddPressureRow(outcome, table);
   table.Row("warm start", absl::StrFormat("%d blocks", outcome.warm_start_blocks));
   if (outcome.options.l1_bytes > 0) table.Row("L1", DeviceOf(outcome));
   table.Row("engine", outcome.stats.io_engine);

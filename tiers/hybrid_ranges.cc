@@ -1,0 +1,107 @@
+// What HybridAllocator tells and does of a range of its space.
+
+#include <algorithm>
+#include <bit>
+
+#include "tiers/hybrid_allocator.h"
+
+namespace cairn {
+
+Extent HybridAllocator::Widen(Extent range) const {
+  if (range.bytes == 0) return range;
+  uint32_t begin = static_cast<uint32_t>(range.offset >> unit_shift_);
+  uint32_t end = begin + static_cast<uint32_t>(range.bytes >> unit_shift_);
+  const Tlsf::Block& first = tlsf_.block(tlsf_.FindCovering(begin));
+  const Tlsf::Block& last = tlsf_.block(tlsf_.FindCovering(end - 1));
+  if (IsSlab(first)) begin = first.begin;
+  if (IsSlab(last)) end = last.begin + last.units;
+  return Bytes(begin, end - begin);
+}
+
+Extent HybridAllocator::BlockOf(const Slab& slab, uint32_t block) const {
+  const uint32_t units = slab_classes_[slab.slab_class].units;
+  return Bytes(slab.begin + block * units, units);
+}
+
+uint64_t HybridAllocator::BlocksIn(const Slab& slab, Extent range) const {
+  uint64_t blocks = 0;
+  for (uint32_t block = 0; block < slab.blocks; ++block) {
+    if (Intersect(BlockOf(slab, block), range).bytes > 0) blocks |= uint64_t{1} << block;
+  }
+  return blocks;
+}
+
+Extent HybridAllocator::WindowFor(uint64_t bytes, uint64_t offset) const {
+  const uint64_t units = ((bytes - 1) >> unit_shift_) + 1;
+  if (units > Tlsf::kUnitsMax) return {offset, bytes};
+  return {offset, uint64_t{Tlsf::RoundUp(static_cast<uint32_t>(units))} << unit_shift_};
+}
+
+void HybridAllocator::ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const {
+  if (range.bytes == 0) return;
+  const auto begins_in = [range](Extent run) {
+    return run.offset >= range.offset && run.offset - range.offset < range.bytes;
+  };
+  const uint64_t end = (range.offset + range.bytes) >> unit_shift_;
+  uint32_t index = tlsf_.FindCovering(static_cast<uint32_t>(range.offset >> unit_shift_));
+  for (; index != Tlsf::kNone && tlsf_.block(index).begin < end;
+       index = tlsf_.block(index).behind) {
+    const Tlsf::Block& run = tlsf_.block(index);
+    const Extent bytes = Bytes(run.begin, run.units);
+    if (run.owner == Tlsf::kFree && begins_in(bytes)) visit(bytes);
+    if (!IsSlab(run)) continue;
+    const Slab& slab = slabs_[run.owner];
+    for (uint64_t free = slab.free_blocks; free != 0; free &= free - 1) {
+      const Extent block = BlockOf(slab, static_cast<uint32_t>(std::countr_zero(free)));
+      if (begins_in(block)) visit(block);
+    }
+  }
+}
+
+void HybridAllocator::ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const {
+  if (range.bytes == 0) return;
+  const uint64_t end = (range.offset + range.bytes) >> unit_shift_;
+  uint32_t index = tlsf_.FindCovering(static_cast<uint32_t>(range.offset >> unit_shift_));
+  for (; index != Tlsf::kNone && tlsf_.block(index).begin < end;
+       index = tlsf_.block(index).behind) {
+    const Tlsf::Block& run = tlsf_.block(index);
+    if (run.owner == 0) visit(Bytes(run.begin, run.units));
+    if (!IsSlab(run)) continue;
+    const Slab& slab = slabs_[run.owner];
+    for (uint64_t used = BlocksIn(slab, range) & ~slab.free_blocks; used != 0; used &= used - 1) {
+      visit(BlockOf(slab, static_cast<uint32_t>(std::countr_zero(used))));
+    }
+  }
+}
+
+void HybridAllocator::AllocateAllFree(Extent range, std::vector<Extent>* extents) {
+  if (range.bytes == 0) return;
+  const uint32_t begin = static_cast<uint32_t>(range.offset >> unit_shift_);
+  const uint32_t end = begin + static_cast<uint32_t>(range.bytes >> unit_shift_);
+  uint32_t index = tlsf_.FindCovering(begin);
+  for (; index != Tlsf::kNone && tlsf_.block(index).begin < end;
+       index = tlsf_.block(index).behind) {
+    const Tlsf::Block& run = tlsf_.block(index);
+    if (run.owner == Tlsf::kFree) {
+      index = tlsf_.AllocateWithin(index, std::max(run.begin, begin),
+                                   std::min(run.begin + run.units, end));
+      const Tlsf::Block& taken = tlsf_.block(index);
+      units_used_ += taken.units;
+      extents->push_back(Bytes(taken.begin, taken.units));
+    } else if (IsSlab(run)) {
+      Slab& slab = slabs_[run.owner];
+      SlabClass& slab_class = slab_classes_[slab.slab_class];
+      uint64_t taken = BlocksIn(slab, range) & slab.free_blocks;
+      if (taken == 0) continue;
+      slab.free_blocks &= ~taken;
+      if (slab.free_blocks == 0) RemoveWithRoom(slab_class, run.owner);
+      for (; taken != 0; taken &= taken - 1) {
+        ++slab_class.blocks_used;
+        units_used_ += slab_class.units;
+        extents->push_back(BlockOf(slab, static_cast<uint32_t>(std::countr_zero(taken))));
+      }
+    }
+  }
+}
+
+}  // namespace cairn
