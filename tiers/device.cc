@@ -8,7 +8,12 @@ namespace cairn {
 absl::StatusOr<std::unique_ptr<Device>> Device::Open(DeviceKind kind, int ordinal) {
   if (kind == DeviceKind::kHost) return NewHostDevice({.ordinal = ordinal});
   absl::StatusOr<std::unique_ptr<Device>> device = OpenCudaDevice(ordinal);
-  if (device.ok() || kind == DeviceKind::kCuda) return device;
+  if (device.ok()) return device;
+  if (kind == DeviceKind::kCuda) {
+    return absl::Status(device.status().code(),
+                        absl::StrCat("GPU ", ordinal, " was asked for: ", device.status().message(),
+                                     "; DeviceKind::kAuto takes host memory where there is none"));
+  }
   return NewHostDevice({.ordinal = ordinal, .gpu_status = device.status()});
 }
 

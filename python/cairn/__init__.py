@@ -11,6 +11,7 @@ opened it: one forked from that gets ForkedError (multiprocessing: use "spawn").
 """
 
 from ._cairn import (
+    AllocatorKind,
     CompletionQueue,
     DeviceKind,
     Durability,

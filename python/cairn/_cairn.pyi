@@ -68,6 +68,13 @@ class WritePolicy(enum.Enum):
 
     WRITE_THROUGH = 1
 
+class AllocatorKind(enum.Enum):
+    HYBRID = 0
+
+    BUDDY = 1
+
+    BEST_FIT = 2
+
 class EvictionKind(enum.Enum):
     TUNED = 0
 
@@ -193,18 +200,28 @@ class Store:
         other_fingerprint: OtherFingerprint = ...,
         device: DeviceKind = ...,
         l1_bytes_max: int = 0,
+        gpus: Sequence[int] = [0],
         l2_bytes_max: int = 1073741824,
+        l2_allocator: AllocatorKind = ...,
         heed_memory_pressure: bool = True,
         l2_bytes_min: int = 0,
+        l2_unusable_share_max: float = 0.3,
+        l2_move_bytes_per_second: int = 268435456,
         l3_bytes_max: int = 17179869184,
+        l3_prewrite: bool = False,
         l3_index_bytes_max: int = 0,
         l3_write_bytes_per_day: int | None = 0,
         write_policy: WritePolicy = ...,
+        l2_dirty_share_max: float = 0.5,
         eviction: EvictionKind = ...,
         io_engine: IoEngineKind = ...,
         io_bytes_in_flight_max: int = 8388608,
+        io_threads: int = 4,
         data_file_bytes: int = 0,
+        prefetch_queue_max: int = 4096,
         prefetch_ahead_bytes_max: int = 0,
+        async_queue_max: int = 65536,
+        stripe_count: int = 64,
         close_timeout: float | None = 300.0,
     ) -> None: ...
 

@@ -8,7 +8,9 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
+#include "absl/strings/str_cat.h"
 #include "native/errors.h"
 #include "native/store.h"
 
@@ -52,6 +54,10 @@ void BindEnums(nb::module_& module) {
   nb::enum_<WritePolicy>(module, "WritePolicy", "When a put of STORE_DEFAULT is acknowledged.")
       .value("WRITE_BACK", WritePolicy::kWriteBack)
       .value("WRITE_THROUGH", WritePolicy::kWriteThrough);
+  nb::enum_<AllocatorKind>(module, "AllocatorKind", "How L2's memory is divided.")
+      .value("HYBRID", AllocatorKind::kHybrid)
+      .value("BUDDY", AllocatorKind::kBuddy)
+      .value("BEST_FIT", AllocatorKind::kBestFit);
   nb::enum_<EvictionKind>(module, "EvictionKind", "What leaves a tier that is full.")
       .value("TUNED", EvictionKind::kTuned)
       .value("LRU", EvictionKind::kLru)
@@ -132,59 +138,88 @@ PutOptions ToPutOptions(Durability durability, Retention retention, IfExists if_
 
 using StoreClass = nb::class_<PyStore>;
 
-void Construct(PyStore* self, const std::string& path, std::vector<std::string> data_paths,
-               std::string fingerprint, OtherFingerprint other_fingerprint, DeviceKind device,
-               uint64_t l1_bytes_max, uint64_t l2_bytes_max, bool heed_memory_pressure,
-               uint64_t l2_bytes_min, uint64_t l3_bytes_max, uint64_t l3_index_bytes_max,
-               std::optional<uint64_t> l3_write_bytes_per_day, WritePolicy write_policy,
-               EvictionKind eviction, IoEngineKind io_engine, uint64_t io_bytes_in_flight_max,
-               uint64_t data_file_bytes, uint64_t prefetch_ahead_bytes_max,
-               std::optional<double> close_timeout) {
+// One for each field of StoreOptions, by its name; `log` stays C++'s.
+struct OptionField {
+  std::string_view name;
+  bool (*set)(StoreOptions* options, nb::handle value);  // False: not of the field's type.
+};
+
+template <auto kField>
+constexpr bool SetField(StoreOptions* options, nb::handle value) {
+  return nb::try_cast(value, options->*kField);
+}
+
+// None: no budget.
+bool SetWriteBudget(StoreOptions* options, nb::handle value) {
+  std::optional<uint64_t> bytes;
+  if (!nb::try_cast(value, bytes)) return false;
+  options->l3_write_bytes_per_day = bytes.value_or(StoreOptions::kL3WritesUnlimited);
+  return true;
+}
+
+bool SetCloseTimeout(StoreOptions* options, nb::handle value) {
+  std::optional<double> seconds;
+  if (!nb::try_cast(value, seconds)) return false;
+  options->close_timeout = Seconds("close_timeout", seconds);
+  return true;
+}
+
+constexpr OptionField kOptionFields[] = {
+    {"data_paths", SetField<&StoreOptions::data_paths>},
+    {"fingerprint", SetField<&StoreOptions::fingerprint>},
+    {"other_fingerprint", SetField<&StoreOptions::other_fingerprint>},
+    {"device", SetField<&StoreOptions::device>},
+    {"l1_bytes_max", SetField<&StoreOptions::l1_bytes_max>},
+    {"gpus", SetField<&StoreOptions::gpus>},
+    {"l2_bytes_max", SetField<&StoreOptions::l2_bytes_max>},
+    {"l2_allocator", SetField<&StoreOptions::l2_allocator>},
+    {"heed_memory_pressure", SetField<&StoreOptions::heed_memory_pressure>},
+    {"l2_bytes_min", SetField<&StoreOptions::l2_bytes_min>},
+    {"l2_unusable_share_max", SetField<&StoreOptions::l2_unusable_share_max>},
+    {"l2_move_bytes_per_second", SetField<&StoreOptions::l2_move_bytes_per_second>},
+    {"l3_bytes_max", SetField<&StoreOptions::l3_bytes_max>},
+    {"l3_prewrite", SetField<&StoreOptions::l3_prewrite>},
+    {"l3_index_bytes_max", SetField<&StoreOptions::l3_index_bytes_max>},
+    {"l3_write_bytes_per_day", SetWriteBudget},
+    {"write_policy", SetField<&StoreOptions::write_policy>},
+    {"l2_dirty_share_max", SetField<&StoreOptions::l2_dirty_share_max>},
+    {"eviction", SetField<&StoreOptions::eviction>},
+    {"io_engine", SetField<&StoreOptions::io_engine>},
+    {"io_bytes_in_flight_max", SetField<&StoreOptions::io_bytes_in_flight_max>},
+    {"io_threads", SetField<&StoreOptions::io_threads>},
+    {"data_file_bytes", SetField<&StoreOptions::data_file_bytes>},
+    {"prefetch_queue_max", SetField<&StoreOptions::prefetch_queue_max>},
+    {"prefetch_ahead_bytes_max", SetField<&StoreOptions::prefetch_ahead_bytes_max>},
+    {"async_queue_max", SetField<&StoreOptions::async_queue_max>},
+    {"stripe_count", SetField<&StoreOptions::stripe_count>},
+    {"close_timeout", SetCloseTimeout},
+};
+
+void SetOption(StoreOptions* options, std::string_view name, nb::handle value) {
+  for (const OptionField& field : kOptionFields) {
+    if (field.name != name) continue;
+    if (field.set(options, value)) return;
+    const std::string text = absl::StrCat("Store: ", name, " cannot be ", nb::repr(value).c_str());
+    throw nb::type_error(text.c_str());
+  }
+  throw nb::type_error(absl::StrCat("Store: there is no option ", name).c_str());
+}
+
+void Construct(PyStore* self, const std::string& path, const nb::kwargs& fields) {
   StoreOptions options;
   options.path = path;
-  options.data_paths = std::move(data_paths);
-  options.fingerprint = std::move(fingerprint);
-  options.other_fingerprint = other_fingerprint;
-  options.device = device;
-  options.l1_bytes_max = l1_bytes_max;
-  options.l2_bytes_max = l2_bytes_max;
-  options.heed_memory_pressure = heed_memory_pressure;
-  options.l2_bytes_min = l2_bytes_min;
-  options.l3_bytes_max = l3_bytes_max;
-  options.l3_index_bytes_max = l3_index_bytes_max;
-  options.l3_write_bytes_per_day =
-      l3_write_bytes_per_day.value_or(StoreOptions::kL3WritesUnlimited);
-  options.write_policy = write_policy;
-  options.eviction = eviction;
-  options.io_engine = io_engine;
-  options.io_bytes_in_flight_max = io_bytes_in_flight_max;
-  options.data_file_bytes = data_file_bytes;
-  options.prefetch_ahead_bytes_max = prefetch_ahead_bytes_max;
-  options.close_timeout = Seconds("close_timeout", close_timeout);
+  for (const auto& [name, value] : fields) {
+    SetOption(&options, nb::cast<std::string>(name), value);
+  }
   new (self) PyStore(options);
 }
 
+// Its text is the stub's (_cairn.pyi), which says the defaults.
 void BindConstructor(StoreClass& store) {
-  const StoreOptions defaults;
-  store.def("__init__", &Construct, nb::arg("path"), nb::kw_only(),
-            nb::arg("data_paths") = std::vector<std::string>(), nb::arg("fingerprint") = "",
-            nb::arg("other_fingerprint") = defaults.other_fingerprint,
-            nb::arg("device") = defaults.device, nb::arg("l1_bytes_max") = defaults.l1_bytes_max,
-            nb::arg("l2_bytes_max") = defaults.l2_bytes_max,
-            nb::arg("heed_memory_pressure") = defaults.heed_memory_pressure,
-            nb::arg("l2_bytes_min") = defaults.l2_bytes_min,
-            nb::arg("l3_bytes_max") = defaults.l3_bytes_max,
-            nb::arg("l3_index_bytes_max") = defaults.l3_index_bytes_max,
-            nb::arg("l3_write_bytes_per_day").none() = defaults.l3_write_bytes_per_day,
-            nb::arg("write_policy") = defaults.write_policy,
-            nb::arg("eviction") = defaults.eviction, nb::arg("io_engine") = defaults.io_engine,
-            nb::arg("io_bytes_in_flight_max") = defaults.io_bytes_in_flight_max,
-            nb::arg("data_file_bytes") = defaults.data_file_bytes,
-            nb::arg("prefetch_ahead_bytes_max") = defaults.prefetch_ahead_bytes_max,
-            nb::arg("close_timeout") = absl::ToDoubleSeconds(defaults.close_timeout),
+  store.def("__init__", &Construct, nb::arg("path"), nb::arg("options"),
             "Creates or opens the store at `path`, and finds what an earlier process left there.\n"
-            "The arguments are the fields of StoreOptions (include/cairn/options.h);\n"
-            "l3_write_bytes_per_day=None: no budget.");
+            "The keyword arguments are the fields of StoreOptions (include/cairn/options.h) but\n"
+            "log; l3_write_bytes_per_day=None: no budget; seconds where that has a Duration.");
 }
 
 void BindTensorVerbs(StoreClass& store) {

@@ -194,12 +194,17 @@ def test_opening(store, path, options, tmp_path):
         cairn.Store(path, **options)
     with pytest.raises(cairn.InvalidArgumentError, match="l2_bytes_max is 5"):
         cairn.Store(tmp_path / "other", l2_bytes_max=5)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="no option no_such_option"):
         cairn.Store(tmp_path / "other", no_such_option=1)
+    with pytest.raises(TypeError, match="l3_bytes_max cannot be '1 GiB'"):
+        cairn.Store(tmp_path / "other", l3_bytes_max="1 GiB")
+    with pytest.raises(cairn.UnimplementedError, match="gpus"):
+        cairn.Store(tmp_path / "other", **{**options, "gpus": [0, 1]})
     with pytest.raises(cairn.UnavailableError, match="cannot create"):
         cairn.Store(tmp_path / "no" / "such", **options)
-    with pytest.raises(cairn.CairnError):
-        cairn.Store(tmp_path / "other", **{**options, "device": cairn.DeviceKind.CUDA})
+    with pytest.raises(cairn.UnavailableError, match="GPU 99 was asked for: .*kAuto takes host"):
+        other = {**options, "device": cairn.DeviceKind.CUDA, "gpus": [99]}
+        cairn.Store(tmp_path / "other", **other)
 
 
 def test_the_hierarchy(store):

@@ -1,5 +1,6 @@
 """What the package says of itself: README, stub, tools."""
 
+import ast
 import enum
 import inspect
 import pathlib
@@ -33,6 +34,22 @@ def test_the_stub_names_what_is_there():
             named = set(re.findall(r"(?m)^    def (\w+)", classes[name]))
             public = {method for method in vars(one) if not method.startswith("_")}
             assert {method for method in named if not method.startswith("_")} == public, name
+
+
+def test_the_stub_names_every_option_of_a_store(source_tree, tmp_path):
+    stub = ast.parse((pathlib.Path(cairn.__file__).parent / "_cairn.pyi").read_text())
+    [store] = [one for one in stub.body if isinstance(one, ast.ClassDef) and one.name == "Store"]
+    [init] = [one for one in store.body if getattr(one, "name", "") == "__init__"]
+    named = [argument.arg for argument in init.args.kwonlyargs]
+    header = (source_tree / "include/cairn/options.h").read_text()
+    options = header.partition("StoreOptions {")[2].partition("\n};")[0]
+    field = r"(?m)^  (?!static|absl::Status)[\w:<>() ]+ (\w+)(?: = [^;]*)?;"
+    fields = set(re.findall(field, options))
+    assert sorted(named) == sorted(fields - {"path", "log"})
+    for name in named:
+        with pytest.raises(TypeError, match=f"Store: {name} cannot be <object"):
+            cairn.Store(tmp_path / "store", **{name: object()})
+    assert not (tmp_path / "store").exists()
 
 
 def test_everything_exported_is_documented():
