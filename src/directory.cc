@@ -282,6 +282,7 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
   Entry* dead = nullptr;
   Count(entry);
   if (old != nullptr) {
+    Note(*old, Decision::kReplaced);
     Unlist(stripe, old);
     // The index names the old write, or will, until the new one is committed: its extent is not
     // free before.

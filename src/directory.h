@@ -21,6 +21,7 @@
 #include "src/admission/admission.h"
 #include "src/base/mutex.h"
 #include "src/entry.h"
+#include "src/journal.h"
 #include "src/prefetch_queue.h"
 #include "src/spill_tracker.h"
 #include "src/tier_eviction.h"
@@ -64,6 +65,7 @@ class Directory {
     IndexWriter* index_writer;
     Admission* admission;
     PrefetchQueue* prefetches;
+    Journal* journal;
     // A tensor that admission refused is used. With its stripe's lock held.
     std::function<void(const Entry& entry)> refused_used;
     // Memory or disk may have become free, or evictable.
@@ -289,6 +291,9 @@ class Directory {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   static Entry* FindCandidate(const Stripe& stripe, const TierEviction::Candidate& candidate)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  void Note(const Entry& entry, Decision decision) const {
+    parts_.journal->Note(entry.hash(), decision, entry.bytes());
+  }
   void Touch(Entry* entry);
   void TellRefusedUsed(const Entry& entry);
   // The copy in L2, or on its way there, that a prefetch brought: no more than once.
@@ -330,12 +335,12 @@ class Directory {
   void QuarantineLocked(Entry* entry);
   // Of a resident copy. One that L2 alone has leaves the store with it.
   static bool MayLeaveL2(const Entry& entry);
-  // Lets a copy that may leave go; returns the entry if that was its end and the caller must Bury
-  // it outside the lock.
-  Entry* EvictFromL2Locked(Stripe& stripe, Entry* entry)
+  // Lets a copy that may leave go, as `decision` says if it is on L3; returns the entry if that was
+  // its end and the caller must Bury it outside the lock.
+  Entry* EvictFromL2Locked(Stripe& stripe, Entry* entry, Decision decision)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   // Lets the copy in L2 go, which is resident and not pinned.
-  void DropFromL2Locked(Entry* entry);
+  void DropFromL2Locked(Entry* entry, Decision decision);
   // The same in L1, where it may have failed.
   void DropFromL1Locked(Entry* entry);
   // It is no candidate for eviction any more, and not counted.

@@ -36,7 +36,7 @@ uint64_t Directory::EvictFromL2() {
         continue;
       }
       bytes = entry->hot()->l2_extent.bytes;
-      dead = EvictFromL2Locked(stripe, entry);
+      dead = EvictFromL2Locked(stripe, entry, Decision::kEvictedL2);
     }
     if (dead != nullptr) Bury(dead);
     return bytes;
@@ -49,10 +49,13 @@ bool Directory::MayLeaveL2(const Entry& entry) {
   return entry.pins == 0 && entry.leases == 0;
 }
 
-Entry* Directory::EvictFromL2Locked(Stripe& stripe, Entry* entry) {
-  if (entry->l3 != CopyState::kResident) return RemoveLocked(stripe, entry) ? nullptr : entry;
-  DropFromL2Locked(entry);
-  return nullptr;
+Entry* Directory::EvictFromL2Locked(Stripe& stripe, Entry* entry, Decision decision) {
+  if (entry->l3 == CopyState::kResident) {
+    DropFromL2Locked(entry, decision);
+    return nullptr;
+  }
+  Note(*entry, Decision::kLost);
+  return RemoveLocked(stripe, entry) ? nullptr : entry;
 }
 
 void Directory::ForEachInL2(absl::FunctionRef<void(Extent, bool may_leave)> visitor) const {
@@ -79,7 +82,8 @@ uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
         if (place(entry->hot()->l2_extent)) leaving.push_back(entry);
       }
       for (Entry* const entry : leaving) {
-        if (Entry* const ended = EvictFromL2Locked(stripe, entry)) dead.push_back(ended);
+        Entry* const ended = EvictFromL2Locked(stripe, entry, Decision::kPressedL2);
+        if (ended != nullptr) dead.push_back(ended);
       }
       evicted += leaving.size();
     }
@@ -108,6 +112,7 @@ uint64_t Directory::EvictFromL3() {
       continue;
     }
     const uint64_t bytes = entry->l3_extent().bytes;
+    Note(*entry, Decision::kEvictedL3);
     CAIRN_CHECK(RemoveLocked(stripe, entry));
     parts_.admission->Left(candidate->hash);
     return bytes;
@@ -127,13 +132,14 @@ absl::Status Directory::DropFromL2(const HashedKey& key) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "tensor ", PrintableKey(key.key), " is pinned ", entry->pins_below_l1(), " times"));
   }
-  DropFromL2Locked(entry);
+  DropFromL2Locked(entry, Decision::kDroppedL2);
   return absl::OkStatus();
 }
 
-void Directory::DropFromL2Locked(Entry* entry) {
+void Directory::DropFromL2Locked(Entry* entry, Decision decision) {
   CAIRN_CHECK(entry->l2 == CopyState::kResident && entry->l3 == CopyState::kResident);
   CAIRN_CHECK(entry->pins_below_l1() == 0);
+  Note(*entry, decision);
   EndPrefetch(entry, PrefetchQueue::End::kUnused);
   parts_.l2_eviction->Forget(entry->hot());
   l2_count_.fetch_sub(1, std::memory_order_relaxed);

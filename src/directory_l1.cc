@@ -82,6 +82,7 @@ void Directory::EndLift(Entry* entry, const absl::Status& status) {
     waiters = std::exchange(l1.waiters, nullptr);
     if (status.ok()) {
       l1.resident = true;
+      Note(*entry, Decision::kLifted);
       for (FillWaiter* waiter = waiters; waiter != nullptr; waiter = waiter->next) {
         ++entry->pins;
         ++l1.pins;
@@ -136,6 +137,7 @@ uint64_t Directory::EvictFromL1() {
       continue;
     }
     const uint64_t bytes = entry->l1()->extent.bytes;
+    Note(*entry, Decision::kEvictedL1);
     DropFromL1Locked(entry);
     return bytes;
   }
@@ -156,6 +158,7 @@ absl::Status Directory::DropFromL1(const HashedKey& key) {
         "tensor ", PrintableKey(key.key),
         l1->resident ? " is pinned in L1" : " is on its way to L1", ", by ", l1->pins, " handles"));
   }
+  Note(*entry, Decision::kDroppedL1);
   DropFromL1Locked(entry);
   return absl::OkStatus();
 }

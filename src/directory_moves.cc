@@ -46,6 +46,7 @@ void Directory::List(std::unique_ptr<Entry> owned) {
     MutexLock lock(stripe.mutex);
     parts_.l2->SetOwner(entry->hot()->l2_extent, entry->hash());
     dead = ListLocked(stripe, entry);
+    Note(*entry, Decision::kPut);
     if (entry->spilling) {
       entry->hot()->dirty = true;
       dirty_bytes_.fetch_add(entry->hot()->l2_extent.bytes, std::memory_order_relaxed);
@@ -164,6 +165,8 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
     CAIRN_CHECK(entry->l2 == CopyState::kFilling && entry->pins > 0);
     waiters = std::exchange(entry->hot()->fill_waiters, nullptr);
     if (status.ok()) {
+      const bool ahead = entry->hot()->prefetched != 0;
+      Note(*entry, ahead ? Decision::kPrefetched : Decision::kLoaded);
       entry->l2 = CopyState::kResident;
       parts_.l2->SetOwner(entry->hot()->l2_extent, entry->hash());
       for (FillWaiter* waiter = waiters; waiter != nullptr; waiter = waiter->next) ++entry->pins;
@@ -176,7 +179,11 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
       entry->l2 = CopyState::kAbsent;
       unused = std::exchange(entry->hot()->l2_extent, {});
       entry->CoolDown();
-      if (absl::IsDataLoss(status)) QuarantineLocked(entry);
+      if (absl::IsDataLoss(status)) {
+        QuarantineLocked(entry);
+      } else {
+        Note(*entry, Decision::kLoadFailed);
+      }
     }
     // With the lock still held: who is woken may find the entry unpinned by this fill.
     --entry->pins;
@@ -191,6 +198,7 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
 void Directory::QuarantineLocked(Entry* entry) {
   if (entry->quarantined) return;
   entry->quarantined = true;
+  Note(*entry, Decision::kDamaged);
   if (entry->listed) quarantined_.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -210,6 +218,7 @@ void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
     CAIRN_CHECK(entry->spilling && entry->l3 == CopyState::kFilling && entry->pins > 0);
     if (list) {
       if (!YieldToNewer(stripe, entry)) dead = ListLocked(stripe, entry);
+      if (entry->listed) Note(*entry, Decision::kPutFrom);
       AddKept(*entry);
     }
     // The newest write of the key that the index knows of, or this one if it knows of none since.
@@ -248,7 +257,9 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
     if (std::exchange(hot->dirty, false)) {
       dirty_bytes_.fetch_sub(hot->l2_extent.bytes, std::memory_order_relaxed);
     }
+    if (!status.ok()) Note(*entry, Decision::kWriteFailed);
     if (status.ok() && entry->indexed) {
+      Note(*entry, Decision::kWritten);
       replaced = std::exchange(hot->replaced, nullptr);
       voided = TakeVoidRemoval(stripe, *entry);
       if (entry->listed && entry->retention() == Retention::kCache) {

@@ -50,9 +50,10 @@ bool Directory::EndRelocation(Entry* entry, std::optional<Extent> target) {
       if (target.has_value()) {
         unused = std::exchange(entry->hot()->l2_extent, *target);
         parts_.l2->SetOwner(*target, hash);
+        Note(*entry, Decision::kMovedL2);
         left = true;
       } else if (entry->listed && entry->l3 == CopyState::kResident) {
-        DropFromL2Locked(entry);
+        DropFromL2Locked(entry, Decision::kClearedL2);
         left = true;
       }
     }

@@ -201,7 +201,10 @@ bool Directory::Remove(const HashedKey& key, Committed committed) {
   {
     MutexLock lock(stripe.mutex);
     entry = Find(stripe, key);
-    if (entry != nullptr && !RemoveLocked(stripe, entry) && Dead(*entry)) dead = entry;
+    if (entry != nullptr) {
+      Note(*entry, Decision::kErased);
+      if (!RemoveLocked(stripe, entry) && Dead(*entry)) dead = entry;
+    }
     joined = JoinRemoval(stripe, key, committed);
   }
   if (dead != nullptr) Bury(dead);
@@ -224,6 +227,7 @@ uint64_t Directory::RemoveExpired(uint32_t number, int64_t now_unix_ms) {
     }
     count = expired.size();
     for (Entry* entry : expired) {
+      Note(*entry, Decision::kExpired);
       if (!RemoveLocked(stripe, entry) && Dead(*entry)) dead.push_back(entry);
     }
   }

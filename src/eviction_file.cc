@@ -13,7 +13,6 @@
 #include "io/checksum.h"
 #include "io/file.h"
 #include "io/little_endian.h"
-#include "src/base/clock.h"
 #include "src/base/status_macros.h"
 
 namespace cairn {
@@ -63,34 +62,19 @@ absl::Status EvictionFile::Read(absl::FunctionRef<void(const SnapshotPiece&)> vi
 }
 
 void EvictionFile::Start() {
-  MutexLock lock(mutex_);
-  started_ = true;
-  thread_.Start([this] { Run(); });
+  saver_.Start(UntilNext(), [this] {
+    Save();
+    return UntilNext();
+  });
 }
 
 void EvictionFile::Stop() {
-  {
-    MutexLock lock(mutex_);
-    if (!std::exchange(started_, false)) return;
-    stop_ = true;
-    wake_.NotifyAll();
-  }
-  thread_.Join();
-  Save();
+  if (saver_.Stop()) Save();
 }
 
-void EvictionFile::Run() {
-  while (true) {
-    const std::chrono::milliseconds spared(saved_bytes_ * 1000 / kBytesPerSecondMax);
-    const auto next = SteadyNow() + std::max(options_.save_every, spared);
-    {
-      MutexLock lock(mutex_);
-      while (!stop_ && wake_.WaitUntil(mutex_, next)) {
-      }
-      if (stop_) return;
-    }
-    Save();
-  }
+std::chrono::milliseconds EvictionFile::UntilNext() const {
+  const std::chrono::milliseconds spared(saved_bytes_ * 1000 / kBytesPerSecondMax);
+  return std::max(options_.save_every, spared);
 }
 
 void EvictionFile::Save() {

@@ -12,8 +12,7 @@
 #include "cairn/options.h"
 #include "io/store_layout.h"
 #include "io/superblock.h"
-#include "src/base/mutex.h"
-#include "src/base/thread.h"
+#include "src/base/periodic.h"
 #include "src/eviction/snapshot.h"
 #include "src/tier_eviction.h"
 
@@ -52,10 +51,10 @@ class EvictionFile {
   // Begins writing it, now and then.
   void Start();
   // Ends that and writes it once more. Nothing to do after the first time.
-  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Stop();
 
  private:
-  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+  std::chrono::milliseconds UntilNext() const;
   // Unless nothing has changed. A failure is said, once.
   void Save();
   absl::StatusOr<uint64_t> Write() const;
@@ -65,16 +64,12 @@ class EvictionFile {
   const Options options_;
   const std::string path_;
 
-  // Of the thread, and of Stop after it.
+  // Of the saver, and of Stop after it.
   uint64_t saved_changes_ = 0;
   uint64_t saved_bytes_ = 0;
   std::string failure_logged_;
 
-  Mutex mutex_;
-  CondVar wake_;
-  bool started_ ABSL_GUARDED_BY(mutex_) = false;
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
-  Thread thread_;
+  Periodic saver_;
 };
 
 }  // namespace cairn

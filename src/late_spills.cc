@@ -45,7 +45,7 @@ absl::Status LateSpills::Write(const HashedKey& key, bool promised, Deadline dea
   if (!refused.has_value()) return absl::OkStatus();
   const AdmissionPolicy::Tensor tensor = {
       .key_hash = key.hash, .bytes = refused->extent_bytes, .promised = promised};
-  const AdmissionReason reason = parts_.admission->Decide(tensor);
+  const AdmissionReason reason = parts_.admission->Reconsider(tensor);
   if (!Admitted(reason)) return absl::OkStatus();
   absl::Status room = parts_.evictor->WaitForDirtyRoom(refused->bytes, deadline);
   Entry* entry = nullptr;

@@ -72,6 +72,10 @@ absl::Status StoreOptions::Validate() const {
   if (stripe_count < 2 || stripe_count > 65536 || !std::has_single_bit(stripe_count)) {
     return Invalid("stripe_count", stripe_count, "a power of two from 2 to 65536");
   }
+  if (journal_records_max > kJournalRecordsMax) {
+    return Invalid("journal_records_max", journal_records_max,
+                   absl::StrCat("at most ", kJournalRecordsMax));
+  }
   return absl::OkStatus();
 }
 

@@ -31,28 +31,10 @@ void CountRise(PressureLevel before, PressureLevel level, PressureStats& stats) 
 }  // namespace
 
 void PressureMonitor::Start() {
-  thread_.Start([this] { Run(); });
-}
-
-void PressureMonitor::Stop() {
-  {
-    MutexLock lock(mutex_);
-    stop_ = true;
-    wake_.NotifyAll();
-  }
-  thread_.Join();
-}
-
-void PressureMonitor::Run() {
-  while (true) {
+  turns_.Start(milliseconds(0), [this] {
     Turn();
-    const Deadline next =
-        SteadyNow() + (gauge_.level() == PressureLevel::kLow ? kPollEvery : kPollSoon);
-    MutexLock lock(mutex_);
-    while (!stop_ && wake_.WaitUntil(mutex_, next)) {
-    }
-    if (stop_) return;
-  }
+    return gauge_.level() == PressureLevel::kLow ? kPollEvery : kPollSoon;
+  });
 }
 
 void PressureMonitor::Turn() {

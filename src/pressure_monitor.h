@@ -9,7 +9,7 @@
 
 #include "cairn/stats.h"
 #include "src/base/mutex.h"
-#include "src/base/thread.h"
+#include "src/base/periodic.h"
 #include "src/directory.h"
 #include "src/evictor.h"
 #include "src/l2_sections.h"
@@ -37,13 +37,12 @@ class PressureMonitor {
   ~PressureMonitor() { Stop(); }
 
   void Start();
-  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Stop() { turns_.Stop(); }
 
   PressureStats Stats() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   // The thread's.
-  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void Turn() ABSL_LOCKS_EXCLUDED(mutex_);
   void Note(const PressureReadings& readings, PressureLevel before) ABSL_LOCKS_EXCLUDED(mutex_);
   void Say(PressureLevel before, uint32_t percent);
@@ -68,11 +67,9 @@ class PressureMonitor {
   Deadline said_at_ = Deadline() - std::chrono::hours(24);
 
   mutable Mutex mutex_;
-  CondVar wake_;
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   PressureStats stats_ ABSL_GUARDED_BY(mutex_);
 
-  Thread thread_;
+  Periodic turns_;
 };
 
 }  // namespace cairn

@@ -150,9 +150,10 @@ bool StoreImpl::KeptExisting(std::string_view key, const PutOptions& options, De
   return true;
 }
 
-absl::Status StoreImpl::RefusePut(std::string_view key, const absl::Status& why) {
+absl::Status StoreImpl::RefusePut(const PutInput& input, const absl::Status& why) {
   StatsRecorder::Add(core_->stats.puts_refused);
-  return {why.code(), absl::StrCat("tensor ", PrintableKey(key), ": ", why.message())};
+  core_->journal->Note(Hashed(input.key).hash, Decision::kPutRefused, input.meta.byte_count());
+  return {why.code(), absl::StrCat("tensor ", PrintableKey(input.key), ": ", why.message())};
 }
 
 absl::Status StoreImpl::ValidateGpuMemory(std::string_view key,
@@ -232,7 +233,7 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
   const bool admitted = Admitted(reason);
   const auto refuse = [&](const absl::Status& why) {
     if (admitted) core_->admission->Return(wanted, reason);
-    return RefusePut(input.key, why);
+    return RefusePut(input, why);
   };
   const bool packed = admitted && Packer::Takes(entry->bytes());
   absl::Status room;

@@ -147,7 +147,7 @@ absl::Status StoreImpl::StartPutFrom(const PutInput& input, const PutOptions& op
     room = find_room(*core_->packer, *deadline);
   }
   StatsRecorder::Add(core_->stats.puts);
-  if (!room.ok()) return RefusePut(input.key, room);
+  if (!room.ok()) return RefusePut(input, room);
   core_->admission->Decide(wanted);
   if (packed) return absl::OkStatus();
   batch.Start(std::move(tensor.entry), input.pieces, tensor.flush);

@@ -237,6 +237,7 @@ absl::Status StoreCore::Recover() {
   }
   CAIRN_ASSIGN_OR_RETURN(l3, NvmeTier::Create(files.get(), io.get(), in_use));
   MakeFlusher();
+  MakeJournal();
   MakeAdmission();
   MakeDirectory();
 
@@ -262,7 +263,8 @@ void StoreCore::MakeAdmission() {
                          .l3_bytes_max = options.l3_bytes_max,
                          .directory = options.path,
                          .new_store = files->created(),
-                         .now_unix_ms = [this] { return NowUnixMs(); }});
+                         .now_unix_ms = [this] { return NowUnixMs(); },
+                         .journal = journal.get()});
   SaveWriteBudget();
 }
 
@@ -295,7 +297,7 @@ void StoreCore::MakeDirectory() {
   directory = std::make_unique<Directory>(
       options.stripe_count,
       Directory::Parts{l1.get(), l2.get(), l3.get(), &l1_eviction, &l2_eviction, &l3_eviction,
-                       index_writer.get(), admission.get(), prefetches.get(),
+                       index_writer.get(), admission.get(), prefetches.get(), journal.get(),
                        [this](const Entry& entry) { late_spills->Used(entry); },
                        [this] {
                          if (evictor != nullptr) evictor->RoomMade();
@@ -308,7 +310,8 @@ void StoreCore::MakeDirectory() {
   evictor = std::make_unique<Evictor>(Evictor::Parts{
       directory.get(), l1.get(), l2.get(), l2_sections.get(), l3.get(), defragmenter.get(), &stats,
       options.l2_dirty_share_max,
-      files->index_bytes_max() / EvictionFile::kIndexShare * (EvictionFile::kIndexShare - 1),
+      files->index_bytes_max() / EvictionFile::kIndexShare * (EvictionFile::kIndexShare - 1) -
+          2 * JournalFileBytes(journal->records_max()),
       [this] { Housekeep(); }});
   spill_context = {.directory = directory.get(),
                    .l3 = l3.get(),

@@ -54,6 +54,14 @@ nlohmann::ordered_json ToJsonObject(const WriteBudgetStats& budget) {
           {"refused_over_budget", budget.refused_over_budget}};
 }
 
+nlohmann::ordered_json ToJsonObject(const std::array<uint64_t, kDecisions>& decisions) {
+  nlohmann::ordered_json object = nlohmann::ordered_json::object();
+  for (size_t i = 0; i < kDecisions; ++i) {
+    object[DecisionName(static_cast<Decision>(i))] = decisions[i];
+  }
+  return object;
+}
+
 nlohmann::ordered_json ToJsonObject(const PressureStats& pressure) {
   return {{"level", PressureLevelName(pressure.level)},
           {"percent", pressure.percent},
@@ -182,6 +190,7 @@ std::string StatsSnapshot::ToJson() const {
                                        {"drives", ToJsonArray(drives)},
                                        {"recovered_tensors", recovered_tensors},
                                        {"recovery_dropped", recovery_dropped},
+                                       {"decisions", ToJsonObject(decisions)},
                                        {"write_budget", ToJsonObject(write_budget)},
                                        {"pressure", ToJsonObject(pressure)},
                                        {"device_bytes_written", device_bytes_written},
@@ -243,6 +252,7 @@ StatsSnapshot StoreImpl::Stats() const {
           .bytes_written = Read(stats.bytes_written_l3)};
   WriteFragmentation(core_->l2->fragmentation(), s.l2);
   WriteFragmentation(core_->l3->fragmentation(), s.l3);
+  s.decisions = core_->journal->counts();
   s.write_budget = core_->admission->Stats();
   if (core_->pressure != nullptr) s.pressure = core_->pressure->Stats();
   s.pressure.l2_bytes_usable = core_->l2_sections->bytes_usable();

@@ -242,6 +242,17 @@ absl::StatusOr<TensorInfo> StoreImpl::Describe(TensorKey key) const {
   return info;
 }
 
+absl::StatusOr<std::vector<JournalEntry>> StoreImpl::Explain(TensorKey key) const {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
+  std::vector<JournalEntry> entries;
+  for (const JournalRecord& record : core_->journal->Of(Hashed(key.bytes()).hash)) {
+    entries.push_back({absl::FromUnixMillis(record.unix_ms), record.decision, record.bytes});
+  }
+  return entries;
+}
+
 absl::StatusOr<ScanPage> StoreImpl::Scan(std::string_view key_prefix, std::string_view after,
                                          size_t limit) const {
   const CallScope scope(this);

@@ -20,12 +20,14 @@
 #include "io/store_files.h"
 #include "src/admission/admission.h"
 #include "src/base/mutex.h"
+#include "src/base/periodic.h"
 #include "src/data_flusher.h"
 #include "src/directory.h"
 #include "src/drive_health.h"
 #include "src/eviction_file.h"
 #include "src/evictor.h"
 #include "src/fill.h"
+#include "src/journal.h"
 #include "src/l2_mover.h"
 #include "src/l2_sections.h"
 #include "src/late_spills.h"
@@ -111,6 +113,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   TierEviction l1_eviction;
   TierEviction l2_eviction;
   TierEviction l3_eviction;
+  std::unique_ptr<Journal> journal;
   std::unique_ptr<Admission> admission;
   std::unique_ptr<PrefetchQueue> prefetches;
   std::unique_ptr<L2Mover> l2_mover;
@@ -150,6 +153,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   void Housekeep();
   void ReopenIndex();
   void SaveWriteBudget();
+  void MakeJournal();
+  void SaveJournal();
 
   const StoreSeams seams_;
   const std::function<int64_t()> now_unix_ms_;
@@ -163,6 +168,10 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   uint32_t index_turns_left_ = 0;     // and until the next.
   uint32_t housekeeping_stripe_ = 0;  // Counts the turns.
   std::string write_budget_logged_;
+  // Of its thread, and of Shutdown after it.
+  Periodic journal_saver_;
+  Journal::Counts journal_saved_ = {};
+  std::string journal_logged_;
   std::string degraded_logged_;
 
   mutable Mutex log_mutex_;

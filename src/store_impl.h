@@ -59,6 +59,7 @@ class StoreImpl final : public Store {
   absl::StatusOr<uint64_t> PurgeFingerprint(std::string_view fingerprint) override;
   absl::Status Flush() override;
   absl::StatusOr<TensorInfo> Describe(TensorKey key) const override;
+  absl::StatusOr<std::vector<JournalEntry>> Explain(TensorKey key) const override;
   absl::StatusOr<ScanPage> Scan(std::string_view key_prefix, std::string_view after,
                                 size_t limit) const override;
   StatsSnapshot Stats() const override;
@@ -119,7 +120,7 @@ class StoreImpl final : public Store {
                            std::byte* target);
   // Gives the extents of an entry back that was never listed.
   void Unreserve(Entry& entry);
-  absl::Status RefusePut(std::string_view key, const absl::Status& why);
+  absl::Status RefusePut(const PutInput& input, const absl::Status& why);
   // What a write of the entry is to admission.
   static AdmissionPolicy::Tensor WantedOnL3(const Entry& entry, Durability durability);
   void ListRefused(std::unique_ptr<Entry> entry);

@@ -200,6 +200,13 @@ static int CountKeys(void* context, struct cairn_key key, const struct cairn_inf
   return ++*(int*)context == 2;  // Enough.
 }
 
+static int ReadDecision(void* context, const struct cairn_journal_entry* entry) {
+  CHECK(entry->bytes >= 64 && entry->unix_us > 0 && entry->text[0] != 0);
+  strncat(context, entry->decision, 32);
+  strncat(context, " ", 2);
+  return 0;
+}
+
 static void ScansAndPurges(void) {
   struct cairn_store* store = Open();
   char bytes[64] = {0};
@@ -213,9 +220,16 @@ static void ScansAndPurges(void) {
   CHECK_STATUS(cairn_store_scan(store, Key("a"), Key(""), 2, CountKeys, &visited, &more, &status),
                CAIRN_OK, "");
   CHECK(visited == 2 && more == 1);
+  char decisions[256] = "";
+  CHECK_STATUS(cairn_store_erase(store, Key("b1"), &status), CAIRN_OK, "");
+  CHECK_STATUS(cairn_store_explain(store, Key("b1"), ReadDecision, decisions, &status), CAIRN_OK,
+               "");
+  CHECK(strstr(decisions, "put ") != NULL && strstr(decisions, "erased ") != NULL);
+  CHECK_STATUS(cairn_store_explain(store, Key("b1"), NULL, decisions, &status),
+               CAIRN_INVALID_ARGUMENT, "visit");
   uint64_t erased = 0;
   CHECK_STATUS(cairn_store_purge_fingerprint(store, "", &erased, &status), CAIRN_OK, "");
-  CHECK(erased == 4);
+  CHECK(erased == 3);
   cairn_store_destroy(store);
 }
 

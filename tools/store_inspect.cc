@@ -24,6 +24,8 @@ absl::StatusOr<int> Inspect(const Options& options, Output& output) {
       return ListKeys(*view, options, output);
     case Command::kShow:
       return ShowTensor(*view, options, output);
+    case Command::kWhy:
+      return ExplainTensor(*view, options, output);
     case Command::kVerify:
       return Verify(*view, options, output);
     case Command::kRebuildIndex:

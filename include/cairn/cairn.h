@@ -159,6 +159,7 @@ struct cairn_store_options {
   uint64_t heed_memory_pressure;  // 0 or 1.
   double l2_unusable_share_max;
   uint64_t l2_move_bytes_per_second;
+  uint64_t journal_records_max;
 };
 struct cairn_put_options {
   size_t struct_bytes;
@@ -372,6 +373,19 @@ CAIRN_EXPORT int cairn_store_stats(struct cairn_store* store, struct cairn_stats
 // Writes the JSON text and a 0, cut where `size` ends; returns its length without the 0, so that a
 // return of `size` or more asks for a larger buffer. 0: no store, or no memory.
 CAIRN_EXPORT size_t cairn_store_stats_json(struct cairn_store* store, char* buffer, size_t size);
+
+// Store::Explain: calls `visit` for each, oldest first, until it returns other than 0. The texts
+// are constants of the library.
+struct cairn_journal_entry {
+  int64_t unix_us;
+  const char* decision;  // "evicted_l2"
+  const char* text;      // "left L2 for room; it is on L3"
+  uint64_t bytes;
+};
+CAIRN_EXPORT int cairn_store_explain(struct cairn_store* store, struct cairn_key key,
+                                     int (*visit)(void* context,
+                                                  const struct cairn_journal_entry* entry),
+                                     void* context, struct cairn_status* status);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -84,6 +84,7 @@ struct CAIRN_EXPORT StoreOptions {
   static constexpr uint64_t kL3BytesMin = uint64_t{32} << 20;
   static constexpr uint64_t kIndexBytesMin = uint64_t{8} << 20;
   static constexpr uint64_t kL3WritesUnlimited = UINT64_MAX;
+  static constexpr uint32_t kJournalRecordsMax = uint32_t{16} << 20;
 
   // The directory of the store. Created when missing (its parent must exist). Required.
   std::string path;
@@ -207,6 +208,12 @@ struct CAIRN_EXPORT StoreOptions {
   // Asynchronous calls waiting or in flight; more are refused with kResourceExhausted.
   uint32_t async_queue_max = 65536;
   uint32_t stripe_count = 64;  // Of the directory; a power of two.
+
+  // Of what is decided for tensors (cairn/journal.h), the last so many are kept for
+  // Store::Explain, and in PATH/journal, written every 5 minutes and at Close, for
+  // `store-inspect why`. Each takes 24 bytes of memory and 48 of the index's share of L3, of which
+  // they get a 32nd at most. 0: none. At most kJournalRecordsMax.
+  uint32_t journal_records_max = 65536;
 
   // How long a Close waits for the device, which may have to write half of L2 first.
   absl::Duration close_timeout = absl::Minutes(5);

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "cairn/export.h"
+#include "cairn/journal.h"
 
 namespace cairn {
 
@@ -150,6 +152,9 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t quarantined = 0;        // Tensors that answer kDataLoss until they are put again.
   uint64_t recovered_tensors = 0;  // Found on L3 at Open.
   uint64_t recovery_dropped = 0;   // Index entries at Open that could not be true.
+
+  // How often each was decided (cairn/journal.h).
+  std::array<uint64_t, kDecisions> decisions = {};
 
   WriteBudgetStats write_budget;
   PressureStats pressure;

@@ -15,6 +15,7 @@
 #include "cairn/completion_queue.h"
 #include "cairn/export.h"
 #include "cairn/handle.h"
+#include "cairn/journal.h"
 #include "cairn/key.h"
 #include "cairn/options.h"
 #include "cairn/stats.h"
@@ -203,6 +204,10 @@ class CAIRN_EXPORT Store {
   // path of a request.
   virtual absl::StatusOr<ScanPage> Scan(std::string_view key_prefix, std::string_view after,
                                         size_t limit) const = 0;
+
+  // What was decided for the key's tensors and why, oldest first, as far back as the journal goes
+  // (StoreOptions::journal_records_max). Empty: nothing that it knows of.
+  virtual absl::StatusOr<std::vector<JournalEntry>> Explain(TensorKey key) const = 0;
 
   virtual StatsSnapshot Stats() const = 0;
 

@@ -222,6 +222,7 @@ class Store:
         prefetch_ahead_bytes_max: int = 0,
         async_queue_max: int = 65536,
         stripe_count: int = 64,
+        journal_records_max: int = 65536,
         close_timeout: float | None = 300.0,
     ) -> None: ...
 
@@ -336,6 +337,8 @@ class Store:
     def flush(self) -> None: ...
 
     def describe(self, key: str | bytes) -> TensorInfo: ...
+
+    def explain(self, key: str | bytes) -> list[dict[str, Any]]: ...
 
     def _scan_page(
         self, key_prefix: str | bytes, after: str | bytes, limit: int

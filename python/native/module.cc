@@ -192,17 +192,17 @@ constexpr OptionField kOptionFields[] = {
     {"prefetch_ahead_bytes_max", SetField<&StoreOptions::prefetch_ahead_bytes_max>},
     {"async_queue_max", SetField<&StoreOptions::async_queue_max>},
     {"stripe_count", SetField<&StoreOptions::stripe_count>},
+    {"journal_records_max", SetField<&StoreOptions::journal_records_max>},
     {"close_timeout", SetCloseTimeout},
 };
 
-void SetOption(StoreOptions* options, std::string_view name, nb::handle value) {
+void SetOption(StoreOptions* options, const std::string& name, nb::handle value) {
   for (const OptionField& field : kOptionFields) {
     if (field.name != name) continue;
     if (field.set(options, value)) return;
-    const std::string text = absl::StrCat("Store: ", name, " cannot be ", nb::repr(value).c_str());
-    throw nb::type_error(text.c_str());
+    RaiseTypeError(absl::StrCat("Store: ", name, " cannot be ", nb::repr(value).c_str()));
   }
-  throw nb::type_error(absl::StrCat("Store: there is no option ", name).c_str());
+  RaiseTypeError(absl::StrCat("Store: there is no option ", name));
 }
 
 void Construct(PyStore* self, const std::string& path, const nb::kwargs& fields) {
@@ -345,6 +345,10 @@ void BindOtherVerbs(StoreClass& store) {
       .def("describe", &PyStore::Describe, nb::arg("key").none(),
            nb::sig("def describe(self, key: str | bytes) -> TensorInfo"),
            "What the store knows of a tensor.")
+      .def("explain", &PyStore::Explain, nb::arg("key").none(),
+           nb::sig("def explain(self, key: str | bytes) -> list[dict[str, Any]]"),
+           "What was decided for a tensor and why, oldest first, as far back as the journal goes:\n"
+           "dicts of `time` (seconds since the epoch), `decision`, `text` and `nbytes`.")
       .def("_scan_page", &PyStore::ScanPage, nb::arg("key_prefix").none(), nb::arg("after"),
            nb::arg("limit"))
       .def("stats", &PyStore::Stats, nb::sig("def stats(self) -> dict"),

@@ -281,6 +281,24 @@ TensorInfo PyStore::Describe(nb::handle key) {
   return *std::move(info);
 }
 
+nb::list PyStore::Explain(nb::handle key) {
+  Store& store = open();
+  const std::string_view name = KeyBytes(key);
+  const absl::StatusOr<std::vector<JournalEntry>> entries =
+      Released([&] { return store.Explain(name); });
+  RaiseIfError(entries.status());
+  nb::list list;
+  for (const JournalEntry& entry : *entries) {
+    nb::dict fields;
+    fields["time"] = absl::ToDoubleSeconds(entry.time - absl::UnixEpoch());
+    fields["decision"] = DecisionName(entry.decision);
+    fields["text"] = DecisionText(entry.decision);
+    fields["nbytes"] = entry.bytes;
+    list.append(fields);
+  }
+  return list;
+}
+
 nb::tuple PyStore::ScanPage(nb::handle key_prefix, nb::handle after, size_t limit) {
   Store& store = open();
   const std::string_view prefix = KeyBytes(key_prefix);

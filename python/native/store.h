@@ -46,6 +46,7 @@ class PyStore {
   uint64_t PurgeFingerprint(std::string_view fingerprint);
   void Flush();
   TensorInfo Describe(nb::handle key);
+  nb::list Explain(nb::handle key);
   nb::tuple ScanPage(nb::handle key_prefix, nb::handle after, size_t limit);
   nb::object Stats();
   void RegisterMemory(nb::handle tensor);

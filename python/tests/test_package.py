@@ -48,7 +48,7 @@ def test_the_stub_names_every_option_of_a_store(source_tree, tmp_path):
     assert sorted(named) == sorted(fields - {"path", "log"})
     for name in named:
         with pytest.raises(TypeError, match=f"Store: {name} cannot be <object"):
-            cairn.Store(tmp_path / "store", **{name: object()})
+            _cairn.Store(str(tmp_path / "store"), **{name: object()})
     assert not (tmp_path / "store").exists()
 
 

@@ -37,6 +37,24 @@ absl::StatusOr<Saved> ReadSaved(const std::string& path) {
   return saved;
 }
 
+Decision DecisionOf(AdmissionReason reason) {
+  switch (reason) {
+    case AdmissionReason::kPromised:
+      return Decision::kAdmittedPromised;
+    case AdmissionReason::kSecondSight:
+      return Decision::kAdmittedSecondSight;
+    case AdmissionReason::kFirstSight:
+      return Decision::kAdmittedFirstSight;
+    case AdmissionReason::kPartial:
+      return Decision::kRefusedPartial;
+    case AdmissionReason::kNotSeenBefore:
+      return Decision::kRefusedFirstSight;
+    case AdmissionReason::kOverBudget:
+      return Decision::kRefusedOverBudget;
+  }
+  return Decision::kRefusedOverBudget;
+}
+
 uint64_t BytesPerDay(const Admission::Options& options) {
   if (options.bytes_per_day != 0) return options.bytes_per_day;
   return options.drive_bytes == 0 ? StoreOptions::kL3WritesUnlimited : options.drive_bytes;
@@ -50,6 +68,7 @@ Admission::Admission(const Options& options)
       path_(absl::StrCat(options.directory, "/", kFileName)),
       now_unix_ms_(options.now_unix_ms),
       opened_unix_ms_(now_unix_ms_()),
+      journal_(options.journal),
       policy_(bytes_per_day_ == StoreOptions::kL3WritesUnlimited
                   ? nullptr
                   : std::make_unique<AdmissionPolicy>(
@@ -84,6 +103,22 @@ void Admission::Request(absl::Span<const uint64_t> key_hashes) {
 }
 
 AdmissionReason Admission::Decide(const AdmissionPolicy::Tensor& tensor) {
+  const AdmissionReason reason = Judge(tensor);
+  if (limited()) Note(tensor, reason);
+  return reason;
+}
+
+AdmissionReason Admission::Reconsider(const AdmissionPolicy::Tensor& tensor) {
+  const AdmissionReason reason = Judge(tensor);
+  if (limited() && Admitted(reason)) Note(tensor, reason);
+  return reason;
+}
+
+void Admission::Note(const AdmissionPolicy::Tensor& tensor, AdmissionReason reason) const {
+  journal_->Note(tensor.key_hash, DecisionOf(reason), tensor.bytes);
+}
+
+AdmissionReason Admission::Judge(const AdmissionPolicy::Tensor& tensor) {
   if (!limited()) return AdmissionReason::kFirstSight;
   const int64_t now_ms = now_unix_ms_();
   MutexLock lock(mutex_);

@@ -12,6 +12,7 @@
 #include "cairn/stats.h"
 #include "src/admission/policy.h"
 #include "src/base/mutex.h"
+#include "src/journal.h"
 
 namespace cairn {
 
@@ -31,6 +32,7 @@ class Admission {
     std::string directory;  // Of the file.
     bool new_store = false;
     std::function<int64_t()> now_unix_ms;
+    Journal* journal = nullptr;
   };
   explicit Admission(const Options& options);
 
@@ -39,6 +41,8 @@ class Admission {
   // As AdmissionPolicy's.
   void Request(absl::Span<const uint64_t> key_hashes) ABSL_LOCKS_EXCLUDED(mutex_);
   AdmissionReason Decide(const AdmissionPolicy::Tensor& tensor) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same of what was refused, each time that it is used. The journal hears when it is not.
+  AdmissionReason Reconsider(const AdmissionPolicy::Tensor& tensor) ABSL_LOCKS_EXCLUDED(mutex_);
   void Return(const AdmissionPolicy::Tensor& tensor, AdmissionReason reason)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Left(uint64_t key_hash) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -49,6 +53,8 @@ class Admission {
 
  private:
   WriteBudget::Options BudgetOptions(const Options& options) const;
+  AdmissionReason Judge(const AdmissionPolicy::Tensor& tensor) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Note(const AdmissionPolicy::Tensor& tensor, AdmissionReason reason) const;
 
   // Constant.
   const uint64_t bytes_per_day_;
@@ -56,6 +62,7 @@ class Admission {
   const std::string path_;
   const std::function<int64_t()> now_unix_ms_;
   const int64_t opened_unix_ms_;
+  Journal* const journal_;
 
   mutable Mutex mutex_;
   const std::unique_ptr<AdmissionPolicy> policy_ ABSL_PT_GUARDED_BY(mutex_);  // Null: no budget.

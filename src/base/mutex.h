@@ -14,7 +14,8 @@ namespace cairn {
 //
 // Ranks, taken in this order, never two of one rank, never held across I/O, a callback or an
 // allocation of tensor memory:
-//   directory stripe < eviction policy < magazine < allocator < queue (engine, index writer, ...)
+//   directory stripe < eviction policy < magazine < allocator < queue (engine, index writer,
+//   journal, ...)
 class ABSL_LOCKABLE Mutex {
  public:
   void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {

@@ -106,3 +106,24 @@ size_t cairn_store_stats_json(cairn_store* store, char* buffer, size_t size) {
   });
   return length;
 }
+
+int cairn_store_explain(cairn_store* store, cairn_key key,
+                        int (*visit)(void* context, const cairn_journal_entry* entry),
+                        void* context, cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(
+        CheckRequired({{store, "store"}, {reinterpret_cast<const void*>(visit), "visit"}}));
+    std::string_view bytes;
+    CAIRN_RETURN_IF_ERROR(ReadKey(key, &bytes));
+    CAIRN_ASSIGN_OR_RETURN(const std::vector<cairn::JournalEntry> entries,
+                           store->store->Explain(bytes));
+    for (const cairn::JournalEntry& entry : entries) {
+      const cairn_journal_entry told = {.unix_us = absl::ToUnixMicros(entry.time),
+                                        .decision = cairn::DecisionName(entry.decision),
+                                        .text = cairn::DecisionText(entry.decision),
+                                        .bytes = entry.bytes};
+      if (visit(context, &told) != 0) break;
+    }
+    return absl::OkStatus();
+  });
+}

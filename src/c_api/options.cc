@@ -40,6 +40,7 @@ cairn_store_options Default(const cairn_store_options*) {
   options.stripe_count = defaults.stripe_count;
   options.l3_prewrite = defaults.l3_prewrite ? 1 : 0;
   options.prefetch_ahead_bytes_max = defaults.prefetch_ahead_bytes_max;
+  options.journal_records_max = defaults.journal_records_max;
   options.l2_bytes_min = defaults.l2_bytes_min;
   options.heed_memory_pressure = defaults.heed_memory_pressure ? 1 : 0;
   options.l2_unusable_share_max = defaults.l2_unusable_share_max;
@@ -149,6 +150,8 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->heed_memory_pressure = known.heed_memory_pressure != 0;
   target->l2_unusable_share_max = known.l2_unusable_share_max;
   target->l2_move_bytes_per_second = known.l2_move_bytes_per_second;
+  target->journal_records_max =
+      static_cast<uint32_t>(std::min<uint64_t>(known.journal_records_max, UINT32_MAX));
   if (known.log != nullptr) {
     target->log = [log = known.log, context = known.log_context](std::string_view line) {
       log(context, line.data(), line.size());

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <string>
 
+#include "io/journal_file.h"
 #include "io/store_files.h"
 #include "src/eviction_file.h"
 #include "tests/disk_fixture.h"
@@ -54,7 +55,9 @@ class SimulationTest : public ::testing::Test {
   uint64_t Run(uint64_t seed) {
     running_seed = seed;
     // What it learned from an earlier seed would be of no seed's making.
-    std::filesystem::remove(std::filesystem::path(path_) / EvictionFile::kName);
+    for (const char* const kept : {EvictionFile::kName, kJournalName}) {
+      std::filesystem::remove(std::filesystem::path(path_) / kept);
+    }
     FiberSchedule schedule(seed);
     World world(Scenario(seed), path_, &disk_, &schedule);
     schedule.Run([&world] { world.Run(); });

@@ -12,6 +12,7 @@ namespace cairn::inspect {
 absl::StatusOr<int> Summarize(const StoreView& view, const Options& options, Output& output);
 absl::StatusOr<int> ListKeys(const StoreView& view, const Options& options, Output& output);
 absl::StatusOr<int> ShowTensor(const StoreView& view, const Options& options, Output& output);
+absl::StatusOr<int> ExplainTensor(const StoreView& view, const Options& options, Output& output);
 absl::StatusOr<int> Verify(const StoreView& view, const Options& options, Output& output);
 // The one that writes, and needs the store for itself.
 absl::StatusOr<int> RebuildIndex(const Options& options, Output& output);

@@ -24,6 +24,13 @@ constexpr const char* kVerifyFooter =
     "with zeros by mistake, look the same; their tensors are listed by key. Where neither old nor\n"
     "new bytes verify, it is called damage.";
 
+constexpr const char* kWhyFooter =
+    "From the store's journal, which keeps the last decisions "
+    "(StoreOptions::journal_records_max).\n"
+    "A store writes it when it is closed, and every 5 minutes: of one that is open, or was "
+    "killed,\n"
+    "the last minutes are missing. A key that has left is told of as long as the journal knows it.";
+
 constexpr const char* kRebuildFooter =
     "Needs the store closed. Reads all data files, takes of every key the latest write, verifies\n"
     "its bytes, writes a new index beside the old one and exchanges the two in one step; nothing "
@@ -42,12 +49,20 @@ struct Arguments {
   std::string first;
   std::string second;
   std::string fingerprint;
-  CLI::Option* fingerprint_given[2] = {};
+  CLI::Option* fingerprint_given[3] = {};
 };
 
 void DeclareDirectory(CLI::App& command, Arguments& arguments) {
   command.add_option("DIR", arguments.options.path, "The directory of the store")->required();
   command.add_flag("--json", arguments.options.json, "One JSON object instead of text");
+}
+
+void DeclareKey(CLI::App& command, Arguments& arguments, CLI::Option** fingerprint_given) {
+  command.add_option("DIR", arguments.first, "The directory of the store")->required();
+  command.add_option("KEY", arguments.second, "The key (KEY DIR is understood too)")->required();
+  command.add_flag("--json", arguments.options.json, "One JSON object instead of text");
+  *fingerprint_given = command.add_option("--fingerprint", arguments.fingerprint,
+                                          "Only the tensor of this fingerprint");
 }
 
 void DeclareMachine(CLI::App& app, Arguments& arguments) {
@@ -86,13 +101,12 @@ void Declare(CLI::App& app, Arguments& arguments) {
   arguments.fingerprint_given[0] =
       keys->add_option("--fingerprint", arguments.fingerprint, "Only tensors of this fingerprint");
 
-  CLI::App* const show =
-      add("show", Command::kShow, "What is known of one tensor, and whether it verifies");
-  show->add_option("DIR", arguments.first, "The directory of the store")->required();
-  show->add_option("KEY", arguments.second, "The key (KEY DIR is understood too)")->required();
-  show->add_flag("--json", arguments.options.json, "One JSON object instead of text");
-  arguments.fingerprint_given[1] = show->add_option("--fingerprint", arguments.fingerprint,
-                                                    "Only the tensor of this fingerprint");
+  DeclareKey(*add("show", Command::kShow, "What is known of one tensor, and whether it verifies"),
+             arguments, &arguments.fingerprint_given[1]);
+  CLI::App* const why =
+      add("why", Command::kWhy, "Where a tensor is, and what was decided for it, when and why");
+  DeclareKey(*why, arguments, &arguments.fingerprint_given[2]);
+  why->footer(kWhyFooter);
   DeclareMachine(app, arguments);
 }
 
@@ -118,7 +132,7 @@ ParseResult ParseOptions(int argc, const char* const* argv) {
     if (given->count() > 0) options.fingerprint = arguments.fingerprint;
   }
   if (options.path.empty()) options.path = ".";
-  if (options.command == Command::kShow) {
+  if (options.command == Command::kShow || options.command == Command::kWhy) {
     std::error_code error;
     const bool swapped = !std::filesystem::is_directory(arguments.first, error) &&
                          std::filesystem::is_directory(arguments.second, error);

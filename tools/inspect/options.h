@@ -6,13 +6,13 @@
 
 namespace cairn::inspect {
 
-enum class Command : uint8_t { kSummary, kKeys, kShow, kVerify, kRebuildIndex, kMachine };
+enum class Command : uint8_t { kSummary, kKeys, kShow, kWhy, kVerify, kRebuildIndex, kMachine };
 
 // What the command line asks for.
 struct Options {
   Command command = Command::kSummary;
   std::string path;
-  std::string key;     // show: as it was typed.
+  std::string key;     // show, why: as it was typed.
   std::string prefix;  // keys: as it was typed.
   std::optional<std::string> fingerprint;
   bool json = false;

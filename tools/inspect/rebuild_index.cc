@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "io/checksum.h"
+#include "io/journal_file.h"
 #include "io/store_index.h"
 #include "io/store_layout.h"
 #include "nlohmann/json.hpp"
@@ -94,6 +95,7 @@ absl::Status IndexRebuild::Rebuild() {
   // some that had been evicted: by age they are the first to go.
   std::error_code ignored;
   std::filesystem::remove(absl::StrCat(options_.path, "/", kEvictionName), ignored);
+  std::filesystem::remove(absl::StrCat(options_.path, "/", kJournalName), ignored);
   return InstallNewIndex(*files_);
 }
 
