@@ -146,7 +146,9 @@ absl::Status WriteAt(int fd, uint64_t offset, std::string_view bytes, const std:
 absl::StatusOr<std::string> ReadStart(const std::string& path, size_t bytes_max) {
   absl::StatusOr<FileDescriptor> file = OpenFile(path, O_RDONLY);
   if (!file.ok()) return file.status();
-  std::string bytes(bytes_max, '\0');
+  struct stat found = {};
+  if (fstat(file->get(), &found) != 0) return ErrnoStatus(errno, "cannot look at", path);
+  std::string bytes(std::min(bytes_max, static_cast<size_t>(found.st_size)), '\0');
   size_t done = 0;
   while (done < bytes.size()) {
     const ssize_t size =

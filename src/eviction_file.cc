@@ -1,7 +1,6 @@
 #include "src/eviction_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,16 +42,10 @@ std::string EvictionFile::Head() const {
 }
 
 absl::Status EvictionFile::Read(absl::FunctionRef<void(const SnapshotPiece&)> visit) const {
-  struct stat found = {};
-  CAIRN_ASSIGN_OR_RETURN(const FileDescriptor file, OpenFile(path_, O_RDONLY));
-  if (fstat(file.get(), &found) != 0) return ErrnoStatus(errno, "cannot look at", path_);
-  const auto size = static_cast<uint64_t>(found.st_size);
-  if (size < kHeadBytes || size > kFileBytesMax) {
-    return absl::DataLossError(absl::StrCat(path_, " is of a size that it cannot have, ", size));
+  CAIRN_ASSIGN_OR_RETURN(const std::string bytes, ReadStart(path_, kFileBytesMax));
+  if (bytes.size() < kHeadBytes) {
+    return absl::DataLossError(absl::StrCat(path_, " has no more than ", bytes.size(), " bytes"));
   }
-  std::string bytes(size, '\0');
-  CAIRN_RETURN_IF_ERROR(
-      ReadAt(file.get(), 0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
   const std::string_view head = std::string_view(bytes).substr(0, kHeadBytes);
   if (head != Head()) {
     return absl::FailedPreconditionError(
