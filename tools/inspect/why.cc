@@ -65,8 +65,11 @@ absl::StatusOr<int> ExplainTensor(const StoreView& view, const Options& options,
   // Without one there is still the place to tell.
   std::vector<JournalRecord> journal;
   absl::StatusOr<std::vector<JournalRecord>> read = ReadJournal(options.path, view.files().uuid());
-  if (read.ok()) journal = *std::move(read);
-  if (!read.ok() && !absl::IsNotFound(read.status())) return read.status();
+  if (read.ok()) {
+    journal = *std::move(read);
+  } else if (!absl::IsNotFound(read.status())) {
+    return read.status();
+  }
   const std::string key = TypedKey(options.key);
   Json tensors = Json::array();
   for (const Fingerprint& fingerprint : view.fingerprints()) {
