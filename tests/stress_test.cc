@@ -8,44 +8,16 @@
 #include <random>
 #include <thread>
 
-#include "tests/store_fixture.h"
+#include "tests/stress_fixture.h"
 
 namespace cairn {
 namespace {
 
 constexpr int kKeys = 48;
 
-class StressTest : public StoreTest {
+class StressTest : public StressFixture {
  protected:
-  struct Key {
-    std::atomic<uint64_t> started = 0;
-    std::atomic<uint64_t> completed = 0;
-  };
-
-  static std::string NameOf(int key) { return "stress" + std::to_string(key); }
-  static uint64_t SizeOf(int key, uint64_t version) {
-    return 4096 * (1 + (static_cast<uint64_t>(key) * 7 + version * 13) % 40);
-  }
-
-  // Each 8 bytes tell key, version and place: cheap to make and to check at any speed.
-  static void FillContent(std::byte* data, int key, uint64_t version) {
-    auto* words = reinterpret_cast<uint64_t*>(data);
-    for (uint64_t i = 0; i < SizeOf(key, version) / 8; ++i) {
-      words[i] = (version << 32) ^ (static_cast<uint64_t>(key) << 24) ^ i;
-    }
-  }
-  void ExpectContent(const std::byte* data, uint64_t size, int key, uint64_t oldest) {
-    const auto* words = reinterpret_cast<const uint64_t*>(data);
-    const uint64_t version = words[0] >> 32;
-    EXPECT_GE(version, oldest);
-    EXPECT_LE(version, keys_[key].started.load());
-    EXPECT_EQ(size, SizeOf(key, version));
-    for (uint64_t i = 0; i < size / 8; ++i) {
-      if (words[i] == ((version << 32) ^ (static_cast<uint64_t>(key) << 24) ^ i)) continue;
-      ADD_FAILURE() << NameOf(key) << " version " << version << " differs at word " << i;
-      return;
-    }
-  }
+  StressTest() : StressFixture(kKeys) {}
 
   void Write(int key, std::mt19937_64& random, AlignedBuffer& buffer) {
     const uint64_t version = keys_[key].started.load() + 1;
@@ -83,7 +55,6 @@ class StressTest : public StoreTest {
     }
   }
 
-  Key keys_[kKeys];
   std::atomic<uint64_t> hits_ = 0;
 };
 
