@@ -10,10 +10,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/policy/options.h"
+#include "bench/policy/prefetch.h"
 #include "bench/policy/report.h"
 #include "bench/policy/simulation.h"
 #include "bench/policy/workload.h"
 #include "src/base/status_macros.h"
+#include "src/prediction/read_stream.h"
 #include "tools/offload/model.h"
 #include "tools/offload/report.h"
 #include "tools/offload/trace.h"
@@ -108,10 +110,24 @@ void SimulateAt(const Size& size, const Options& options, const Workload& worklo
   }
 }
 
+absl::Status MeasurePrefetch(const Options& options, const Workload& workload) {
+  const uint64_t l2_blocks =
+      options.l2_size.has_value() ? options.l2_size->Blocks(workload.blocks) : 0;
+  std::vector<PrefetchOutcome> outcomes;
+  for (const size_t ahead : {size_t{1}, ReadStream::kAhead, size_t{32}}) {
+    outcomes.push_back(SimulatePrefetch(workload, l2_blocks, ahead));
+  }
+  std::fputs(PrefetchTable(workload, l2_blocks, outcomes).c_str(), stdout);
+  if (options.json.empty()) return absl::OkStatus();
+  return offload::WriteAtomically(options.json,
+                                  PrefetchJson(SourceOf(options), workload, l2_blocks, outcomes));
+}
+
 absl::Status Main(const Options& options) {
   if (!options.json.empty()) CAIRN_RETURN_IF_ERROR(offload::CheckWritable(options.json));
   CAIRN_ASSIGN_OR_RETURN(const offload::Trace trace, LoadTrace(options));
   const Workload workload(trace);
+  if (options.prefetch) return MeasurePrefetch(options, workload);
   Report report = {
       .source = SourceOf(options), .real = !options.trace.empty(), .workload = workload};
   CAIRN_ASSIGN_OR_RETURN(report.tiers, TiersOf(options, trace, workload));

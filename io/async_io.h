@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -62,6 +63,11 @@ class IoOp {
     for (const iovec& piece : pieces) bytes += piece.iov_len;
     return bytes;
   }
+  // Somebody waits for it now: where it is a read that waits for its turn it becomes a demand read,
+  // once AsyncIo::RegardRaised is called. On any thread until OnDone.
+  void Raise() { raised_.store(true, std::memory_order_relaxed); }
+  bool raised() const { return raised_.load(std::memory_order_relaxed); }
+
   // In OnDone: how long the device had it, without the time that it waited for its turn.
   int64_t service_us() const { return service_us_; }
 
@@ -81,6 +87,7 @@ class IoOp {
   int64_t service_us_ = 0;
   uint8_t epoch_ = 0;                   // Of IoDrain.
   bool refused_ = false;                // Submitted to an engine that is closing.
+  std::atomic<bool> raised_ = false;    // The caller's: never reset.
   absl::InlinedVector<iovec, 2> rest_;  // What is left of `pieces` after a short transfer.
 };
 
@@ -137,6 +144,9 @@ class AsyncIo {
 
   // Takes all of the ops; never blocks on the device. Failures come by OnDone.
   virtual void Submit(absl::Span<IoOp* const> ops) = 0;
+
+  // Ops that were submitted have been raised. Not waited for.
+  virtual void RegardRaised() {}
 
   // Returns when every op submitted before the call has had its OnDone.
   virtual void Drain() = 0;

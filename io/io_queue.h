@@ -58,11 +58,26 @@ class IoQueue {
 
   // The op has been through IoTransfer::Begin.
   void Push(IoOp* op) {
+    if (IsRaised(*op)) op->priority = IoPriority::kDemandRead;
     const IoPriority priority = op->kind == IoOp::Kind::kSync ? IoPriority::kWrite : op->priority;
     const size_t index = static_cast<size_t>(priority);
     CAIRN_CHECK(index < kIoPriorityCount);
     lists_[index].PushBack(op);
     ++count_;
+  }
+
+  // Reads that were raised since they came go behind the demand reads. Walks all others.
+  void RegardRaised() {
+    for (size_t index = 1; index < kIoPriorityCount; ++index) {
+      List kept;
+      while (IoOp* const op = lists_[index].PopFront()) {
+        const bool raised = IsRaised(*op);
+        if (raised) op->priority = IoPriority::kDemandRead;
+        (raised ? lists_[0] : kept).PushBack(op);
+      }
+      lists_[index] = kept;
+      if (kept.empty()) passed_over_bytes_[index] = 0;
+    }
   }
 
   bool has_demand_read() const { return !lists_[0].empty(); }
@@ -73,6 +88,8 @@ class IoQueue {
   IoOp* PopDemandRead() { return has_demand_read() ? PopFrom(0) : nullptr; }
 
  private:
+  static bool IsRaised(const IoOp& op) { return op.raised() && op.kind == IoOp::Kind::kRead; }
+
   IoOp* PopFrom(size_t chosen) {
     IoOp* const op = lists_[chosen].PopFront();
     --count_;

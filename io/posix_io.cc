@@ -49,6 +49,7 @@ class PosixIo final : public AsyncIo {
   absl::Status RegisterMemory(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status UnregisterMemory(absl::Span<std::byte>) override { return absl::OkStatus(); }
   void Submit(absl::Span<IoOp* const> ops) override;
+  void RegardRaised() override;
   void Drain() override { drain_.Wait(); }
   IoStats stats() const override { return counters_.Read(); }
   const char* name() const override { return "posix"; }
@@ -108,6 +109,14 @@ void PosixIo::Submit(absl::Span<IoOp* const> ops) {
     }
   }
   ops.size() == 1 ? may_take_.NotifyOne() : may_take_.NotifyAll();
+}
+
+void PosixIo::RegardRaised() {
+  {
+    MutexLock lock(mutex_);
+    queue_.RegardRaised();
+  }
+  may_take_.NotifyOne();
 }
 
 void PosixIo::Work() {

@@ -125,6 +125,7 @@ void RingIo::Loop() {
     RingInbox::Mail mail = inbox_.Take();
     closing_ = mail.closing;
     while (IoOp* op = mail.ops.PopFront()) queue_.Push(op);
+    if (raised_.exchange(false, std::memory_order_acquire)) queue_.RegardRaised();
     if (Finished()) return;
     Fill();
     Enter();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -46,6 +47,7 @@ class RingIo final : public AsyncIo {
   absl::Status RegisterMemory(absl::Span<std::byte> memory) override;
   absl::Status UnregisterMemory(absl::Span<std::byte> memory) override;
   void Submit(absl::Span<IoOp* const> ops) override;
+  void RegardRaised() override { raised_.store(true, std::memory_order_release); }
   void Drain() override { drain_.Wait(); }
   IoStats stats() const override { return counters_.Read(); }
   const char* name() const override { return "uring"; }
@@ -94,6 +96,8 @@ class RingIo final : public AsyncIo {
   IoCounters counters_;
   IoDrain drain_;
   RingInbox inbox_;
+  // No wake: where ops wait for their turn, the thread wakes when the device is done with another.
+  std::atomic<bool> raised_ = false;
 
   Mutex mutex_;
   CondVar has_started_;

@@ -68,8 +68,8 @@ void Directory::TellRefusedUsed(const Entry& entry) {
 
 void Directory::EndPrefetch(Entry* entry, PrefetchQueue::End end) {
   HotPart* const hot = entry->hot();
-  if (hot == nullptr || hot->prefetched == 0) return;
-  parts_.prefetches->Ended(std::exchange(hot->prefetched, 0), entry->bytes(), end);
+  if (hot == nullptr || hot->prefetched_by == nullptr) return;
+  std::exchange(hot->prefetched_by, nullptr)->Ended(hot->prefetched, entry->bytes(), end);
 }
 
 void Directory::TellAsked(Entry* entry) {
@@ -91,23 +91,30 @@ Directory::Lookup Directory::Acquire(const HashedKey& key, int64_t now_unix_ms,
   MutexLock lock(stripe.mutex);
   Entry* entry = FindReadable(stripe, key, now_unix_ms);
   if (entry == nullptr) return {};
-  if (entry->leases == 0) Touch(entry);
-  if (waiter != nullptr) TellAsked(entry);
+  if (waiter != nullptr) {
+    if (entry->leases == 0) Touch(entry);
+    TellAsked(entry);
+  }
   switch (entry->l2) {
     case CopyState::kResident:
       ++entry->pins;
       return {Found::kPinned, entry, entry->bytes()};
     case CopyState::kFilling:
-      if (waiter != nullptr) {
-        waiter->next = std::exchange(entry->hot()->fill_waiters, waiter);
-      }
-      return {Found::kJoined, nullptr, entry->bytes()};
+      return {Found::kJoined, nullptr, entry->bytes(), JoinFillLocked(*entry->hot(), waiter)};
     case CopyState::kAbsent:
       break;
   }
   if (entry->quarantined) return {Found::kQuarantined, nullptr, entry->bytes()};
   CAIRN_CHECK(entry->l3 == CopyState::kResident);
   return {Found::kNeedsFill, nullptr, entry->bytes()};
+}
+
+bool Directory::JoinFillLocked(HotPart& hot, FillWaiter* waiter) {
+  if (waiter == nullptr) return false;
+  waiter->next = std::exchange(hot.fill_waiters, waiter);
+  if (std::exchange(hot.wanted, true) || hot.raisable == nullptr) return false;
+  hot.raisable->Raise();
+  return true;
 }
 
 Directory::Lookup Directory::AcquireForDirectRead(const HashedKey& key, int64_t now_unix_ms) {
@@ -151,6 +158,16 @@ std::optional<uint64_t> Directory::FindOnL3(const HashedKey& key) const {
   const Entry* entry = Find(stripe, key);
   if (entry == nullptr || entry->spilling || entry->l3 != CopyState::kResident) return std::nullopt;
   return entry->l3_extent().offset;
+}
+
+std::optional<std::string> Directory::FindOnL3Alone(uint64_t key_hash) const {
+  Stripe& stripe = StripeFor(key_hash);
+  MutexLock lock(stripe.mutex);
+  const auto found = stripe.entries.find(AnyOfHash{key_hash});
+  if (found == stripe.entries.end()) return std::nullopt;
+  const Entry& entry = **found;
+  if (entry.l2 != CopyState::kAbsent || entry.quarantined) return std::nullopt;
+  return std::string(entry.key());
 }
 
 Entry* Directory::AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) {

@@ -64,7 +64,6 @@ class Directory {
     TierEviction* l3_eviction;
     IndexWriter* index_writer;
     Admission* admission;
-    PrefetchQueue* prefetches;
     Journal* journal;
     // A tensor that admission refused is used. With its stripe's lock held.
     std::function<void(const Entry& entry)> refused_used;
@@ -87,10 +86,11 @@ class Directory {
     Found found = Found::kMiss;
     Entry* entry = nullptr;  // kPinned.
     uint64_t bytes = 0;      // kNeedsFill.
+    bool raised = false;     // kJoined: reads of a prefetch, which AsyncIo is to regard.
   };
   // Counts as a use, unless a lease says that it has been counted already (UseLeased). `waiter` may
   // be null, for a prefetch: then a fill under way is kJoined without a trace, and the tensor was
-  // not asked for.
+  // not asked for, nor used.
   Lookup Acquire(const HashedKey& key, int64_t now_unix_ms, FillWaiter* waiter);
 
   // Pins the entry for a read from L3 into the caller's memory if that is where it is: kNeedsFill
@@ -102,6 +102,9 @@ class Directory {
   bool Contains(const HashedKey& key, int64_t now_unix_ms, bool touch);
   // Where on L3 the key's tensor lies if it is written and in the index.
   std::optional<uint64_t> FindOnL3(const HashedKey& key) const;
+  // The key with this hash if its tensor is to be had from L3 alone, and not on its way. Two keys
+  // of one hash are told apart by nobody here: for guesses.
+  std::optional<std::string> FindOnL3Alone(uint64_t key_hash) const;
   // The keys are looked up together, in order, as EvictionPolicy::Request says.
   void Request(absl::Span<const HashedKey> keys);
   // Adds a lease; null when not there, quarantined or expired.
@@ -132,7 +135,12 @@ class Directory {
   // ---- Fill ----
   // Makes the caller the filler: l2 becomes kFilling in `target`, the entry is pinned for the
   // fill, the waiter linked. Null, with nothing changed, when the state is no longer kNeedsFill.
-  Entry* BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, bool prefetch);
+  // `prefetch`: whose account it is on; null: somebody asks for it.
+  Entry* BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter,
+                   PrefetchQueue* prefetch);
+  // From here to EndFill who asks for it raises the reads of its prefetch. True when somebody has
+  // asked already.
+  bool SetRaisable(Entry* entry, RaisableFill* fill);
   // Ends it and wakes the waiters. A failure of the bytes (kDataLoss) quarantines the entry.
   void EndFill(Entry* entry, const absl::Status& status);
   // After a direct read that failed.
@@ -295,6 +303,8 @@ class Directory {
     parts_.journal->Note(entry.hash(), decision, entry.bytes());
   }
   void Touch(Entry* entry);
+  // True when that raised the reads of a prefetch.
+  static bool JoinFillLocked(HotPart& hot, FillWaiter* waiter);
   void TellRefusedUsed(const Entry& entry);
   // The copy in L2, or on its way there, that a prefetch brought: no more than once.
   void EndPrefetch(Entry* entry, PrefetchQueue::End end);

@@ -138,7 +138,7 @@ void Directory::TrackRecovered(absl::Span<Entry* const> entries) {
 // ---- Fill ----
 
 Entry* Directory::BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter,
-                            bool prefetch) {
+                            PrefetchQueue* prefetch) {
   Stripe& stripe = StripeFor(key.hash);
   MutexLock lock(stripe.mutex);
   Entry* entry = Find(stripe, key);
@@ -149,10 +149,19 @@ Entry* Directory::BeginFill(const HashedKey& key, Extent target, FillWaiter* wai
   entry->l2 = CopyState::kFilling;
   HotPart& hot = entry->MakeHot();
   hot.l2_extent = target;
-  if (prefetch) hot.prefetched = parts_.prefetches->Began(entry->bytes(), SteadyNow());
+  hot.prefetched_by = prefetch;
+  if (prefetch != nullptr) hot.prefetched = prefetch->Began(entry->bytes(), SteadyNow());
   ++entry->pins;
   if (waiter != nullptr) waiter->next = std::exchange(hot.fill_waiters, waiter);
   return entry;
+}
+
+bool Directory::SetRaisable(Entry* entry, RaisableFill* fill) {
+  Stripe& stripe = StripeFor(entry->hash());
+  MutexLock lock(stripe.mutex);
+  CAIRN_CHECK(entry->l2 == CopyState::kFilling);
+  entry->hot()->raisable = fill;
+  return entry->hot()->wanted;
 }
 
 void Directory::EndFill(Entry* entry, const absl::Status& status) {
@@ -164,8 +173,10 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
     MutexLock lock(stripe.mutex);
     CAIRN_CHECK(entry->l2 == CopyState::kFilling && entry->pins > 0);
     waiters = std::exchange(entry->hot()->fill_waiters, nullptr);
+    entry->hot()->raisable = nullptr;
+    entry->hot()->wanted = false;
     if (status.ok()) {
-      const bool ahead = entry->hot()->prefetched != 0;
+      const bool ahead = entry->hot()->prefetched_by != nullptr;
       Note(*entry, ahead ? Decision::kPrefetched : Decision::kLoaded);
       entry->l2 = CopyState::kResident;
       parts_.l2->SetOwner(entry->hot()->l2_extent, entry->hash());

@@ -25,6 +25,15 @@ namespace cairn {
 enum class CopyState : uint8_t { kAbsent, kFilling, kResident };
 
 struct Entry;
+class PrefetchQueue;
+
+// The reads of a prefetch, until its fill ends.
+class RaisableFill {
+ public:
+  virtual ~RaisableFill() = default;
+  // Somebody waits for the tensor now. With the lock of its stripe held.
+  virtual void Raise() = 0;
+};
 
 // Someone who waits for a copy in L2, or in L1. Owned by the waiter, linked from Directory until
 // OnFilled.
@@ -78,8 +87,12 @@ struct HotPart final : EvictionNode {
   Entry* replaced = nullptr;
   std::unique_ptr<L1Copy> l1;  // Null: none.
   bool dirty = false;          // Spilling from L2: its bytes count as dirty.
-  // PrefetchQueue::Began of the prefetch that brings it to L2; 0 when it was asked for since.
+  // Whose prefetch brings it to L2, and that one's PrefetchQueue::Began; null when it was asked for
+  // since.
+  PrefetchQueue* prefetched_by = nullptr;
   uint32_t prefetched = 0;
+  bool wanted = false;               // On its way by a prefetch, and asked for.
+  RaisableFill* raisable = nullptr;  // Of a prefetch.
 };
 
 // One write of one tensor: its identity and its copies. Listed in the directory under its key

@@ -21,7 +21,7 @@ uint64_t RoundUpToBlock(uint64_t bytes) {
   return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
 }
 
-class Fill {
+class Fill final : public RaisableFill {
  public:
   // `done` empty: the target is L2.
   Fill(const FillContext& context, Entry* entry, IoPriority priority, DirectReadDone done)
@@ -36,6 +36,10 @@ class Fill {
   void Start(absl::Span<const Piece> target, IoBatch& batch) {
     Locate(target);
     Issue(batch);
+  }
+  // Of a prefetch. Before the reads are submitted, or after.
+  void Raise() override {
+    for (Chunk& chunk : chunks_) chunk.Raise();
   }
 
  private:
@@ -146,15 +150,16 @@ class Fill {
   void Finish(absl::Status status) {
     const FillContext context = context_;
     Entry* const entry = entry_;
-    DirectReadDone done = std::move(done_);
-    delete this;
-    if (done) {
+    if (DirectReadDone done = std::move(done_)) {
+      delete this;
       if (absl::IsDataLoss(status)) context.directory->Quarantine(entry);
       done(std::move(status));
       return;
     }
     StatsRecorder::Add(context.stats->fills);
+    // Until then it may be raised.
     context.directory->EndFill(entry, status);
+    delete this;
   }
 
   const FillContext context_;
@@ -178,6 +183,14 @@ void StartFill(const FillContext& context, Entry* entry, std::byte* target, IoPr
                IoBatch& batch) {
   const Piece piece = {target, entry->hot()->l2_extent.bytes};
   (new Fill(context, entry, priority, nullptr))->Start({&piece, 1}, batch);
+}
+
+void StartPrefetch(const FillContext& context, Entry* entry, std::byte* target, IoPriority priority,
+                   IoBatch& batch) {
+  const Piece piece = {target, entry->hot()->l2_extent.bytes};
+  Fill* const fill = new Fill(context, entry, priority, nullptr);
+  if (context.directory->SetRaisable(entry, fill)) fill->Raise();
+  fill->Start({&piece, 1}, batch);
 }
 
 void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const Piece> pieces,

@@ -38,6 +38,11 @@ struct FillContext {
 void StartFill(const FillContext& context, Entry* entry, std::byte* target, IoPriority priority,
                IoBatch& batch);
 
+// The same with nobody who waits: until EndFill who comes to do so raises its reads
+// (RaisableFill).
+void StartPrefetch(const FillContext& context, Entry* entry, std::byte* target, IoPriority priority,
+                   IoBatch& batch);
+
 // Into the caller's memory: pieces aligned to 4096 in address and size, as long as the tensor,
 // whose size is a multiple of 4096. The entry is pinned by the caller until `done`, which runs on
 // a thread of the engine.

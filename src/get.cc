@@ -45,6 +45,8 @@ absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& opt
   CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
   StatsRecorder::Add(core_->stats.gets);
   const HashedKey hashed = Hashed(key.bytes());
+  Asked(key);
+  Predict(key, ReadStream::kAhead);
   const Deadline deadline = DeadlineAfter(options.timeout);
   if (options.want == Level::kL1Gpu) return GetInL1(hashed, options, deadline);
   return GetBefore(hashed, deadline);
@@ -58,7 +60,7 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
     FillWaiter* waiter = wait.NewWaiter();
     const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), waiter);
     if (lookup.found == Directory::Found::kJoined) {
-      StatsRecorder::Add(core_->stats.fills_joined);
+      JoinedFill(lookup);
       break;
     }
     FillWait::Discard(waiter);
@@ -71,8 +73,9 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
     CAIRN_ASSIGN_OR_RETURN(const Extent target, core_->evictor->ReserveL2(lookup.bytes, deadline));
     IoBatch batch;
     waiter = wait.NewWaiter();
-    if (BeginFill(key, target, waiter, IoPriority::kDemandRead, /*prefetch=*/false, batch)) {
+    if (BeginFill(key, target, waiter, batch)) {
       SubmitBatch(batch);
+      BeginPrefetches();
       break;
     }
     FillWait::Discard(waiter);
@@ -116,15 +119,20 @@ absl::Status StoreImpl::ValidateKey(std::string_view key) {
                                                  TensorKey::kBytesMax, " are allowed"));
 }
 
-bool StoreImpl::BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter,
-                          IoPriority priority, bool prefetch, IoBatch& batch) {
-  Entry* entry = core_->directory->BeginFill(key, target, waiter, prefetch);
+bool StoreImpl::BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, IoBatch& batch) {
+  Entry* entry = core_->directory->BeginFill(key, target, waiter, /*prefetch=*/nullptr);
   if (entry == nullptr) {
     core_->l2->Release(target);
     return false;
   }
-  StartFill(core_->fill_context(), entry, core_->l2->Address(target), priority, batch);
+  StartFill(core_->fill_context(), entry, core_->l2->Address(target), IoPriority::kDemandRead,
+            batch);
   return true;
+}
+
+void StoreImpl::JoinedFill(const Directory::Lookup& lookup) {
+  StatsRecorder::Add(core_->stats.fills_joined);
+  if (lookup.raised) core_->io->RegardRaised();
 }
 
 }  // namespace cairn

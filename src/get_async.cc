@@ -1,6 +1,7 @@
 // GetAsync: as Get, with nobody asleep. What finds no room in L2 or L1 at once waits for it on the
 // loads worker.
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -93,8 +94,7 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
       case Directory::Found::kPinned:
         return get->OnL2(lookup.entry, Level::kL2Pinned);
       case Directory::Found::kJoined:
-        StatsRecorder::Add(core_->stats.fills_joined);
-        return;
+        return JoinedFill(lookup);
       case Directory::Found::kInFlight:
       case Directory::Found::kNeedsFill:
         break;
@@ -114,7 +114,7 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
       if (!core_->loads->TryPost(task)) get->Finish(target.status());
       return;
     }
-    if (BeginFill(key, *target, get, IoPriority::kDemandRead, /*prefetch=*/false, batch)) return;
+    if (BeginFill(key, *target, get, batch)) return;
   }
 }
 
@@ -173,6 +173,8 @@ absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCa
                                                      " asynchronous gets are under way"));
   }
   StatsRecorder::Add(core_->stats.gets);
+  Asked(key);
+  Predict(key, ReadStream::kAhead);
   auto end = [this, done = std::move(done)](absl::StatusOr<TensorHandle> result) mutable {
     core_->callbacks->Post([this, done = std::move(done), result = std::move(result)]() mutable {
       async_gets_.fetch_sub(1);
@@ -204,8 +206,12 @@ absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOpti
     RunGet(new AsyncGet(this, keys[i].bytes(), options, deadline, std::move(end)),
            /*may_wait=*/false, batch);
     SubmitFullBatch(batch);
+    Asked(keys[i]);
   }
   SubmitBatch(batch);
+  if (!keys.empty()) {
+    Predict(keys.back(), std::max(keys.size(), ReadStream::kAhead));
+  }
   return absl::OkStatus();
 }
 

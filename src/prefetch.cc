@@ -11,11 +11,11 @@ namespace cairn {
 // One tensor on its way up. Counts itself out and deletes itself when it is there, or cannot be.
 class PrefetchedTensor final : public FillWaiter {
  public:
-  PrefetchedTensor(StoreImpl* store, Level to, uint64_t bytes)
-      : store_(store), to_(to), bytes_(bytes) {}
+  PrefetchedTensor(StoreImpl* store, PrefetchQueue* queue, Level to, uint64_t bytes)
+      : store_(store), queue_(queue), to_(to), bytes_(bytes) {}
 
   void OnFilled(absl::Status /*status*/, Entry* entry) override {
-    if (at_ == Level::kL2Pinned) store_->core_->prefetches->Arrived(bytes_);
+    if (at_ == Level::kL2Pinned) queue_->Arrived(bytes_);
     if (entry == nullptr) return End();
     if (at_ == to_) {
       store_->core_->directory->Unpin(entry, at_);
@@ -47,6 +47,7 @@ class PrefetchedTensor final : public FillWaiter {
   }
 
   StoreImpl* const store_;
+  PrefetchQueue* const queue_;
   const Level to_;
   const uint64_t bytes_;
   Level at_ = Level::kL2Pinned;
@@ -59,24 +60,36 @@ bool StoreImpl::InL1(const HashedKey& key) {
   return lookup.found != Directory::Found::kMiss;
 }
 
-bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority, IoBatch& batch) {
+bool StoreImpl::BeginPrefetch(const HashedKey& key, Extent target, PrefetchedTensor* waiter,
+                              IoPriority priority, PrefetchQueue& queue, IoBatch& batch) {
+  Entry* entry = core_->directory->BeginFill(key, target, waiter, &queue);
+  if (entry == nullptr) {
+    core_->l2->Release(target);
+    return false;
+  }
+  StartPrefetch(core_->fill_context(), entry, core_->l2->Address(target), priority, batch);
+  return true;
+}
+
+bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority,
+                            PrefetchQueue& queue, IoBatch& batch) {
   const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), nullptr);
   const bool in_l2 = lookup.found == Directory::Found::kPinned;
   if (in_l2 && to == Level::kL2Pinned) core_->directory->Unpin(lookup.entry);
   if (lookup.found != Directory::Found::kNeedsFill && !(in_l2 && to == Level::kL1Gpu)) return false;
-  const bool refused = !in_l2 && core_->prefetches->Refuses(SteadyNow());
+  const bool refused = !in_l2 && queue.Refuses(SteadyNow());
   if (refused) StatsRecorder::Add(core_->stats.prefetches_refused);
   if (prefetches_.fetch_add(1) < core_->options.prefetch_queue_max && !refused) {
-    auto* const waiter = new PrefetchedTensor(this, to, lookup.bytes);
+    auto* const waiter = new PrefetchedTensor(this, &queue, to, lookup.bytes);
     if (in_l2) {
       waiter->LiftFrom(lookup.entry);
       return true;
     }
     const absl::StatusOr<Extent> target = core_->evictor->TryReserveL2(lookup.bytes);
     if (target.ok()) {
-      core_->prefetches->Departed(lookup.bytes);
-      if (BeginFill(key, *target, waiter, priority, /*prefetch=*/true, batch)) return true;
-      core_->prefetches->Arrived(lookup.bytes);
+      queue.Departed(lookup.bytes);
+      if (BeginPrefetch(key, *target, waiter, priority, queue, batch)) return true;
+      queue.Arrived(lookup.bytes);
     }
     delete waiter;
   } else if (in_l2) {
@@ -87,22 +100,36 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority,
   return false;
 }
 
+bool StoreImpl::BeginNextPrefetch(IoBatch& batch) {
+  if (const std::optional<PrefetchQueue::Want> want = core_->prefetches->Pop(SteadyNow())) {
+    const HashedKey key = Hashed(want->key);
+    if (want->to == Level::kL1Gpu && InL1(key)) return true;
+    // What is due by now is about to be asked for, and who asks would wait for it behind all
+    // writes; it delays other demand by no more than what may be in flight.
+    const IoPriority priority = want->due ? IoPriority::kDemandRead : IoPriority::kPrefetch;
+    if (PrefetchOne(key, want->to, priority, *core_->prefetches, batch)) {
+      StatsRecorder::Add(core_->stats.prefetches);
+    }
+    return true;
+  }
+  if (!core_->prefetches->empty() || core_->predictions->empty()) return false;
+  const std::optional<PrefetchQueue::Want> guess = core_->predictions->Pop(SteadyNow());
+  if (!guess.has_value()) return false;
+  if (PrefetchOne(Hashed(guess->key), Level::kL2Pinned, IoPriority::kPrefetch, *core_->predictions,
+                  batch)) {
+    StatsRecorder::Add(core_->stats.predictions);
+  }
+  return true;
+}
+
 void StoreImpl::BeginPrefetches() {
-  if (core_->prefetches->empty() || prefetch_turns_.fetch_add(1) > 0) return;
+  if (core_->prefetches->empty() && core_->predictions->empty()) return;
+  if (prefetch_turns_.fetch_add(1) > 0) return;
   uint32_t turns = 1;
   do {
     turns = prefetch_turns_.load();
     IoBatch batch;
-    while (const std::optional<PrefetchQueue::Want> want = core_->prefetches->Pop(SteadyNow())) {
-      const HashedKey key = Hashed(want->key);
-      if (want->to == Level::kL1Gpu && InL1(key)) continue;
-      // What is due by now is about to be asked for, and who asks would wait for it behind all
-      // writes; it delays other demand by no more than what may be in flight.
-      const IoPriority priority = want->due ? IoPriority::kDemandRead : IoPriority::kPrefetch;
-      if (!PrefetchOne(key, want->to, priority, batch)) continue;
-      StatsRecorder::Add(core_->stats.prefetches);
-      SubmitFullBatch(batch);
-    }
+    while (BeginNextPrefetch(batch)) SubmitFullBatch(batch);
     SubmitBatch(batch);
   } while (prefetch_turns_.fetch_sub(turns) != turns);
 }
@@ -133,7 +160,7 @@ size_t StoreImpl::Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptio
     if (!ValidateKey(tensor.bytes()).ok()) continue;
     const HashedKey key = Hashed(tensor.bytes());
     if (to_l1 && InL1(key)) continue;
-    if (!PrefetchOne(key, options.to, IoPriority::kPrefetch, batch)) continue;
+    if (!PrefetchOne(key, options.to, IoPriority::kPrefetch, *core_->prefetches, batch)) continue;
     StatsRecorder::Add(core_->stats.prefetches);
     ++taken;
     SubmitFullBatch(batch);

@@ -43,6 +43,7 @@ void PressureMonitor::Turn() {
   const PressureLevel before = gauge_.level();
   const PressureLevel level = gauge_.Update(percent);
   parts_.prefetches->SetPressure(level);
+  parts_.predictions->SetPressure(level);
   Note(readings, before);
   Say(before, percent);
   if (!parts_.sections->kept_because().empty()) return;

@@ -27,6 +27,7 @@ class PressureMonitor {
     Directory* directory;
     Evictor* evictor;
     PrefetchQueue* prefetches;
+    PrefetchQueue* predictions;
     L2Sections* sections;
     StatsRecorder* stats;
     uint64_t l2_bytes_min;

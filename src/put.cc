@@ -60,7 +60,9 @@ absl::Status StoreImpl::Put(TensorKey key, const TensorView& view, const PutOpti
   const CallScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   const ConstPiece piece = {view.data, view.size};
-  return PutThroughL2({key.bytes(), view.meta, {&piece, 1}, view.host()}, options);
+  absl::Status status = PutThroughL2({key.bytes(), view.meta, {&piece, 1}, view.host()}, options);
+  if (status.ok()) Asked(key);
+  return status;
 }
 
 absl::Status StoreImpl::ValidatePut(const PutInput& input, const PutOptions& options,

@@ -24,6 +24,14 @@ namespace {
 // use them for other bytes, or a stale extent could verify.
 constexpr uint64_t kSequenceGap = uint64_t{1} << 20;
 
+// The keys whose successors are known: as many as L3 has tensors of a quarter of a MiB. What is
+// smaller is seldom worth a guess, and a line that is full forgets its oldest.
+constexpr uint64_t kBytesOfPredictedKey = uint64_t{256} << 10;
+constexpr uint64_t kPredictedKeysMin = uint64_t{16} << 10;
+constexpr uint64_t kPredictedKeysMax = uint64_t{4} << 20;
+// That wait: those of some readers. More are made again when their chain is read on.
+constexpr size_t kPredictionsMax = 1024;
+
 // Bytes of L3 that the index gives to somebody: to a tensor, or to the table of a pack.
 struct Claim {
   uint64_t offset = 0;
@@ -285,19 +293,31 @@ void StoreCore::RestoreEviction(bool expected) {
                    status.message()));
 }
 
+void StoreCore::MakePrefetchQueues() {
+  PrefetchQueue::Limits limits = {.keys_max = options.prefetch_queue_max,
+                                  .ahead_bytes_max = options.prefetch_ahead_bytes_max > 0
+                                                         ? options.prefetch_ahead_bytes_max
+                                                         : options.l2_bytes_max / 4,
+                                  .in_flight_bytes_max = options.io_bytes_in_flight_max};
+  prefetches = std::make_unique<PrefetchQueue>(limits);
+  // A guess takes less room than a host's word.
+  limits.ahead_bytes_max /= 2;
+  limits.keys_max = std::min<size_t>(limits.keys_max, kPredictionsMax);
+  predictions = std::make_unique<PrefetchQueue>(limits);
+  if (!options.prefetch_predicted) return;
+  predictor = std::make_unique<Predictor>(std::clamp(options.l3_bytes_max / kBytesOfPredictedKey,
+                                                     kPredictedKeysMin, kPredictedKeysMax));
+}
+
 void StoreCore::MakeDirectory() {
-  prefetches = std::make_unique<PrefetchQueue>(PrefetchQueue::Limits{
-      .keys_max = options.prefetch_queue_max,
-      .ahead_bytes_max = options.prefetch_ahead_bytes_max > 0 ? options.prefetch_ahead_bytes_max
-                                                              : options.l2_bytes_max / 4,
-      .in_flight_bytes_max = options.io_bytes_in_flight_max});
+  MakePrefetchQueues();
   index_writer = std::make_unique<IndexWriter>(
       index.get(), files->data_file_bytes(),
       [this](uint64_t offset) { return flusher->Flush(offset / files->data_file_bytes()); });
   directory = std::make_unique<Directory>(
       options.stripe_count,
       Directory::Parts{l1.get(), l2.get(), l3.get(), &l1_eviction, &l2_eviction, &l3_eviction,
-                       index_writer.get(), admission.get(), prefetches.get(), journal.get(),
+                       index_writer.get(), admission.get(), journal.get(),
                        [this](const Entry& entry) { late_spills->Used(entry); },
                        [this] {
                          if (evictor != nullptr) evictor->RoomMade();

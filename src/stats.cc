@@ -106,6 +106,7 @@ void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
   s.spill_failures = Read(stats.spill_failures);
   s.prefetches = Read(stats.prefetches);
   s.prefetches_dropped = Read(stats.prefetches_dropped);
+  s.predictions = Read(stats.predictions);
   s.checksum_failures = Read(stats.checksum_failures);
   s.read_errors = Read(stats.read_errors);
   s.write_errors = Read(stats.write_errors);
@@ -136,6 +137,14 @@ void ReadPrefetches(const PrefetchQueue& prefetches, StatsSnapshot& s) {
   s.prefetches_used = figures.used;
   s.prefetches_late = figures.late;
   s.prefetches_unused = figures.unused;
+}
+
+void ReadPredictions(const PrefetchQueue& predictions, StatsSnapshot& s) {
+  const PrefetchQueue::Figures figures = predictions.figures();
+  s.predictions_cancelled = figures.cancelled;
+  s.predictions_used = figures.used;
+  s.predictions_late = figures.late;
+  s.predictions_unused = figures.unused;
 }
 
 }  // namespace
@@ -177,6 +186,11 @@ std::string StatsSnapshot::ToJson() const {
                                        {"prefetches_used", prefetches_used},
                                        {"prefetches_late", prefetches_late},
                                        {"prefetches_unused", prefetches_unused},
+                                       {"predictions", predictions},
+                                       {"predictions_cancelled", predictions_cancelled},
+                                       {"predictions_used", predictions_used},
+                                       {"predictions_late", predictions_late},
+                                       {"predictions_unused", predictions_unused},
                                        {"l2_windows_emptied", l2_windows_emptied},
                                        {"l2_bytes_emptied", l2_bytes_emptied},
                                        {"l2_bytes_moved", l2_bytes_moved},
@@ -216,6 +230,7 @@ StatsSnapshot StoreImpl::Stats() const {
   StatsSnapshot s;
   ReadVerbs(stats, s);
   ReadPrefetches(*core_->prefetches, s);
+  ReadPredictions(*core_->predictions, s);
   ReadDefragmenter(*core_->defragmenter, s);
   s.data_files_given_up = core_->flusher->given_up_count();
   s.drives = core_->drive_health->Stats();

@@ -38,6 +38,7 @@ struct StatsRecorder {
   Counter spill_failures = 0;
   Counter prefetches = 0;
   Counter prefetches_dropped = 0;
+  Counter predictions = 0;
   Counter prefetches_refused = 0;  // Of those: memory was short.
   Counter checksum_failures = 0;
   Counter read_errors = 0;

@@ -92,6 +92,7 @@ absl::Status StoreImpl::CloseBefore(Deadline deadline) {
 void StoreImpl::End() {
   while (calls_.load() > 0) SleepFor(std::chrono::milliseconds(1));
   core_->prefetches->Close();
+  core_->predictions->Close();
   while (prefetch_turns_.load() > 0) SleepFor(std::chrono::milliseconds(1));
   absl::Status status = core_->Shutdown();
   MutexLock lock(close_mutex_);
@@ -111,6 +112,7 @@ absl::StatusOr<LeadingHits> StoreImpl::CountLeading(absl::Span<const TensorKey> 
     chain.push_back(Hashed(key.bytes()));
   }
   core_->directory->Request(chain);
+  Named(chain);
   LeadingHits hits;
   std::vector<Entry*> leased;
   const int64_t now = core_->NowUnixMs();

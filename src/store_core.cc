@@ -208,6 +208,7 @@ void StoreCore::MakePressureMonitor() {
       PressureMonitor::Parts{.directory = directory.get(),
                              .evictor = evictor.get(),
                              .prefetches = prefetches.get(),
+                             .predictions = predictions.get(),
                              .sections = l2_sections.get(),
                              .stats = &stats,
                              .l2_bytes_min = L2BytesMin(options),

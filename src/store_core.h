@@ -34,6 +34,7 @@
 #include "src/lease_table.h"
 #include "src/machine/memory_pressure.h"
 #include "src/packer.h"
+#include "src/prediction/predictor.h"
 #include "src/prefetch_queue.h"
 #include "src/pressure_monitor.h"
 #include "src/spill.h"
@@ -116,6 +117,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<Journal> journal;
   std::unique_ptr<Admission> admission;
   std::unique_ptr<PrefetchQueue> prefetches;
+  std::unique_ptr<PrefetchQueue> predictions;  // Of what no host has named. With its own account.
+  std::unique_ptr<Predictor> predictor;        // Null: the options say so.
   std::unique_ptr<L2Mover> l2_mover;
   std::unique_ptr<Defragmenter> defragmenter;  // Of L2.
   std::unique_ptr<Evictor> evictor;
@@ -146,6 +149,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   void MakeFlusher();
   void MakeAdmission();
   void MakeDirectory();
+  void MakePrefetchQueues();
   void MakePressureMonitor();
   PressureReadings ReadPressure();
   void RestoreEviction(bool expected);

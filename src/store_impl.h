@@ -145,8 +145,9 @@ class StoreImpl final : public Store {
   absl::Status ValidateGet(TensorKey key, const GetOptions& options) const;
   absl::StatusOr<TensorHandle> GetBefore(const HashedKey& key, Deadline deadline);
   // False, and the target is free again, when the key no longer needs a fill.
-  bool BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, IoPriority priority,
-                 bool prefetch, IoBatch& batch);
+  bool BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, IoBatch& batch);
+  // Joined a fill under way, whose reads come first now if they were a prefetch's.
+  void JoinedFill(const Directory::Lookup& lookup);
   void CountGet(Level found_at, uint64_t bytes, Deadline start);
 
   // get_l1.cc. `bytes` that L1 could never take are kInvalidArgument.
@@ -175,14 +176,26 @@ class StoreImpl final : public Store {
   // is still being looked up or summed.
   void SubmitFullBatch(IoBatch& batch);
 
+  // predict.cc: the keys are named together, in order; one of them, or another, is asked for, or
+  // put; and what is likely to come after it, `ahead` keys at most, is queued. By the calling
+  // thread. Each does nothing when the options say so.
+  void Named(absl::Span<const HashedKey> chain);
+  void Asked(TensorKey key);
+  void Predict(TensorKey last, size_t ahead);
+
   // prefetch.cc
   friend class PrefetchedTensor;
   // There, or on its way; then that is a use.
   bool InL1(const HashedKey& key);
-  // False when it is there, on its way, unknown, or there is no room.
-  bool PrefetchOne(const HashedKey& key, Level to, IoPriority priority, IoBatch& batch);
-  // Those of WillNeed that have their turn. On any thread; one at a time does it, for all.
+  // False when it is there, on its way, unknown, or there is no room. On the account of `queue`.
+  bool PrefetchOne(const HashedKey& key, Level to, IoPriority priority, PrefetchQueue& queue,
+                   IoBatch& batch);
+  bool BeginPrefetch(const HashedKey& key, Extent target, PrefetchedTensor* waiter,
+                     IoPriority priority, PrefetchQueue& queue, IoBatch& batch);
+  // Those of WillNeed that have their turn, and guesses where none waits. On any thread; one at a
+  // time does it, for all.
   void BeginPrefetches();
+  bool BeginNextPrefetch(IoBatch& batch);
 
   // get_into.cc
   absl::Status ValidateGetInto(const GetRequest& request, const GetOptions& options) const;

@@ -53,6 +53,33 @@ TEST_F(IoQueueTest, GoesByPriorityThenByOrder) {
   EXPECT_TRUE(queue_.empty());
 }
 
+TEST_F(IoQueueTest, AReadThatIsRaisedGoesWithTheDemandReads) {
+  IoOp* const prefetch = Push(IoPriority::kPrefetch, 4096);
+  IoOp* const raised = Push(IoPriority::kPrefetch, 4096);
+  IoOp* const write = Push(IoPriority::kWrite, 4096, IoOp::Kind::kWrite);
+  IoOp* const demand = Push(IoPriority::kDemandRead, 4096);
+  raised->Raise();
+  write->Raise();
+  EXPECT_FALSE(queue_.empty());
+  queue_.RegardRaised();
+  EXPECT_EQ(queue_.size(), 4u);
+  for (IoOp* op : {demand, raised, write, prefetch}) EXPECT_EQ(queue_.Pop(), op);
+  EXPECT_EQ(raised->priority, IoPriority::kDemandRead);
+  EXPECT_TRUE(queue_.empty());
+}
+
+TEST_F(IoQueueTest, WhatIsRaisedBeforeItComesIsADemandRead) {
+  ops_.push_back(std::make_unique<TestOp>(IoOp::Kind::kRead, 0, 0, absl::Span<std::byte>()));
+  TestOp* const raised = ops_.back().get();
+  raised->priority = IoPriority::kPrefetch;
+  raised->pieces.push_back({.iov_base = nullptr, .iov_len = 4096});
+  raised->Raise();
+  IoTransfer::Begin(*raised, 0);
+  Push(IoPriority::kWrite, 4096, IoOp::Kind::kWrite);
+  queue_.Push(raised);
+  EXPECT_EQ(queue_.Pop(), raised);
+}
+
 TEST_F(IoQueueTest, SyncsGoWithTheWrites) {
   IoOp* const write = Push(IoPriority::kWrite, 4096, IoOp::Kind::kWrite);
   IoOp* const early = Push(IoPriority::kDemandRead, 0, IoOp::Kind::kSync);

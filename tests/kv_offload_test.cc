@@ -115,6 +115,27 @@ TEST_F(KvOffloadTest, HintsBringWhatTheNextRequestsNeed) {
   EXPECT_EQ(figures["config"]["hints"], 4);
 }
 
+TEST_F(KvOffloadTest, PredictsWhatWasReadBefore) {
+  Figures(Small() + Words{"--requests", "120"});
+  const Json figures = Figures(Small() + Words{"--requests", "120", "--predict", "--window", "2"});
+  const Json& predictions = figures["predictions"];
+  EXPECT_GT(predictions["taken"], 0);
+  EXPECT_GE(predictions["taken"], predictions["used"]);
+  EXPECT_GT(predictions["accuracy"], 0.5);
+  EXPECT_LE(predictions["accuracy"], 1);
+  EXPECT_GT(predictions["coverage"], 0);
+  EXPECT_LE(predictions["coverage"], 1);
+  EXPECT_EQ(figures["prefetches"]["taken"], 0);
+  EXPECT_EQ(figures["config"]["predict"], true);
+}
+
+TEST_F(KvOffloadTest, TakesTheHostsTimeByTheTracesClock) {
+  const Json figures =
+      Figures(Small() + Words{"--requests", "20", "--speed", "1000", "--decode-tokens-per-s", "5"});
+  // Some hundreds of tokens an answer: a second and more of each is over in a few milliseconds.
+  EXPECT_GT(figures["wall_s"], 0.2);
+}
+
 TEST_F(KvOffloadTest, HitsAsAnLruOfItsSizeDoes) {
   const Json figures =
       Figures(Small() + Words{"--requests", "250", "--seed", "7", "--eviction", "lru"});

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/policy/prefetch.h"
 #include "bench/policy/simulation.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -190,6 +191,38 @@ TEST_F(PolicySimTest, WritesTwoTiersBesideLruThatWritesAll) {
   const Json all = run({"--write-budget", "none"});
   EXPECT_TRUE(all["write_budget_bytes_per_day"].is_null());
   EXPECT_EQ(all["results"][0]["ssd_writes_per_access"], all["lru"][0]["ssd_writes_per_access"]);
+}
+
+TEST_F(PolicySimTest, MeasuresPrediction) {
+  const std::string json = directory_ / "figures.json";
+  const ProcessEnd end = Run({"--requests", "4000", "--prefetch", "--json", json});
+  ASSERT_EQ(end.exit_code, 0) << end.err;
+  EXPECT_THAT(end.out, HasSubstr("prefetches without hints"));
+  const Json figures = Json::parse(std::ifstream(json), nullptr, false);
+  ASSERT_TRUE(figures.is_object());
+  EXPECT_GE(figures["accuracy"], 0.8);
+  EXPECT_GE(figures["coverage"], 0.9);
+  ASSERT_EQ(figures["prefetch"].size(), 3);
+  for (const Json& row : figures["prefetch"]) {
+    EXPECT_LE(row["used"], row["issued"]);
+    EXPECT_EQ(row["reads"].get<uint64_t>(), row["reads_from_l2"].get<uint64_t>() +
+                                                row["used"].get<uint64_t>() +
+                                                row["demand_misses"].get<uint64_t>());
+  }
+  ExpectRefused({"--prefetch", "--restart-at", "0.5"}, "--prefetch: goes with neither");
+  ExpectRefused({"--prefetch", "--l2-size", "none"}, "--l2-size");
+}
+
+// By hand: the second time 2 and 3 follow 1 as they did; then 4 follows 2, and is new, and of 2
+// nobody can say what follows it.
+TEST(Simulation, PrefetchesWhatFollowedTheLastTime) {
+  const policy::PrefetchOutcome outcome =
+      SimulatePrefetch(WorkloadOf({{1, 2, 3}, {1, 2, 3}, {1, 2, 4}, {1, 2, 3}}),
+                       /*l2_blocks_max=*/0, /*ahead=*/1);
+  EXPECT_EQ(outcome.reads, 3 + 2 + 3);
+  EXPECT_EQ(outcome.issued, 2 + 2 + 1);
+  EXPECT_EQ(outcome.used, 2 + 1 + 1);
+  EXPECT_EQ(outcome.demand_misses, 1 + 1 + 2);
 }
 
 TEST_F(PolicySimTest, ReadsBothSchemas) {

@@ -126,6 +126,26 @@ TEST_F(StoreWillNeedTest, DemandDoesNotWaitForItsTurn) {
   EXPECT_EQ(store_->Stats().fills, 3u);
 }
 
+TEST_F(StoreWillNeedTest, DemandRaisesAPrefetchInFlight) {
+  ManualIo* io = nullptr;
+  OpenWith(2, WrappedIn(&io));
+  WillNeed({0, 1}, {.due = absl::Seconds(60)});
+  ASSERT_EQ(io->pending(), 2u);
+  EXPECT_EQ(io->op(1).priority, IoPriority::kPrefetch);
+  EXPECT_FALSE(io->op(0).raised() || io->op(1).raised());
+  std::thread reader([this] { Expect(Key(1), kMiB); });
+  while (store_->Stats().fills_joined == 0) std::this_thread::yield();
+  EXPECT_TRUE(io->op(1).raised());
+  EXPECT_FALSE(io->op(0).raised());
+  // Nothing is read twice.
+  EXPECT_EQ(io->pending(), 2u);
+  io->Complete(1);
+  reader.join();
+  EXPECT_EQ(store_->Stats().prefetches_late, 1u);
+  EXPECT_EQ(store_->Stats().fills, 1u);
+  io->Release();
+}
+
 TEST_F(StoreWillNeedTest, UsedLateAndUnusedAreCounted) {
   ManualIo* io = nullptr;
   OpenWith(3, WrappedIn(&io));

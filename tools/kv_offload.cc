@@ -50,6 +50,7 @@ StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Prog
   store.l3_prewrite = options.l3_prewrite;
   store.l3_write_bytes_per_day = options.l3_write_bytes_per_day;
   store.eviction = options.eviction;
+  store.prefetch_predicted = options.predict;
   store.write_policy = options.write_policy;
   store.io_engine = options.io_engine;
   store.log = [&progress](std::string_view line) { progress.Line(line); };
@@ -74,7 +75,10 @@ absl::Status Serve(Store& store, const Trace& trace, Progress& progress, Outcome
                                 .l2_bytes = outcome.options.l2_bytes,
                                 .speed = outcome.options.speed,
                                 .concurrency = outcome.options.concurrency,
-                                .hints = outcome.options.hints},
+                                .hints = outcome.options.hints,
+                                .window = outcome.options.window,
+                                .prefill_tokens_per_s = outcome.options.prefill_tokens_per_s,
+                                .decode_tokens_per_s = outcome.options.decode_tokens_per_s},
                                progress, Interrupted);
   progress.End();
   outcome.tally = std::move(result.tally);

@@ -34,6 +34,10 @@ constexpr const char* kFooter =
     "             blocks written to L3 / blocks accessed\n"
     "With --l2-size there are two tiers: --sizes are L3's, a hit is in either, and the column LRU\n"
     "is of LRU in both with every block written to L3, whose writes are beside it.\n"
+    "With --prefetch the blocks of a request are read one by one up to the first that was never\n"
+    "stored, the others put; nothing is known of a request in advance.\n"
+    "  accuracy   prefetches asked for by the request during which they were made / prefetches\n"
+    "  coverage   those asked for / (those + blocks read that L3 alone had)\n"
     "  ns_per_access  CPU time of all bookkeeping of one policy / blocks accessed\n"
     "Exit code: 0, or 2 when anything went wrong.";
 
@@ -43,6 +47,7 @@ struct Arguments {
   std::string sizes = "0.5%,1%,2%,5%,10%,20%,40%";
   std::string policies = "default,lru,clock,arc,s3fifo";
   std::optional<std::string> l2_size, write_budget, block_bytes;
+  bool prefetch = false;
   std::string requests, seed;  // Text, as in kv-offload. Empty: not given.
 };
 
@@ -83,6 +88,10 @@ void Declare(CLI::App& app, Arguments& arguments) {
                  "Close and open the store after these shares of the requests, such as 0.5 or "
                  "0.25,0.75, by what it keeps of its policy; prints the run without, too")
       ->type_name("LIST");
+  app.add_flag("--prefetch", arguments.prefetch,
+               "Instead: what the store's prediction is worth where the host gives no hints, with "
+               "L2 of --l2-size (default: 0.5%; 0: none), followed by 1, 8 (as the store does) and "
+               "32 blocks");
   app.add_option("--json", arguments.json, "Write the figures here, too")->type_name("FILE");
   app.footer(kFooter);
 }
@@ -155,6 +164,16 @@ absl::Status SetTiers(const Arguments& arguments, Options& options) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Options> SetPrefetch(const Arguments& arguments, Options& options) {
+  if (arguments.write_budget.has_value() || arguments.restart_at.has_value()) {
+    return Mistake("--prefetch", "goes with neither --write-budget nor --restart-at");
+  }
+  const std::string size = arguments.l2_size.value_or("0.5%");
+  if (size == "0") return options;
+  CAIRN_ASSIGN_OR_RETURN(options.l2_size, SizeOf("--l2-size", size));
+  return options;
+}
+
 absl::Status SetRestarts(const Arguments& arguments, Options& options) {
   if (!arguments.restart_at.has_value()) return absl::OkStatus();
   if (arguments.l2_size.has_value()) return Mistake("--restart-at", "is of one tier, not two");
@@ -193,6 +212,8 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
     if (!kind.ok()) return Mistake("--policies", std::string(kind.status().message()));
     options.policies.push_back({name, *kind});
   }
+  options.prefetch = arguments.prefetch;
+  if (options.prefetch) return SetPrefetch(arguments, options);
   CAIRN_RETURN_IF_ERROR(SetTiers(arguments, options));
   CAIRN_RETURN_IF_ERROR(SetRestarts(arguments, options));
   return options;

@@ -44,6 +44,7 @@ struct Options {
   std::optional<Size> l2_size;   // None: one tier.
   GivenBudget write_budget;      // Of two.
   uint64_t block_bytes = 0;      // 0: of qwen3-vl-8b.
+  bool prefetch = false;         // Measures the store's prediction instead.
   std::vector<double> restarts;  // Shares of the requests served before each, rising.
   std::string json;              // Empty: none.
 };

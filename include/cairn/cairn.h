@@ -160,6 +160,7 @@ struct cairn_store_options {
   double l2_unusable_share_max;
   uint64_t l2_move_bytes_per_second;
   uint64_t journal_records_max;
+  uint64_t prefetch_predicted;  // 0 or 1.
 };
 struct cairn_put_options {
   size_t struct_bytes;

@@ -205,6 +205,15 @@ struct CAIRN_EXPORT StoreOptions {
   // for yet. The next is loaded when there is less. While fewer than half of the last prefetches
   // were asked for, an eighth of this. 0: a quarter of L2.
   uint64_t prefetch_ahead_bytes_max = 0;
+  // Prefetches what no host has named (Store::WillNeed) but is likely to be asked for: what came
+  // after a key the last time, where that was the same the time before or there was no other, and,
+  // where nothing is known, the next of keys that end in numbers at one distance. It learns from
+  // CountLeading, and from what one thread gets and puts one after the other, so it is of use to
+  // hosts whose threads follow one chain at a time; it follows Get and GetAsync by 8 tensors, or as
+  // many as are asked for at once, up to 64. Guesses wait behind all hints, may be ahead by half of
+  // what these may, and by an eighth of that while fewer than half of them are right.
+  // 16 bytes of memory for each 256 KiB of l3_bytes_max, 64 MiB at most.
+  bool prefetch_predicted = false;
   // Asynchronous calls waiting or in flight; more are refused with kResourceExhausted.
   uint32_t async_queue_max = 65536;
   uint32_t stripe_count = 64;  // Of the directory; a power of two.

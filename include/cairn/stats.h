@@ -131,6 +131,13 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t prefetches_used = 0;
   uint64_t prefetches_late = 0;
   uint64_t prefetches_unused = 0;
+  // Of those that no host asked for (StoreOptions::prefetch_predicted), which none of the above but
+  // prefetches_dropped counts: taken, and what became of them.
+  uint64_t predictions = 0;
+  uint64_t predictions_cancelled = 0;
+  uint64_t predictions_used = 0;
+  uint64_t predictions_late = 0;
+  uint64_t predictions_unused = 0;
 
   // Within L2, for long free runs (StoreOptions::l2_unusable_share_max): stretches that were
   // emptied, their bytes, and what was moved or let go for it.

@@ -220,6 +220,7 @@ class Store:
         data_file_bytes: int = 0,
         prefetch_queue_max: int = 4096,
         prefetch_ahead_bytes_max: int = 0,
+        prefetch_predicted: bool = False,
         async_queue_max: int = 65536,
         stripe_count: int = 64,
         journal_records_max: int = 65536,

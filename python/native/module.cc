@@ -190,6 +190,7 @@ constexpr OptionField kOptionFields[] = {
     {"data_file_bytes", SetField<&StoreOptions::data_file_bytes>},
     {"prefetch_queue_max", SetField<&StoreOptions::prefetch_queue_max>},
     {"prefetch_ahead_bytes_max", SetField<&StoreOptions::prefetch_ahead_bytes_max>},
+    {"prefetch_predicted", SetField<&StoreOptions::prefetch_predicted>},
     {"async_queue_max", SetField<&StoreOptions::async_queue_max>},
     {"stripe_count", SetField<&StoreOptions::stripe_count>},
     {"journal_records_max", SetField<&StoreOptions::journal_records_max>},

@@ -45,6 +45,7 @@ cairn_store_options Default(const cairn_store_options*) {
   options.heed_memory_pressure = defaults.heed_memory_pressure ? 1 : 0;
   options.l2_unusable_share_max = defaults.l2_unusable_share_max;
   options.l2_move_bytes_per_second = defaults.l2_move_bytes_per_second;
+  options.prefetch_predicted = defaults.prefetch_predicted ? 1 : 0;
   return options;
 }
 
@@ -152,6 +153,7 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->l2_move_bytes_per_second = known.l2_move_bytes_per_second;
   target->journal_records_max =
       static_cast<uint32_t>(std::min<uint64_t>(known.journal_records_max, UINT32_MAX));
+  target->prefetch_predicted = known.prefetch_predicted != 0;
   if (known.log != nullptr) {
     target->log = [log = known.log, context = known.log_context](std::string_view line) {
       log(context, line.data(), line.size());

@@ -62,8 +62,9 @@ struct Arguments {
   std::string eviction = "default";
   std::string write_policy = "back";
   // Text, for a library that takes -1 for an unsigned number is of no use here. Empty: not given.
-  std::string requests, concurrency, hints, kv_bytes_per_token, block_tokens, scale, seed;
-  std::string prefill_tokens_per_s;
+  std::string requests, concurrency, hints, window, kv_bytes_per_token, block_tokens, scale, seed;
+  std::string prefill_tokens_per_s, decode_tokens_per_s;
+  bool predict = false;
 };
 
 void DeclareTiers(CLI::App& app, Arguments& arguments) {
@@ -125,6 +126,17 @@ void Declare(CLI::App& app, Arguments& arguments) {
   app.add_option("--hints", arguments.hints,
                  "Announce up to N requests that wait to the store, which loads ahead (default: 0)")
       ->type_name("N");
+  app.add_flag("--predict", arguments.predict,
+               "Have the store load ahead what followed a block the last time");
+  app.add_option("--window", arguments.window,
+                 "Blocks that a request loads at a time, at most (default: 64 MiB of them)")
+      ->type_name("N");
+  app.add_option(
+         "--decode-tokens-per-s", arguments.decode_tokens_per_s,
+         "Take the host's time for each request, by the trace's clock: the tokens that were "
+         "not restored at the prefill rate, and its answer at this rate. More requests "
+         "wait then, and --hints knows of them (default: none is taken)")
+      ->type_name("R");
   DeclareTiers(app, arguments);
   app.add_option("--model", arguments.model,
                  absl::StrCat("Whose KV cache it is: ", ModelNames(), " (default: ", kDefaultModel,
@@ -266,6 +278,10 @@ absl::Status SetNumbers(const Arguments& arguments, Options& options) {
                            CountOf("--hints", arguments.hints, {.min = 0, .max = kHintsMax}));
     options.hints = static_cast<uint32_t>(hints);
   }
+  if (!arguments.window.empty()) {
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t window, CountOf("--window", arguments.window, {}));
+    options.window = static_cast<uint32_t>(window);
+  }
   if (!arguments.block_tokens.empty()) {
     CAIRN_ASSIGN_OR_RETURN(const uint64_t tokens, CountOf("--block-tokens", arguments.block_tokens,
                                                           {.max = kBlockTokensMax}));
@@ -282,6 +298,10 @@ absl::Status SetNumbers(const Arguments& arguments, Options& options) {
     CAIRN_ASSIGN_OR_RETURN(options.prefill_tokens_per_s,
                            NumberOver0("--prefill-tokens-per-s", arguments.prefill_tokens_per_s));
   }
+  if (!arguments.decode_tokens_per_s.empty()) {
+    CAIRN_ASSIGN_OR_RETURN(options.decode_tokens_per_s,
+                           NumberOver0("--decode-tokens-per-s", arguments.decode_tokens_per_s));
+  }
   if (arguments.speed == "max") return absl::OkStatus();
   CAIRN_ASSIGN_OR_RETURN(options.speed, NumberOver0("--speed", arguments.speed));
   return absl::OkStatus();
@@ -291,6 +311,7 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
   Options options;
   options.dir = arguments.dir;
   options.data_dirs = arguments.data_dirs;
+  options.predict = arguments.predict;
   for (const std::string& data_dir : options.data_dirs) {
     if (data_dir.empty()) return Mistake("--data-dir", "names no directory");
   }

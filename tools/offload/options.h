@@ -20,6 +20,9 @@ struct Options {
   double speed = 0;          // Of the trace's clock; 0: as fast as it goes.
   uint32_t concurrency = 1;  // Requests at a time.
   uint32_t hints = 0;        // Requests that wait and are announced to the store, at most.
+  bool predict = false;      // StoreOptions::prefetch_predicted.
+  uint32_t window = 0;       // Blocks that a request loads at a time; 0: as many as are of use.
+  double decode_tokens_per_s = 0;  // The host takes its time for each answer; 0: none.
   std::string dir;
   std::vector<std::string> data_dirs;  // Empty: all in dir.
   uint64_t l1_bytes = 0;               // 0: no L1.

@@ -52,6 +52,18 @@ class Schedule {
     return end;
   }
 
+  // What the host computes for a request, its own time by the trace's clock.
+  void Compute(const Request& request, uint64_t tokens_restored, const ReplayOptions& options) {
+    if (options.decode_tokens_per_s <= 0) return;
+    const auto prefill = static_cast<double>(request.input_tokens - tokens_restored);
+    const double seconds =
+        (prefill / options.prefill_tokens_per_s +
+         static_cast<double>(request.output_tokens) / options.decode_tokens_per_s) /
+        (speed_ > 0 ? speed_ : 1);
+    SleepUntil(Clock::now() +
+               std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds)));
+  }
+
   void Fail(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     if (status_.ok()) status_ = std::move(status);
@@ -71,13 +83,16 @@ class Schedule {
   }
 
   void WaitFor(const Request& request) const {
-    // In short sleeps, so that an interrupt is noticed.
-    constexpr std::chrono::duration<double> kNap{0.05};
-    const double due_s = DueSeconds(request);
+    SleepUntil(begin_ + std::chrono::duration_cast<Clock::duration>(
+                            std::chrono::duration<double>(DueSeconds(request))));
+  }
+
+  // In short sleeps, so that an interrupt is noticed.
+  void SleepUntil(Clock::time_point end) const {
+    constexpr Clock::duration kNap = std::chrono::milliseconds(50);
     while (!Ended()) {
-      const std::chrono::duration<double> elapsed = Clock::now() - begin_;
-      const std::chrono::duration<double> left{due_s - elapsed.count()};
-      if (left.count() <= 0) return;
+      const Clock::duration left = end - Clock::now();
+      if (left <= Clock::duration::zero()) return;
       std::this_thread::sleep_for(std::min(left, kNap));
     }
   }
@@ -93,14 +108,26 @@ class Schedule {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
-void Work(Schedule& schedule, Hints& hints, Worker& worker, Progress& progress) {
+void Work(Schedule& schedule, const ReplayOptions& options, Hints& hints, Worker& worker,
+          Progress& progress) {
   while (const std::optional<size_t> index = schedule.Take()) {
     const size_t next = schedule.next();
     hints.Announce(next, schedule.ArrivedFrom(next));
+    const uint64_t restored = worker.tally().tokens_saved;
     absl::Status served = worker.Serve(schedule.request(*index));
     if (!served.ok()) return schedule.Fail(std::move(served));
     hints.Served(*index);
+    schedule.Compute(schedule.request(*index), worker.tally().tokens_saved - restored, options);
     progress.RequestDone();
+  }
+}
+
+// A host's queue knows of a request when it comes, whatever the host does then.
+void Announce(const Schedule& schedule, Hints& hints, const std::atomic<bool>& served) {
+  while (!served) {
+    const size_t next = schedule.next();
+    hints.Announce(next, schedule.ArrivedFrom(next));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
@@ -115,7 +142,8 @@ size_t WindowBlocks(const ReplayOptions& options) {
   const uint64_t pinned_max = memory_bytes / 4 / options.concurrency / block_bytes;
   const uint64_t wanted =
       std::clamp(kWindowBytes / block_bytes, kWindowBlocksMin, kWindowBlocksMax);
-  return std::max<uint64_t>(1, std::min(pinned_max, wanted));
+  const uint64_t asked = options.window > 0 ? options.window : wanted;
+  return std::max<uint64_t>(1, std::min(pinned_max, asked));
 }
 
 ReplayResult Replay(Store& store, absl::Span<const Request> requests, const ReplayOptions& options,
@@ -137,10 +165,16 @@ ReplayResult Replay(Store& store, absl::Span<const Request> requests, const Repl
   std::vector<std::thread> threads;
   threads.reserve(workers.size());
   for (const auto& worker : workers) {
-    threads.emplace_back(
-        [&schedule, &hints, &worker, &progress] { Work(schedule, hints, *worker, progress); });
+    threads.emplace_back([&schedule, &options, &hints, &worker, &progress] {
+      Work(schedule, options, hints, *worker, progress);
+    });
   }
+  std::atomic<bool> served = false;
+  std::thread announcer;
+  if (options.hints > 0) announcer = std::thread([&] { Announce(schedule, hints, served); });
   for (std::thread& thread : threads) thread.join();
+  served = true;
+  if (announcer.joinable()) announcer.join();
   for (const auto& worker : workers) result.tally.Add(worker->tally());
   result.status = schedule.status();
   return result;

@@ -22,6 +22,9 @@ struct ReplayOptions {
   double speed = 0;          // Of the trace's clock; 0: as fast as it goes.
   uint32_t concurrency = 1;  // Requests at a time.
   uint32_t hints = 0;        // Requests that wait and are announced to the store, at most.
+  uint32_t window = 0;       // Blocks that a request loads at a time, at most; 0: by their size.
+  double prefill_tokens_per_s = 10000;
+  double decode_tokens_per_s = 0;  // 0: the host takes no time of its own.
 };
 
 struct ReplayResult {

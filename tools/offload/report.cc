@@ -64,9 +64,37 @@ nlohmann::ordered_json ConfigJson(const Outcome& outcome) {
       options.speed > 0 ? nlohmann::ordered_json(options.speed) : nlohmann::ordered_json("max");
   config["concurrency"] = options.concurrency;
   config["hints"] = options.hints;
+  config["predict"] = options.predict;
+  config["window"] = options.window;
+  config["decode_tokens_per_s"] = options.decode_tokens_per_s;
   config["write_policy"] = options.write_policy == WritePolicy::kWriteThrough ? "through" : "back";
   config["prefill_tokens_per_s"] = options.prefill_tokens_per_s;
   return config;
+}
+
+// What was guessed and asked for, of what was guessed; and of that and what was asked for and lay
+// on L3 alone with no prefetch under way.
+double AccuracyOf(const StatsSnapshot& stats) {
+  if (stats.predictions == 0) return 0;
+  return static_cast<double>(stats.predictions_used + stats.predictions_late) /
+         static_cast<double>(stats.predictions);
+}
+
+double CoverageOf(const StatsSnapshot& stats) {
+  const uint64_t used = stats.predictions_used + stats.predictions_late;
+  const uint64_t prefetched = stats.prefetches + stats.predictions;
+  const uint64_t missed = stats.fills - std::min(prefetched, stats.fills);
+  return used == 0 ? 0 : static_cast<double>(used) / static_cast<double>(used + missed);
+}
+
+nlohmann::ordered_json PredictionsJson(const StatsSnapshot& stats) {
+  return {{"taken", stats.predictions},
+          {"used", stats.predictions_used},
+          {"late", stats.predictions_late},
+          {"unused", stats.predictions_unused},
+          {"cancelled", stats.predictions_cancelled},
+          {"accuracy", AccuracyOf(stats)},
+          {"coverage", CoverageOf(stats)}};
 }
 
 class Table {
@@ -138,6 +166,15 @@ void AddPrefetchRow(const Outcome& outcome, Table& table) {
             absl::StrFormat("%d blocks: %d used, %d late, %d unused; %d cancelled",
                             stats.prefetches, stats.prefetches_used, stats.prefetches_late,
                             stats.prefetches_unused, stats.prefetches_cancelled));
+}
+
+void AddPredictionRow(const Outcome& outcome, Table& table) {
+  const StatsSnapshot& stats = outcome.stats;
+  if (!outcome.options.predict) return;
+  table.Row("predicted",
+            absl::StrFormat("%d blocks: %d used, %d late, %d unused; accuracy %.3f, coverage %.3f",
+                            stats.predictions, stats.predictions_used, stats.predictions_late,
+                            stats.predictions_unused, AccuracyOf(stats), CoverageOf(stats)));
 }
 
 // Only where memory was short.
@@ -230,7 +267,9 @@ std::string ReportJson(const Outcome& outcome) {
                         {"used", outcome.stats.prefetches_used},
                         {"late", outcome.stats.prefetches_late},
                         {"unused", outcome.stats.prefetches_unused},
-                        {"cancelled", outcome.stats.prefetches_cancelled}};
+                        {"cancelled", outcome.stats.prefetches_cancelled},
+                        {"dropped", outcome.stats.prefetches_dropped}};
+  json["predictions"] = PredictionsJson(outcome.stats);
   const nlohmann::ordered_json stats = nlohmann::ordered_json::parse(outcome.stats.ToJson());
   json["write_budget"] = stats["write_budget"];
   json["pressure"] = stats["pressure"];
@@ -264,6 +303,7 @@ std::string ReportTable(const Outcome& outcome) {
   table.Row("trace", SourceOf(outcome));
   AddTrafficRows(outcome, report, table);
   AddPrefetchRow(outcome, table);
+  AddPredictionRow(outcome, table);
   AddWriteBudgetRows(outcome, table);
   AddPressureRow(outcome, table);
   table.Row("warm start", absl::StrFormat("%d blocks", outcome.warm_start_blocks));
