@@ -32,7 +32,7 @@ class StressFixture : public StoreTest {
   static void FillContent(std::byte* data, int key, uint64_t version) {
     auto* words = reinterpret_cast<uint64_t*>(data);
     for (uint64_t i = 0; i < SizeOf(key, version) / 8; ++i) {
-      words[i] = (version << 32) ^ (static_cast<uint64_t>(key) << 24) ^ i;
+      words[i] = (version << 32) ^ (static_cast<uint64_t>(key) << 20) ^ i;
     }
   }
   void ExpectContent(const std::byte* data, uint64_t size, int key, uint64_t oldest) {
@@ -42,7 +42,7 @@ class StressFixture : public StoreTest {
     EXPECT_LE(version, keys_[key].started.load());
     EXPECT_EQ(size, SizeOf(key, version));
     for (uint64_t i = 0; i < size / 8; ++i) {
-      if (words[i] == ((version << 32) ^ (static_cast<uint64_t>(key) << 24) ^ i)) continue;
+      if (words[i] == ((version << 32) ^ (static_cast<uint64_t>(key) << 20) ^ i)) continue;
       ADD_FAILURE() << NameOf(key) << " version " << version << " differs at word " << i;
       return;
     }
