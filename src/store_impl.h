@@ -147,7 +147,7 @@ class StoreImpl final : public Store {
   // False, and the target is free again, when the key no longer needs a fill.
   bool BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, IoPriority priority,
                  bool prefetch, IoBatch& batch);
-  void CountGet(Level found_at, uint64_t bytes, Deadline start);
+  void CountGet(Level found_at, TensorClass tensor_class, uint64_t bytes, Deadline start);
 
   // get_l1.cc. `bytes` that L1 could never take are kInvalidArgument.
   absl::StatusOr<TensorHandle> GetInL1(const HashedKey& key, const GetOptions& options,

@@ -45,6 +45,7 @@ struct Options {
   GivenBudget write_budget;      // Of two.
   uint64_t block_bytes = 0;      // 0: of qwen3-vl-8b.
   std::vector<double> restarts;  // Shares of the requests served before each, rising.
+  uint64_t phase_bytes = 0;      // Of a phase shift instead of all that; 0: none.
   std::string json;              // Empty: none.
 };
 
