@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/policy/options.h"
+#include "bench/policy/phase_shift.h"
 #include "bench/policy/prefetch.h"
 #include "bench/policy/report.h"
 #include "bench/policy/simulation.h"
@@ -123,8 +124,17 @@ absl::Status MeasurePrefetch(const Options& options, const Workload& workload) {
                                   PrefetchJson(SourceOf(options), workload, l2_blocks, outcomes));
 }
 
+absl::Status MainOfPhaseShift(const Options& options) {
+  const PhaseShift shift = GeneratePhaseShift(options.seed, options.phase_bytes);
+  const std::vector<PhaseResult> results = RunPhaseShift(shift, options.sizes);
+  std::fputs(PhaseShiftTable(shift, results).c_str(), stdout);
+  if (options.json.empty()) return absl::OkStatus();
+  return offload::WriteAtomically(options.json, PhaseShiftJson(shift, results));
+}
+
 absl::Status Main(const Options& options) {
   if (!options.json.empty()) CAIRN_RETURN_IF_ERROR(offload::CheckWritable(options.json));
+  if (options.phase_bytes > 0) return MainOfPhaseShift(options);
   CAIRN_ASSIGN_OR_RETURN(const offload::Trace trace, LoadTrace(options));
   const Workload workload(trace);
   if (options.prefetch) return MeasurePrefetch(options, workload);

@@ -312,7 +312,7 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
   }
   entry->listed = true;
   CAIRN_CHECK(stripe.entries.insert(entry).second);
-  if (entry->l2 == CopyState::kResident) l2_count_.fetch_add(1, std::memory_order_relaxed);
+  if (entry->l2 == CopyState::kResident) l2_counts_.Add(entry->tensor_class(), entry->bytes());
   return dead;
 }
 
@@ -324,8 +324,8 @@ void Directory::Unlist(Stripe& stripe, Entry* entry) {
   CAIRN_CHECK(stripe.entries.erase(entry) == 1);
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Forget(hot);
   parts_.l3_eviction->Forget(entry);
-  if (entry->l2 == CopyState::kResident) l2_count_.fetch_sub(1, std::memory_order_relaxed);
-  if (entry->l3 == CopyState::kResident) l3_count_.fetch_sub(1, std::memory_order_relaxed);
+  if (entry->l2 == CopyState::kResident) l2_counts_.Remove(entry->tensor_class(), entry->bytes());
+  if (entry->l3 == CopyState::kResident) l3_counts_.Remove(entry->tensor_class(), entry->bytes());
   if (entry->quarantined) quarantined_.fetch_sub(1, std::memory_order_relaxed);
   if (entry->refused) refused_count_.fetch_sub(1, std::memory_order_relaxed);
 }

@@ -20,6 +20,7 @@
 #include "io/index_writer.h"
 #include "src/admission/admission.h"
 #include "src/base/mutex.h"
+#include "src/class_counts.h"
 #include "src/entry.h"
 #include "src/journal.h"
 #include "src/prefetch_queue.h"
@@ -203,9 +204,9 @@ class Directory {
   // Removes what is past its time in one stripe, any number: 0, 1, ... go round. Says how many.
   uint64_t RemoveExpired(uint32_t stripe, int64_t now_unix_ms);
   // Lets the coldest copy go. 0: nothing may go now. Else the bytes that are free now (L2), or
-  // will be when the index has forgotten them (L3).
-  uint64_t EvictFromL2();
-  uint64_t EvictFromL3();
+  // will be when the index has forgotten them (L3). `of_any`: also of what its class is to keep.
+  uint64_t EvictFromL2(bool of_any = false);
+  uint64_t EvictFromL3(bool of_any = false);
   // Each copy that is resident in L2, and whether it could go as by EvictFromL2. As ForEach.
   void ForEachInL2(absl::FunctionRef<void(Extent, bool may_leave)> visitor) const;
   // Lets go what may of the copies in L2 in these places, whatever their order. Says how many.
@@ -228,8 +229,8 @@ class Directory {
   uint64_t refused_count() const { return refused_count_.load(std::memory_order_relaxed); }
   uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
   uint64_t l1_count() const { return l1_count_.load(std::memory_order_relaxed); }
-  uint64_t l2_count() const { return l2_count_.load(std::memory_order_relaxed); }
-  uint64_t l3_count() const { return l3_count_.load(std::memory_order_relaxed); }
+  const ClassCounts& l2_counts() const { return l2_counts_; }
+  const ClassCounts& l3_counts() const { return l3_counts_; }
   uint64_t quarantined_count() const { return quarantined_.load(std::memory_order_relaxed); }
   // Extents whose removal the index has not confirmed yet.
   uint64_t l3_bytes_leaving() const { return l3_bytes_leaving_.load(std::memory_order_acquire); }
@@ -373,8 +374,8 @@ class Directory {
   std::atomic<uint64_t> kept_bytes_ = 0;
   std::atomic<uint64_t> refused_count_ = 0;
   std::atomic<uint64_t> l1_count_ = 0;
-  std::atomic<uint64_t> l2_count_ = 0;
-  std::atomic<uint64_t> l3_count_ = 0;
+  ClassCounts l2_counts_;
+  ClassCounts l3_counts_;
   std::atomic<uint64_t> quarantined_ = 0;
   std::atomic<uint64_t> l3_bytes_leaving_ = 0;
   std::atomic<uint64_t> index_bytes_ = 0;

@@ -1,6 +1,7 @@
 // The steps of copies that leave for lack of room, or on request, and are on a tier below.
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -13,16 +14,43 @@
 namespace cairn {
 namespace {
 
-// A tier whose coldest copies are all in use is asked again later rather than searched to the end.
+// A class whose coldest copies are all in use is asked again later rather than searched to the end.
 constexpr uint64_t kEvictionTriesMax = 256;
+
+// One search for what may leave a tier: those in use go to the warm end of their class.
+class Search {
+ public:
+  Search(TierEviction* tier, const ClassCounts& counts, bool of_any)
+      : tier_(tier),
+        tries_(std::min(kTensorClasses * kEvictionTriesMax, tier->size())),
+        options_{.of_any = of_any, .bytes = counts.all_bytes()} {}
+
+  std::optional<TierEviction::Candidate> Next() {
+    if (tries_ == 0) return std::nullopt;
+    --tries_;
+    return tier_->Pick(options_);
+  }
+  void Keep(EvictionNode* node, TensorClass tensor_class) {
+    tier_->Keep(node);
+    const auto number = static_cast<size_t>(tensor_class);
+    if (++kept_[number] >= kEvictionTriesMax) options_.without |= uint32_t{1} << number;
+  }
+  // The last is no candidate any more, and was no try.
+  void PassOver() { ++tries_; }
+
+ private:
+  TierEviction* const tier_;
+  uint64_t tries_;
+  ClassPools::PickOptions options_;
+  std::array<uint64_t, kTensorClasses> kept_ = {};
+};
 
 }  // namespace
 
-uint64_t Directory::EvictFromL2() {
-  // Each once: those in use go to the warm end.
-  const uint64_t tries = std::min(kEvictionTriesMax, parts_.l2_eviction->size());
-  for (uint64_t i = 0; i < tries; ++i) {
-    const std::optional<TierEviction::Candidate> candidate = parts_.l2_eviction->Pick();
+uint64_t Directory::EvictFromL2(bool of_any) {
+  Search search(parts_.l2_eviction, l2_counts_, of_any);
+  while (true) {
+    const std::optional<TierEviction::Candidate> candidate = search.Next();
     if (!candidate.has_value()) return 0;
     Stripe& stripe = StripeFor(candidate->hash);
     Entry* dead = nullptr;
@@ -32,16 +60,16 @@ uint64_t Directory::EvictFromL2() {
       Entry* entry = FindCandidate(stripe, *candidate);
       if (entry == nullptr || entry->l2 != CopyState::kResident) continue;
       if (!MayLeaveL2(*entry)) {
-        parts_.l2_eviction->Keep(entry->hot());
+        search.Keep(entry->hot(), entry->tensor_class());
         continue;
       }
       bytes = entry->hot()->l2_extent.bytes;
+      l2_counts_.Evicted(entry->tensor_class());
       dead = EvictFromL2Locked(stripe, entry, Decision::kEvictedL2);
     }
     if (dead != nullptr) Bury(dead);
     return bytes;
   }
-  return 0;
 }
 
 bool Directory::MayLeaveL2(const Entry& entry) {
@@ -82,6 +110,7 @@ uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
         if (place(entry->hot()->l2_extent)) leaving.push_back(entry);
       }
       for (Entry* const entry : leaving) {
+        l2_counts_.Evicted(entry->tensor_class());
         Entry* const ended = EvictFromL2Locked(stripe, entry, Decision::kPressedL2);
         if (ended != nullptr) dead.push_back(ended);
       }
@@ -92,11 +121,10 @@ uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
   return evicted;
 }
 
-uint64_t Directory::EvictFromL3() {
-  uint64_t tries = std::min(kEvictionTriesMax, parts_.l3_eviction->size());
-  while (tries > 0) {
-    --tries;
-    const std::optional<TierEviction::Candidate> candidate = parts_.l3_eviction->Pick();
+uint64_t Directory::EvictFromL3(bool of_any) {
+  Search search(parts_.l3_eviction, l3_counts_, of_any);
+  while (true) {
+    const std::optional<TierEviction::Candidate> candidate = search.Next();
     if (!candidate.has_value()) return 0;
     Stripe& stripe = StripeFor(candidate->hash);
     MutexLock lock(stripe.mutex);
@@ -104,20 +132,20 @@ uint64_t Directory::EvictFromL3() {
     if (entry == nullptr || entry->l3 != CopyState::kResident) continue;
     // Its place would be no use to anybody: it stays, and is no candidate any more.
     if (!parts_.l3->InUse(entry->l3_extent().offset)) {
-      ++tries;
+      search.PassOver();
       continue;
     }
     if (entry->pins > 0 || entry->leases > 0) {
-      parts_.l3_eviction->Keep(entry);
+      search.Keep(entry, entry->tensor_class());
       continue;
     }
     const uint64_t bytes = entry->l3_extent().bytes;
+    l3_counts_.Evicted(entry->tensor_class());
     Note(*entry, Decision::kEvictedL3);
     CAIRN_CHECK(RemoveLocked(stripe, entry));
     parts_.admission->Left(candidate->hash);
     return bytes;
   }
-  return 0;
 }
 
 absl::Status Directory::DropFromL2(const HashedKey& key) {
@@ -142,7 +170,7 @@ void Directory::DropFromL2Locked(Entry* entry, Decision decision) {
   Note(*entry, decision);
   EndPrefetch(entry, PrefetchQueue::End::kUnused);
   parts_.l2_eviction->Forget(entry->hot());
-  l2_count_.fetch_sub(1, std::memory_order_relaxed);
+  l2_counts_.Remove(entry->tensor_class(), entry->bytes());
   entry->l2 = CopyState::kAbsent;
   // Here and not later: a pinned reader of this stripe may take the copy's place at once.
   parts_.l2->Release(std::exchange(entry->hot()->l2_extent, {}));

@@ -84,7 +84,7 @@ void Directory::ListRecovered(absl::Span<Entry* const> entries) {
     by_stripe[hash >> shift_].push_back({entry, hash});
   }
   index_bytes_.fetch_add(index_bytes, std::memory_order_relaxed);
-  l3_count_.fetch_add(entries.size(), std::memory_order_relaxed);
+  for (const Entry* const entry : entries) l3_counts_.Add(entry->tensor_class(), entry->bytes());
   for (uint32_t i = 0; i < stripe_count_; ++i) {
     Stripe& stripe = stripes_[i];
     MutexLock lock(stripe.mutex);
@@ -182,7 +182,7 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
       parts_.l2->SetOwner(entry->hot()->l2_extent, entry->hash());
       for (FillWaiter* waiter = waiters; waiter != nullptr; waiter = waiter->next) ++entry->pins;
       if (entry->listed) {
-        l2_count_.fetch_add(1, std::memory_order_relaxed);
+        l2_counts_.Add(entry->tensor_class(), entry->bytes());
         parts_.l2_eviction->Track(entry->hot());
       }
     } else {
@@ -237,7 +237,7 @@ void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
     while (named != nullptr && named != entry && !named->indexed) named = named->replaced();
     if (named == entry) {
       entry->l3 = CopyState::kResident;
-      if (entry->listed) l3_count_.fetch_add(1, std::memory_order_relaxed);
+      if (entry->listed) l3_counts_.Add(entry->tensor_class(), entry->bytes());
       entry->indexed = true;
     }
     // Removed meanwhile: the index is told once more, as what it was told may have failed, or not
@@ -278,7 +278,7 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
       }
     } else {
       if (entry->l3 == CopyState::kResident && entry->listed) {
-        l3_count_.fetch_sub(1, std::memory_order_relaxed);
+        l3_counts_.Remove(entry->tensor_class(), entry->bytes());
       }
       entry->l3 = CopyState::kAbsent;
       // A commit that failed may have reached the log all the same: then the extent is taken until

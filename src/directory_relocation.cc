@@ -53,6 +53,7 @@ bool Directory::EndRelocation(Entry* entry, std::optional<Extent> target) {
         Note(*entry, Decision::kMovedL2);
         left = true;
       } else if (entry->listed && entry->l3 == CopyState::kResident) {
+        l2_counts_.Evicted(entry->tensor_class());
         DropFromL2Locked(entry, Decision::kClearedL2);
         left = true;
       }

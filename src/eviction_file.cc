@@ -18,7 +18,7 @@ namespace cairn {
 namespace {
 
 constexpr std::string_view kMagic = "CAIRNEVI";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kHeadBytes = 40;
 constexpr size_t kWriteBytes = size_t{512} << 10;
 constexpr size_t kFileBytesMax = size_t{1} << 31;

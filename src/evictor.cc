@@ -107,9 +107,16 @@ absl::Status Evictor::NoRoomInL2(uint64_t bytes) const {
 }
 
 absl::StatusOr<Extent> Evictor::ReserveL2(uint64_t bytes, Deadline deadline) {
+  int stuck = 0;
   while (true) {
     absl::StatusOr<Extent> extent = ReserveL2Now(bytes, deadline);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+    // What is left is what classes are to keep, or pinned.
+    stuck = NothingSpills() && bytes <= parts_.l2_sections->bytes_usable() ? stuck + 1 : 0;
+    if (stuck > kStuckTriesMax && parts_.directory->EvictFromL2(/*of_any=*/true) > 0) {
+      StatsRecorder::Add(parts_.stats->evictions_l2);
+      continue;
+    }
     if (!Wait(deadline)) return extent;
   }
 }
@@ -131,6 +138,7 @@ absl::StatusOr<Extent> Evictor::ReserveL3(uint64_t bytes, Deadline deadline) {
 absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes,
                                               Deadline deadline) {
   int stuck = 0;
+  int idle = 0;  // Nothing leaves that its class is not to keep.
   while (true) {
     absl::StatusOr<Extent> extent = parts_.l3->ReserveUpTo(bytes_max, bytes);
     if (extent.ok()) {
@@ -139,7 +147,9 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
     }
     if (!absl::IsResourceExhausted(extent.status())) return extent;
     const uint64_t leaving = parts_.directory->l3_bytes_leaving();
-    if (leaving < bytes) EvictL3(bytes - leaving);
+    const uint64_t evicted = leaving < bytes ? EvictL3(bytes - leaving) : leaving;
+    idle = evicted == 0 && leaving == 0 && NothingSpills() ? idle + 1 : 0;
+    if (idle > kStuckTriesMax) EvictOneFromL3(/*of_any=*/true);
     const uint64_t kept = parts_.directory->kept_bytes();
     // What is free is in pieces: that may still be a write on its way to replace another, but not
     // for long.
@@ -181,7 +191,7 @@ absl::Status Evictor::WaitForIndexRoom(const Entry& entry, Deadline deadline) {
       return absl::OkStatus();
     }
     const uint64_t leaving = parts_.directory->index_bytes_leaving();
-    if (used + bytes > parts_.index_bytes_max + leaving) EvictOneFromL3();
+    if (used + bytes > parts_.index_bytes_max + leaving) EvictOneFromIndex();
     // As for L3: what is pinned or leased is waited for, what is to be kept is not.
     stuck = leaving == 0 && AllIsKept() ? stuck + 1 : 0;
     if (stuck > kStuckTriesMax || !Wait(deadline)) {
@@ -231,7 +241,7 @@ void Evictor::KeepAhead() {
   if (free < l3_free_bytes_wanted_) EvictL3(l3_free_bytes_wanted_ - free);
   while (parts_.directory->index_bytes() >
          IndexBytesWanted() + parts_.directory->index_bytes_leaving()) {
-    if (EvictOneFromL3() == 0) break;
+    if (EvictOneFromIndex() == 0) break;
   }
 }
 
@@ -239,8 +249,13 @@ bool Evictor::AllIsKept() const {
   return parts_.directory->kept_bytes() >= parts_.l3->bytes_used();
 }
 
-uint64_t Evictor::EvictOneFromL3() {
-  const uint64_t evicted = parts_.directory->EvictFromL3();
+uint64_t Evictor::EvictOneFromIndex() {
+  const uint64_t evicted = EvictOneFromL3();
+  return evicted > 0 ? evicted : EvictOneFromL3(/*of_any=*/true);
+}
+
+uint64_t Evictor::EvictOneFromL3(bool of_any) {
+  const uint64_t evicted = parts_.directory->EvictFromL3(of_any);
   if (evicted > 0) StatsRecorder::Add(parts_.stats->evictions_l3);
   return evicted;
 }

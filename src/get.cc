@@ -21,20 +21,24 @@ absl::Status StoreImpl::Quarantined(const HashedKey& key) const {
                    "checksum; put it again"));
 }
 
-void StoreImpl::CountGet(Level found_at, uint64_t bytes, Deadline start) {
+void StoreImpl::CountGet(Level found_at, TensorClass tensor_class, uint64_t bytes, Deadline start) {
   StatsRecorder& stats = core_->stats;
+  const auto number = static_cast<size_t>(tensor_class);
   const uint64_t us = MicrosecondsSince(start);
   switch (found_at) {
     case Level::kL1Gpu:
       StatsRecorder::Add(stats.hits_l1);
+      StatsRecorder::Add(stats.class_hits_l1[number]);
       StatsRecorder::Add(stats.bytes_read_l1, bytes);
       return stats.get_l1_us.Record(us);
     case Level::kL2Pinned:
       StatsRecorder::Add(stats.hits_l2);
+      StatsRecorder::Add(stats.class_hits_l2[number]);
       StatsRecorder::Add(stats.bytes_read_l2, bytes);
       return stats.get_l2_us.Record(us);
     case Level::kL3Nvme:
       StatsRecorder::Add(stats.hits_l3);
+      StatsRecorder::Add(stats.class_hits_l3[number]);
       return stats.get_l3_us.Record(us);
   }
 }
@@ -67,7 +71,7 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
     if (lookup.found == Directory::Found::kMiss) return NotFound(key);
     if (lookup.found == Directory::Found::kQuarantined) return Quarantined(key);
     if (lookup.found == Directory::Found::kPinned) {
-      CountGet(Level::kL2Pinned, lookup.bytes, start);
+      CountGet(Level::kL2Pinned, lookup.entry->tensor_class(), lookup.bytes, start);
       return core_->NewHandle(lookup.entry, Level::kL2Pinned, Level::kL2Pinned);
     }
     CAIRN_ASSIGN_OR_RETURN(const Extent target, core_->evictor->ReserveL2(lookup.bytes, deadline));
@@ -91,7 +95,7 @@ absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline
         absl::StrCat("tensor ", PrintableKey(key.key), " is still being loaded"));
   }
   CAIRN_RETURN_IF_ERROR(status);
-  CountGet(Level::kL3Nvme, entry->bytes(), start);
+  CountGet(Level::kL3Nvme, entry->tensor_class(), entry->bytes(), start);
   return core_->NewHandle(entry, Level::kL2Pinned, Level::kL3Nvme);
 }
 

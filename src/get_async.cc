@@ -50,7 +50,7 @@ class AsyncGet final : public FillWaiter {
   void ExpectInL2() { expected_at_ = Level::kL2Pinned; }
   // It is in L2, pinned.
   void OnL2(Entry* entry, Level found_at) {
-    store_->CountGet(found_at, entry->bytes(), start_);
+    store_->CountGet(found_at, entry->tensor_class(), entry->bytes(), start_);
     if (want_ == Level::kL2Pinned) {
       return Finish(store_->core_->NewHandle(entry, Level::kL2Pinned, found_at));
     }
@@ -59,7 +59,8 @@ class AsyncGet final : public FillWaiter {
   }
   // It is in L1, pinned, or its copy is in flight.
   void OnL1(Entry* entry, Directory::Found found) {
-    if (found_at_ == Level::kL1Gpu) store_->CountGet(found_at_, entry->bytes(), start_);
+    if (found_at_ == Level::kL1Gpu)
+      store_->CountGet(found_at_, entry->tensor_class(), entry->bytes(), start_);
     Finish(store_->HandleInL1(entry, found, found_at_, consumer_));
   }
   void Finish(absl::StatusOr<TensorHandle> result) {

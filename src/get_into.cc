@@ -97,7 +97,7 @@ bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> piece
   }
   auto finish = [this, entry = lookup.entry, bytes = lookup.bytes, start = SteadyNow(),
                  done = std::move(done)](absl::Status status) mutable {
-    if (status.ok()) CountGet(Level::kL3Nvme, bytes, start);
+    if (status.ok()) CountGet(Level::kL3Nvme, entry->tensor_class(), bytes, start);
     core_->directory->Unpin(entry);
     done(std::move(status));
   };

@@ -15,7 +15,7 @@ TensorHandle StoreImpl::FindInL1(const HashedKey& key) {
   const Directory::Lookup lookup =
       core_->directory->AcquireInL1(key, core_->NowUnixMs(), nullptr, /*has_stream=*/false);
   if (lookup.entry == nullptr) return {};
-  CountGet(Level::kL1Gpu, lookup.bytes, start);
+  CountGet(Level::kL1Gpu, lookup.entry->tensor_class(), lookup.bytes, start);
   return core_->NewHandle(lookup.entry, Level::kL1Gpu, Level::kL1Gpu);
 }
 
@@ -92,7 +92,8 @@ absl::StatusOr<TensorHandle> StoreImpl::GetInL1(const HashedKey& key, const GetO
     }
     CAIRN_RETURN_IF_ERROR(status);
   }
-  if (found_at == Level::kL1Gpu) CountGet(Level::kL1Gpu, entry->bytes(), start);
+  if (found_at == Level::kL1Gpu)
+    CountGet(Level::kL1Gpu, entry->tensor_class(), entry->bytes(), start);
   return HandleInL1(entry, *found, found_at, options.consumer);
 }
 

@@ -1,6 +1,7 @@
 #include "cairn/options.h"
 
 #include <bit>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -12,7 +13,45 @@ absl::Status Invalid(std::string_view field, uint64_t value, std::string_view ru
                                                  value, ": must be ", std::string(rule)));
 }
 
+absl::Status ValidateShares(std::string_view field, const ClassShares& shares) {
+  double mins = 0;
+  double maxes = 0;
+  for (size_t i = 0; i < kTensorClasses; ++i) {
+    const auto tensor_class = static_cast<TensorClass>(i);
+    const ClassShare& share = shares.of(tensor_class);
+    if (!(share.min >= 0 && share.min <= share.max && share.max <= 1)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("StoreOptions::", std::string(field), " has ", share.min, " to ", share.max,
+                       " for ", TensorClassName(tensor_class), ": must be 0 <= min <= max <= 1"));
+    }
+    mins += share.min;
+    maxes += share.max;
+  }
+  // So that 0.3 + 0.6 is 0.9.
+  constexpr double kRounding = 1e-9;
+  if (mins <= StoreOptions::kClassMinsMax + kRounding && maxes >= 1 - kRounding) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "StoreOptions::", std::string(field), " has ", mins, " as the sum of all min and ", maxes,
+      " of all max: must be at most ", StoreOptions::kClassMinsMax, " and at least 1"));
+}
+
 }  // namespace
+
+const ClassShare& ClassShares::of(TensorClass tensor_class) const {
+  switch (tensor_class) {
+    case TensorClass::kGeneral:
+      return general;
+    case TensorClass::kKv:
+      return kv;
+    case TensorClass::kVision:
+      return vision;
+    case TensorClass::kText:
+      return text;
+  }
+  return general;
+}
 
 absl::Status StoreOptions::Validate() const {
   constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -52,6 +91,10 @@ absl::Status StoreOptions::Validate() const {
   if (!(l2_dirty_share_max > 0 && l2_dirty_share_max <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat("StoreOptions::l2_dirty_share_max is ",
                                                    l2_dirty_share_max, ": must be in (0, 1]"));
+  }
+  for (const auto& [field, shares] : {std::pair("l2_class_shares", &l2_class_shares),
+                                      std::pair("l3_class_shares", &l3_class_shares)}) {
+    if (const absl::Status status = ValidateShares(field, *shares); !status.ok()) return status;
   }
   if (!(l2_unusable_share_max > 0 && l2_unusable_share_max <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat("StoreOptions::l2_unusable_share_max is ",

@@ -8,6 +8,17 @@
 namespace cairn {
 namespace {
 
+nlohmann::ordered_json ToJsonObject(const std::array<ClassStats, kTensorClasses>& classes) {
+  nlohmann::ordered_json json;
+  for (size_t i = 0; i < kTensorClasses; ++i) {
+    json[TensorClassName(static_cast<TensorClass>(i))] = {{"bytes", classes[i].bytes},
+                                                          {"tensors", classes[i].tensors},
+                                                          {"hits", classes[i].hits},
+                                                          {"evictions", classes[i].evictions}};
+  }
+  return json;
+}
+
 nlohmann::ordered_json ToJsonObject(const TierStats& tier) {
   return {{"bytes_max", tier.bytes_max},
           {"bytes_used", tier.bytes_used},
@@ -18,7 +29,8 @@ nlohmann::ordered_json ToJsonObject(const TierStats& tier) {
           {"bytes_written", tier.bytes_written},
           {"bytes_free_longest", tier.bytes_free_longest},
           {"free_share_scattered", tier.free_share_scattered},
-          {"free_share_unusable", tier.free_share_unusable}};
+          {"free_share_unusable", tier.free_share_unusable},
+          {"classes", ToJsonObject(tier.classes)}};
 }
 
 nlohmann::ordered_json ToJsonObject(const LatencySummary& latency) {
@@ -115,6 +127,17 @@ void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
   s.get_l2_us = stats.get_l2_us.Summary();
   s.get_l3_us = stats.get_l3_us.Summary();
   s.put_us = stats.put_us.Summary();
+}
+
+void ReadClasses(const ClassCounts& counts,
+                 const std::array<StatsRecorder::Counter, kTensorClasses>& hits, TierStats& tier) {
+  for (size_t i = 0; i < kTensorClasses; ++i) {
+    const auto tensor_class = static_cast<TensorClass>(i);
+    tier.classes[i] = {.bytes = counts.bytes(tensor_class),
+                       .tensors = counts.tensors(tensor_class),
+                       .hits = Read(hits[i]),
+                       .evictions = counts.evictions(tensor_class)};
+  }
 }
 
 void WriteFragmentation(const Fragmentation& fragmentation, TierStats& tier) {
@@ -249,22 +272,25 @@ StatsSnapshot StoreImpl::Stats() const {
             .evictions = Read(stats.evictions_l1),
             .bytes_read = Read(stats.bytes_read_l1),
             .bytes_written = Read(stats.bytes_written_l1)};
+    ReadClasses({}, stats.class_hits_l1, s.l1);
     WriteFragmentation(l1->fragmentation(), s.l1);
   }
   s.l2 = {.bytes_max = core_->l2->bytes_max(),
           .bytes_used = core_->l2->bytes_used(),
-          .tensors = core_->directory->l2_count(),
+          .tensors = core_->directory->l2_counts().tensors(),
           .hits = Read(stats.hits_l2),
           .evictions = Read(stats.evictions_l2),
           .bytes_read = Read(stats.bytes_read_l2),
           .bytes_written = Read(stats.bytes_written_l2)};
   s.l3 = {.bytes_max = core_->l3->bytes_max(),
           .bytes_used = core_->l3->bytes_used(),
-          .tensors = core_->directory->l3_count(),
+          .tensors = core_->directory->l3_counts().tensors(),
           .hits = Read(stats.hits_l3),
           .evictions = Read(stats.evictions_l3),
           .bytes_read = Read(stats.bytes_read_l3),
           .bytes_written = Read(stats.bytes_written_l3)};
+  ReadClasses(core_->directory->l2_counts(), stats.class_hits_l2, s.l2);
+  ReadClasses(core_->directory->l3_counts(), stats.class_hits_l3, s.l3);
   WriteFragmentation(core_->l2->fragmentation(), s.l2);
   WriteFragmentation(core_->l3->fragmentation(), s.l3);
   s.decisions = core_->journal->counts();

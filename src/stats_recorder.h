@@ -1,8 +1,10 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 
+#include "cairn/tensor.h"
 #include "src/base/histogram.h"
 
 namespace cairn {
@@ -21,6 +23,9 @@ struct StatsRecorder {
   Counter hits_l1 = 0;
   Counter hits_l2 = 0;
   Counter hits_l3 = 0;
+  std::array<Counter, kTensorClasses> class_hits_l1 = {};  // Of hits_l1.
+  std::array<Counter, kTensorClasses> class_hits_l2 = {};
+  std::array<Counter, kTensorClasses> class_hits_l3 = {};
   Counter evictions_l1 = 0;
   Counter evictions_l2 = 0;
   Counter evictions_l3 = 0;

@@ -50,8 +50,8 @@ int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
 StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
     : options(WithLog(store_options)),
       l1_eviction(TierEviction::OfL1()),
-      l2_eviction(TierEviction::OfL2(options.eviction)),
-      l3_eviction(TierEviction::OfL3(options.eviction)),
+      l2_eviction(TierEviction::OfL2(options.eviction, options.l2_class_shares)),
+      l3_eviction(TierEviction::OfL3(options.eviction, options.l3_class_shares)),
       seams_(std::move(seams)),
       now_unix_ms_(seams_.now_unix_ms ? seams_.now_unix_ms : WallClockUnixMs),
       pressure_reader_("") {}
@@ -242,6 +242,7 @@ void StoreCore::StartThreads() {
 void StoreCore::Housekeep() {
   leases->Expire(SteadyNow());
   drive_health->Judge(SteadyNow());
+  l2_eviction.SetBytesMax(l2_sections->bytes_usable());
   std::string degraded = Degraded();
   if (degraded != degraded_logged_) {
     Log(degraded.empty() ? "L3 writes work again" : degraded);

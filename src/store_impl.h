@@ -148,7 +148,7 @@ class StoreImpl final : public Store {
   bool BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, IoBatch& batch);
   // Joined a fill under way, whose reads come first now if they were a prefetch's.
   void JoinedFill(const Directory::Lookup& lookup);
-  void CountGet(Level found_at, uint64_t bytes, Deadline start);
+  void CountGet(Level found_at, TensorClass tensor_class, uint64_t bytes, Deadline start);
 
   // get_l1.cc. `bytes` that L1 could never take are kInvalidArgument.
   absl::StatusOr<TensorHandle> GetInL1(const HashedKey& key, const GetOptions& options,

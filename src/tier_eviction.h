@@ -1,6 +1,5 @@
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 
@@ -8,14 +7,16 @@
 #include "absl/types/span.h"
 #include "src/base/mutex.h"
 #include "src/entry.h"
+#include "src/eviction/class_pools.h"
 #include "src/eviction/node_queue.h"
 #include "src/eviction/policy.h"
 #include "src/eviction/snapshot.h"
 
 namespace cairn {
 
-// A tier's eviction policy behind its lock, which ranks below the directory's stripes. A tracked
-// node's entry is alive: entries are forgotten, under this lock, before they die.
+// A tier's eviction policies, one for each class, behind their lock, which ranks below the
+// directory's stripes. A tracked node's entry is alive: entries are forgotten, under this lock,
+// before they die.
 class TierEviction {
  public:
   // Which entry to try: by value, for when Pick returns nothing protects the entry.
@@ -40,45 +41,52 @@ class TierEviction {
 
   // No chain is named to L1: what was used last stays.
   static TierEviction OfL1() {
-    return TierEviction(NewEvictionPolicy(EvictionKind::kLru, Describe<EntryOfL1>), EntryOfL1);
+    return {EvictionKind::kLru, Describe<EntryOfL1>, EntryOfL1, {.by_class = false}};
   }
-  static TierEviction OfL2(EvictionKind kind) {
-    return TierEviction(NewEvictionPolicy(kind, Describe<EntryOfL2>), EntryOfL2);
+  static TierEviction OfL2(EvictionKind kind, const ClassShares& shares) {
+    return {kind, Describe<EntryOfL2>, EntryOfL2, {.shares = shares}};
   }
-  static TierEviction OfL3(EvictionKind kind) {
-    return TierEviction(NewEvictionPolicy(kind, Describe<EntryOfL3>), EntryOfL3);
+  static TierEviction OfL3(EvictionKind kind, const ClassShares& shares) {
+    return {kind, Describe<EntryOfL3>, EntryOfL3, {.shares = shares}};
+  }
+
+  // As EvictionPolicy::SetBytesMax. Before that no class has a share.
+  void SetBytesMax(uint64_t bytes_max) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    pools_.SetBytesMax(bytes_max);
   }
 
   // As EvictionPolicy::Request.
   void Request(absl::Span<const uint64_t> key_hashes) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
-    policy_->Request(key_hashes);
+    pools_.Request(key_hashes);
   }
   // A use when it is tracked already: whoever was about to evict it may have put it back.
   void Track(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     ++changes_;
-    node->tracked() ? policy_->Touch(node) : policy_->Track(node);
+    node->tracked() ? pools_.Touch(node) : pools_.Track(node);
   }
   // One that was picked stays. Nothing to do when it is tracked again by now.
   void Keep(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
-    if (!node->tracked()) policy_->Keep(node);
+    if (!node->tracked()) pools_.Keep(node);
   }
   void Touch(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     ++changes_;
-    policy_->Touch(node);
+    pools_.Touch(node);
   }
   void Forget(EvictionNode* node) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     ++changes_;
-    policy_->Forget(node);
+    pools_.Forget(node);
   }
-  std::optional<Candidate> Pick() ABSL_LOCKS_EXCLUDED(mutex_) {
+  std::optional<Candidate> Pick(const ClassPools::PickOptions& options = {})
+      ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     ++changes_;
-    EvictionNode* node = policy_->Pick();
+    EvictionNode* node = pools_.Pick(options);
     if (node == nullptr) return std::nullopt;
     const Entry& entry = entry_of_(*node);
     return Candidate{entry.fingerprint_id(), std::string(entry.key()), entry.hash(),
@@ -90,7 +98,7 @@ class TierEviction {
     constexpr size_t kCountMax = 4096;
     absl::flat_hash_set<uint64_t> hashes;
     MutexLock lock(mutex_);
-    NodeQueue& queue = *policy_->parts().queues.front();
+    NodeQueue& queue = *pools_.parts().next;
     queue.BeginWalk();
     uint64_t found_bytes = 0;
     while (found_bytes < bytes && hashes.size() < kCountMax) {
@@ -104,7 +112,7 @@ class TierEviction {
   }
   uint64_t size() const ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
-    return policy_->size();
+    return pools_.size();
   }
 
   // ---- What the policy knows, for who keeps it over restarts (snapshot.h) ----
@@ -116,7 +124,7 @@ class TierEviction {
   // One at a time; not longer than this.
   SnapshotReader BeginSnapshot(uint64_t words_max) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
-    return {policy_.get(), words_max};
+    return {&pools_, words_max};
   }
   bool NextPiece(SnapshotReader& reader, SnapshotPiece* piece) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
@@ -126,22 +134,23 @@ class TierEviction {
   void Restore(const SnapshotPiece& piece, absl::Span<EvictionNode* const> nodes)
       ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
-    cairn::Restore(policy_.get(), piece, nodes);
+    cairn::Restore(&pools_, piece, nodes);
   }
 
  private:
-  TierEviction(std::unique_ptr<EvictionPolicy> policy, EntryOf entry_of)
-      : entry_of_(entry_of), policy_(std::move(policy)) {}
+  TierEviction(EvictionKind kind, EvictionPolicy::Describe describe, EntryOf entry_of,
+               const PoolOptions& options)
+      : entry_of_(entry_of), pools_(kind, describe, options) {}
 
   template <EntryOf kEntryOf>
   static EvictionPolicy::Copy Describe(const EvictionNode& node) {
     const Entry& entry = kEntryOf(node);
-    return {entry.hash(), entry.bytes()};
+    return {entry.hash(), entry.bytes(), entry.tensor_class()};
   }
 
   const EntryOf entry_of_;
   mutable Mutex mutex_;
-  const std::unique_ptr<EvictionPolicy> policy_ ABSL_PT_GUARDED_BY(mutex_);
+  ClassPools pools_ ABSL_GUARDED_BY(mutex_);
   uint64_t changes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

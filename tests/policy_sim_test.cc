@@ -225,6 +225,26 @@ TEST(Simulation, PrefetchesWhatFollowedTheLastTime) {
   EXPECT_EQ(outcome.demand_misses, 1 + 1 + 2);
 }
 
+TEST_F(PolicySimTest, PrintsWhatAPhaseShiftHits) {
+  const std::string json = directory_ / "figures.json";
+  const ProcessEnd end = Run({"--phase-shift", "60GiB", "--sizes", "2%", "--json", json});
+  ASSERT_EQ(end.exit_code, 0) << end.err;
+  const Json figures = Json::parse(std::ifstream(json), nullptr, false);
+  ASSERT_TRUE(figures.is_object());
+  ASSERT_EQ(figures["results"].size(), 3 + 11);
+  EXPECT_EQ(figures["results"][0]["policy"], "pools");
+  for (const Json& result : figures["results"]) {
+    EXPECT_LE(result["phases"][0]["hit_bytes"], result["phases"][0]["bytes"]);
+    EXPECT_LE(result["phases"][1]["hit_bytes"], result["phases"][1]["bytes"]);
+  }
+  // Better than the splits that leave one class nothing.
+  EXPECT_GT(figures["results"][0]["hit_rate"], figures["results"][3]["hit_rate"]);
+  EXPECT_GT(figures["results"][0]["hit_rate"], figures["results"][13]["hit_rate"]);
+  ExpectRefused({"--phase-shift", "60GiB", "--sizes", "100"}, "in percent only");
+  ExpectRefused({"--phase-shift", "60GiB", "--requests", "5"}, "workload of its own");
+  ExpectRefused({"--phase-shift", "much"}, "--phase-shift");
+}
+
 TEST_F(PolicySimTest, ReadsBothSchemas) {
   const std::string mooncake =
       Write("mooncake.jsonl",

@@ -181,7 +181,7 @@ TEST_P(StoreRestartTest, AFileThatCannotBeBelievedIsSaidAndPassedOver) {
   std::string foreign = whole;
   foreign[20] = static_cast<char>(foreign[20] ^ 1);
   std::string newer = whole;
-  newer[8] = 2;
+  newer[8] = 3;
   for (const std::string& bytes : {flipped, foreign, newer, whole.substr(0, whole.size() / 2),
                                    std::string(), std::string("x")}) {
     ReplaceFile(bytes);

@@ -43,7 +43,7 @@ constexpr const char* kFooter =
 
 // As typed, before any of it is believed.
 struct Arguments {
-  std::optional<std::string> trace, json, restart_at;
+  std::optional<std::string> trace, json, restart_at, phase_shift;
   std::string sizes = "0.5%,1%,2%,5%,10%,20%,40%";
   std::string policies = "default,lru,clock,arc,s3fifo";
   std::optional<std::string> l2_size, write_budget, block_bytes;
@@ -92,6 +92,14 @@ void Declare(CLI::App& app, Arguments& arguments) {
                "Instead: what the store's prediction is worth where the host gives no hints, with "
                "L2 of --l2-size (default: 0.5%; 0: none), followed by 1, 8 (as the store does) and "
                "32 blocks");
+  app.add_option(
+         "--phase-shift", arguments.phase_shift,
+         "Instead of all that a generated workload of two classes of tensors: so many bytes "
+         "asked for of which 90% are KV blocks, and as many of which 90% are vision "
+         "tensors, such as 2TiB. Prints the bytes hit by the store's pools by class, by "
+         "one pool, by LRU, and by tiers that are split between the two classes; --sizes "
+         "in percent of the distinct bytes")
+      ->type_name("BYTES");
   app.add_option("--json", arguments.json, "Write the figures here, too")->type_name("FILE");
   app.footer(kFooter);
 }
@@ -190,6 +198,22 @@ absl::Status SetRestarts(const Arguments& arguments, Options& options) {
   return absl::OkStatus();
 }
 
+absl::Status SetPhaseShift(const Arguments& arguments, Options& options) {
+  if (!arguments.phase_shift.has_value()) return absl::OkStatus();
+  if (arguments.trace.has_value() || !arguments.requests.empty() || arguments.l2_size.has_value() ||
+      arguments.restart_at.has_value()) {
+    return Mistake("--phase-shift", "is a workload of its own, of one tier");
+  }
+  const absl::StatusOr<uint64_t> bytes = offload::ParseSize(*arguments.phase_shift);
+  if (!bytes.ok()) return Mistake("--phase-shift", std::string(bytes.status().message()));
+  if (*bytes == 0) return Mistake("--phase-shift", "is 0 bytes");
+  for (const Size& size : options.sizes) {
+    if (!size.percent) return Mistake("--phase-shift", "takes --sizes in percent only");
+  }
+  options.phase_bytes = *bytes;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Options> Check(const Arguments& arguments) {
   Options options;
   CAIRN_ASSIGN_OR_RETURN(options.trace, FileName("--trace", arguments.trace));
@@ -216,6 +240,7 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
   if (options.prefetch) return SetPrefetch(arguments, options);
   CAIRN_RETURN_IF_ERROR(SetTiers(arguments, options));
   CAIRN_RETURN_IF_ERROR(SetRestarts(arguments, options));
+  CAIRN_RETURN_IF_ERROR(SetPhaseShift(arguments, options));
   return options;
 }
 

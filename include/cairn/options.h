@@ -59,6 +59,22 @@ enum class EvictionKind : uint8_t {
   kS3Fifo,  // As published: a tenth for probation.
 };
 
+// What a class of tensors has of a tier, as shares of it (StoreOptions::l2_class_shares).
+struct ClassShare {
+  double min = 0;  // Tensors of other classes never take this from it.
+  double max = 1;  // What it has beyond leaves first. Room that nobody else wants it may use.
+};
+
+// One of each TensorClass.
+struct CAIRN_EXPORT ClassShares {
+  ClassShare general;
+  ClassShare kv;
+  ClassShare vision;
+  ClassShare text;
+
+  const ClassShare& of(TensorClass tensor_class) const;
+};
+
 // Whether L3 may drop a tensor to make room. The values are on disk.
 enum class Retention : uint8_t {
   kCache = 0,  // May be evicted. A put of it finds room by evicting others.
@@ -188,6 +204,17 @@ struct CAIRN_EXPORT StoreOptions {
   // remembers keys that have left, at 16 to 32 bytes each, four times as many as a tier holds and
   // at most 4 million of each tier.
   EvictionKind eviction = EvictionKind::kTuned;
+
+  // What each class of tensors (PutOptions::tensor_class) is sure of in L2 and in L3, and how far
+  // it may go. Between these each tier divides itself: to the class that hits most bytes with the
+  // next piece of it, found out by shadows as the load changes; and room that a class leaves idle
+  // others use. By default no class is sure of anything. Shares are in [0, 1], a min is not over
+  // its max, all min together are at most kClassMinsMax, and all max at least 1: there is always
+  // something to divide. A min gives way only where a tensor would be refused otherwise: nothing
+  // else may leave, and nothing is on its way.
+  static constexpr double kClassMinsMax = 0.9;
+  ClassShares l2_class_shares;
+  ClassShares l3_class_shares;
 
   IoEngineKind io_engine = IoEngineKind::kAuto;
   // Bytes handed to the device at once: what sets its queue depth. 4-8 MiB saturates one SSD;

@@ -7,6 +7,7 @@
 
 #include "cairn/export.h"
 #include "cairn/journal.h"
+#include "cairn/tensor.h"
 
 namespace cairn {
 
@@ -16,6 +17,15 @@ struct LatencySummary {
   uint64_t p50_us = 0;
   uint64_t p99_us = 0;
   uint64_t max_us = 0;
+};
+
+// Of one class of tensors (PutOptions::tensor_class) in one tier. All of them together are the
+// tier's figures of the same names.
+struct ClassStats {
+  uint64_t bytes = 0;  // Tensor bytes. Like the next, not counted in L1.
+  uint64_t tensors = 0;
+  uint64_t hits = 0;       // What L2 has missed of a class is its hits in L3.
+  uint64_t evictions = 0;  // Not counted in L1.
 };
 
 struct TierStats {
@@ -33,6 +43,7 @@ struct TierStats {
   uint64_t bytes_free_longest = 0;
   double free_share_scattered = 0;
   double free_share_unusable = 0;
+  std::array<ClassStats, kTensorClasses> classes;  // By TensorClass.
 };
 
 // What is written to L3 beside what may be (StoreOptions::l3_write_bytes_per_day), from Open on.

@@ -28,6 +28,7 @@ enum class DType : uint8_t {
 
 // What a tensor is for: a hint to eviction and admission. The values are on disk.
 enum class TensorClass : uint8_t { kGeneral = 0, kKv = 1, kVision = 2, kText = 3 };
+inline constexpr size_t kTensorClasses = 4;
 
 // Where a copy of a tensor is.
 enum class Level : uint8_t { kL1Gpu = 1, kL2Pinned = 2, kL3Nvme = 3 };

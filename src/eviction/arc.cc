@@ -14,10 +14,8 @@ namespace {
 
 class ArcPolicy final : public EvictionPolicy {
  public:
-  explicit ArcPolicy(Describe describe)
-      : describe_(describe), once_(1, describe), again_(2, describe) {}
-
-  void Request(absl::Span<const uint64_t> key_hashes) override { clock_.Request(key_hashes); }
+  ArcPolicy(Describe describe, ChainClock* clock)
+      : describe_(describe), clock_(clock), once_(1, describe), again_(2, describe) {}
 
   void Track(EvictionNode* node) override {
     const Copy copy = describe_(*node);
@@ -32,19 +30,19 @@ class ArcPolicy final : public EvictionPolicy {
       const uint64_t step = Step(copy.bytes, ghosts_once, ghosts_again);
       once_bytes_wanted_ -= std::min(once_bytes_wanted_, step);
     }
-    (was_once || was_again ? again_ : once_).Push(node, clock_.TimeOf(copy.key_hash));
+    (was_once || was_again ? again_ : once_).Push(node, clock_->TimeOf(copy.key_hash));
   }
 
   // In the other list, or one that is all in use would be picked from for ever.
   void Keep(EvictionNode* node) override {
     (picked_from_once_ ? ghosts_once_ : ghosts_again_).Take(describe_(*node).key_hash);
-    (picked_from_once_ ? again_ : once_).Push(node, clock_.Now());
+    (picked_from_once_ ? again_ : once_).Push(node, clock_->Now());
   }
 
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
     Forget(node);
-    again_.Push(node, clock_.TimeOf(describe_(*node).key_hash));
+    again_.Push(node, clock_->TimeOf(describe_(*node).key_hash));
   }
 
   void Forget(EvictionNode* node) override {
@@ -70,7 +68,7 @@ class ArcPolicy final : public EvictionPolicy {
 
   uint64_t size() const override { return once_.size() + again_.size(); }
 
-  Parts parts() override { return {&clock_, {&once_, &again_}, {&ghosts_once_, &ghosts_again_}}; }
+  Parts parts() override { return {clock_, {&once_, &again_}, {&ghosts_once_, &ghosts_again_}}; }
   std::vector<uint64_t> Findings(size_t /*words_max*/) const override {
     return {once_bytes_wanted_};
   }
@@ -85,7 +83,7 @@ class ArcPolicy final : public EvictionPolicy {
   }
 
   const Describe describe_;
-  ChainClock clock_;
+  ChainClock* const clock_;
   NodeQueue once_;
   NodeQueue again_;
   GhostList ghosts_once_;
@@ -96,8 +94,8 @@ class ArcPolicy final : public EvictionPolicy {
 
 }  // namespace
 
-std::unique_ptr<EvictionPolicy> NewArcPolicy(EvictionPolicy::Describe describe) {
-  return std::make_unique<ArcPolicy>(describe);
+std::unique_ptr<EvictionPolicy> NewArcPolicy(EvictionPolicy::Describe describe, ChainClock* clock) {
+  return std::make_unique<ArcPolicy>(describe, clock);
 }
 
 }  // namespace cairn

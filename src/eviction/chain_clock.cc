@@ -10,8 +10,9 @@ constexpr size_t kExpectedMax = 8192;
 
 void ChainClock::Request(absl::Span<const uint64_t> key_hashes) {
   if (expected_.empty()) expected_.resize(kExpectedMax);
+  ++requests_;
   for (size_t i = key_hashes.size(); i-- > 0;) {
-    Slot(key_hashes[i]) = {Tag(key_hashes[i]), Now()};
+    Slot(key_hashes[i]) = {Tag(key_hashes[i]), Now(), requests_};
   }
 }
 

@@ -22,6 +22,11 @@ class ChainClock {
   }
 
   void Request(absl::Span<const uint64_t> key_hashes);
+  // Which of the requests it was, counted from 1; 0 when it was not requested lately.
+  uint32_t RequestOf(uint64_t key_hash) const {
+    return Expects(key_hash) ? Slot(key_hash).request : 0;
+  }
+  uint32_t requests() const { return requests_; }
   // When a tensor that comes now was used: when it was requested, if that was lately, else now.
   uint32_t TimeOf(uint64_t key_hash) { return Expects(key_hash) ? Slot(key_hash).time : Now(); }
   // Whether it was requested lately.
@@ -37,12 +42,14 @@ class ChainClock {
   struct Expected {
     uint32_t tag = 0;
     uint32_t time = 0;
+    uint32_t request = 0;
   };
   static uint32_t Tag(uint64_t key_hash) { return static_cast<uint32_t>(key_hash >> 32) | 1; }
   Expected& Slot(uint64_t key_hash) { return expected_[key_hash % expected_.size()]; }
   const Expected& Slot(uint64_t key_hash) const { return expected_[key_hash % expected_.size()]; }
 
   uint32_t now_ = 0;
+  uint32_t requests_ = 0;
   // By their hashes; a later one takes an earlier one's place. Empty until the first chain.
   std::vector<Expected> expected_;
 };

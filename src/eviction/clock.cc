@@ -9,18 +9,17 @@ namespace {
 
 class ClockPolicy final : public EvictionPolicy {
  public:
-  explicit ClockPolicy(Describe describe) : describe_(describe), queue_(1, describe) {}
-
-  void Request(absl::Span<const uint64_t> key_hashes) override { clock_.Request(key_hashes); }
+  ClockPolicy(Describe describe, ChainClock* clock)
+      : describe_(describe), clock_(clock), queue_(1, describe) {}
 
   void Track(EvictionNode* node) override {
     NodeQueue::SetUses(node, 0);
-    queue_.Push(node, clock_.TimeOf(describe_(*node).key_hash));
+    queue_.Push(node, clock_->TimeOf(describe_(*node).key_hash));
   }
 
   void Keep(EvictionNode* node) override {
     NodeQueue::SetUses(node, 0);
-    queue_.Push(node, clock_.Now());
+    queue_.Push(node, clock_->Now());
   }
 
   void Touch(EvictionNode* node) override {
@@ -36,7 +35,7 @@ class ClockPolicy final : public EvictionPolicy {
     // Once round at most: then none is used.
     while (node != nullptr && NodeQueue::Uses(*node) > 0) {
       NodeQueue::SetUses(node, 0);
-      queue_.Push(node, clock_.Now());
+      queue_.Push(node, clock_->Now());
       node = queue_.Pop();
     }
     return node;
@@ -44,18 +43,19 @@ class ClockPolicy final : public EvictionPolicy {
 
   uint64_t size() const override { return queue_.size(); }
 
-  Parts parts() override { return {&clock_, {&queue_}, {}}; }
+  Parts parts() override { return {clock_, {&queue_}, {}}; }
 
  private:
   const Describe describe_;
-  ChainClock clock_;
+  ChainClock* const clock_;
   NodeQueue queue_;
 };
 
 }  // namespace
 
-std::unique_ptr<EvictionPolicy> NewClockPolicy(EvictionPolicy::Describe describe) {
-  return std::make_unique<ClockPolicy>(describe);
+std::unique_ptr<EvictionPolicy> NewClockPolicy(EvictionPolicy::Describe describe,
+                                               ChainClock* clock) {
+  return std::make_unique<ClockPolicy>(describe, clock);
 }
 
 }  // namespace cairn

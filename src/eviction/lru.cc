@@ -9,15 +9,14 @@ namespace {
 
 class LruPolicy final : public EvictionPolicy {
  public:
-  explicit LruPolicy(Describe describe) : describe_(describe), queue_(1, describe) {}
-
-  void Request(absl::Span<const uint64_t> key_hashes) override { clock_.Request(key_hashes); }
+  LruPolicy(Describe describe, ChainClock* clock)
+      : describe_(describe), clock_(clock), queue_(1, describe) {}
 
   void Track(EvictionNode* node) override {
-    queue_.Push(node, clock_.TimeOf(describe_(*node).key_hash));
+    queue_.Push(node, clock_->TimeOf(describe_(*node).key_hash));
   }
 
-  void Keep(EvictionNode* node) override { queue_.Push(node, clock_.Now()); }
+  void Keep(EvictionNode* node) override { queue_.Push(node, clock_->Now()); }
 
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
@@ -33,18 +32,18 @@ class LruPolicy final : public EvictionPolicy {
 
   uint64_t size() const override { return queue_.size(); }
 
-  Parts parts() override { return {&clock_, {&queue_}, {}}; }
+  Parts parts() override { return {clock_, {&queue_}, {}}; }
 
  private:
   const Describe describe_;
-  ChainClock clock_;
+  ChainClock* const clock_;
   NodeQueue queue_;
 };
 
 }  // namespace
 
-std::unique_ptr<EvictionPolicy> NewLruPolicy(EvictionPolicy::Describe describe) {
-  return std::make_unique<LruPolicy>(describe);
+std::unique_ptr<EvictionPolicy> NewLruPolicy(EvictionPolicy::Describe describe, ChainClock* clock) {
+  return std::make_unique<LruPolicy>(describe, clock);
 }
 
 }  // namespace cairn

@@ -37,6 +37,7 @@ class NodeQueue {
   }
 
   uint64_t KeyHash(const EvictionNode& node) const { return describe_(node).key_hash; }
+  TensorClass ClassOf(const EvictionNode& node) const { return describe_(node).tensor_class; }
   uint64_t size() const { return size_; }
   uint64_t bytes() const { return bytes_; }
 

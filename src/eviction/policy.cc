@@ -5,19 +5,20 @@
 
 namespace cairn {
 
-std::unique_ptr<EvictionPolicy> NewEvictionPolicy(EvictionKind kind,
-                                                  EvictionPolicy::Describe describe) {
+std::unique_ptr<EvictionPolicy> NewPolicyOfOnePool(EvictionKind kind,
+                                                   EvictionPolicy::Describe describe,
+                                                   ChainClock* clock) {
   switch (kind) {
     case EvictionKind::kTuned:
-      return NewTunedPolicy(describe);
+      return NewTunedPolicy(describe, clock);
     case EvictionKind::kLru:
-      return NewLruPolicy(describe);
+      return NewLruPolicy(describe, clock);
     case EvictionKind::kClock:
-      return NewClockPolicy(describe);
+      return NewClockPolicy(describe, clock);
     case EvictionKind::kArc:
-      return NewArcPolicy(describe);
+      return NewArcPolicy(describe, clock);
     case EvictionKind::kS3Fifo:
-      return NewS3FifoPolicy(describe);
+      return NewS3FifoPolicy(describe, clock);
   }
   CAIRN_CHECK(false);
   return nullptr;

@@ -7,6 +7,7 @@
 
 #include "absl/types/span.h"
 #include "cairn/options.h"
+#include "cairn/tensor.h"
 
 namespace cairn {
 
@@ -74,6 +75,7 @@ class EvictionPolicy {
   struct Copy {
     uint64_t key_hash = 0;
     uint64_t bytes = 0;
+    TensorClass tensor_class = TensorClass::kGeneral;
   };
   using Describe = Copy (*)(const EvictionNode& node);
 
@@ -82,7 +84,7 @@ class EvictionPolicy {
   // These tensors are about to be used together, whether they are there or not: the blocks of a
   // prompt, first to last, each of use only with all before it. What of them comes or is touched
   // soon is ordered so that the last leaves first; and a hit is one that such a chain begins with.
-  virtual void Request(absl::Span<const uint64_t> key_hashes) = 0;
+  virtual void Request(absl::Span<const uint64_t> /*key_hashes*/) {}
   // A copy came into the tier.
   virtual void Track(EvictionNode* node) = 0;
   // One that was picked stays: it is in use. It goes where it is picked after the rest, so that a
@@ -92,18 +94,24 @@ class EvictionPolicy {
   virtual void Touch(EvictionNode* node) = 0;
   // It left, and not for lack of room. Nothing to do when it is not tracked.
   virtual void Forget(EvictionNode* node) = 0;
-  // The next to leave, no longer tracked; null when nothing is.
+  // The next to leave, no longer tracked; null when nothing is, or only what classes are to keep.
   virtual EvictionNode* Pick() = 0;
 
   virtual uint64_t size() const = 0;
+  // What the tier has room for: classes have shares of that.
+  virtual void SetBytesMax(uint64_t /*bytes_max*/) {}
+  // The share of it that is new, or on its way out; 1 where that is no matter.
+  virtual double probation_share() const { return 1; }
 
   // What it is made of, for those who keep what it knows beyond its life (snapshot.h): always as
-  // many, in the same order. A copy that was in queue i and is gone is remembered in ghost list i,
-  // or in the last.
+  // many, in the same order, pool by pool. A copy that was in queue i and is gone is remembered in
+  // ghost list i, or in the last.
   struct Parts {
     ChainClock* clock = nullptr;
     std::vector<NodeQueue*> queues;
     std::vector<GhostList*> ghosts;
+    size_t pools = 1;           // Of classes, if there are several; all of one kind.
+    NodeQueue* next = nullptr;  // Where the next to leave is.
   };
   virtual Parts parts() = 0;
   // What else it has found out, as numbers, in `words_max` (at least 32) of them; and takes it back
@@ -112,7 +120,13 @@ class EvictionPolicy {
   virtual void TakeFindings(absl::Span<const uint64_t> /*findings*/) {}
 };
 
+// A tier's pools (class_pools.h).
+struct PoolOptions {
+  bool by_class = true;  // Else one for all.
+  ClassShares shares;
+};
 std::unique_ptr<EvictionPolicy> NewEvictionPolicy(EvictionKind kind,
-                                                  EvictionPolicy::Describe describe);
+                                                  EvictionPolicy::Describe describe,
+                                                  const PoolOptions& options = {});
 
 }  // namespace cairn

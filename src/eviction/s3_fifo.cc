@@ -14,22 +14,20 @@ constexpr uint8_t kUsesToStay = 2;
 
 class S3FifoPolicy final : public EvictionPolicy {
  public:
-  explicit S3FifoPolicy(Describe describe)
-      : describe_(describe), probation_(1, describe), main_(2, describe) {}
-
-  void Request(absl::Span<const uint64_t> key_hashes) override { clock_.Request(key_hashes); }
+  S3FifoPolicy(Describe describe, ChainClock* clock)
+      : describe_(describe), clock_(clock), probation_(1, describe), main_(2, describe) {}
 
   void Track(EvictionNode* node) override {
     const uint64_t key_hash = describe_(*node).key_hash;
     NodeQueue::SetUses(node, 0);
-    (ghosts_.Take(key_hash) ? main_ : probation_).Push(node, clock_.TimeOf(key_hash));
+    (ghosts_.Take(key_hash) ? main_ : probation_).Push(node, clock_->TimeOf(key_hash));
   }
 
   // In the other queue, or one that is all in use would be picked from for ever.
   void Keep(EvictionNode* node) override {
     ghosts_.Take(describe_(*node).key_hash);
     NodeQueue::SetUses(node, picked_from_main_ ? kUsesToStay : 0);
-    (picked_from_main_ ? probation_ : main_).Push(node, clock_.Now());
+    (picked_from_main_ ? probation_ : main_).Push(node, clock_->Now());
   }
 
   void Touch(EvictionNode* node) override {
@@ -54,7 +52,7 @@ class S3FifoPolicy final : public EvictionPolicy {
           return node;
         }
         NodeQueue::SetUses(node, 0);
-        main_.Push(node, clock_.Now());
+        main_.Push(node, clock_->Now());
         continue;
       }
       EvictionNode* const node = main_.Pop();
@@ -64,18 +62,18 @@ class S3FifoPolicy final : public EvictionPolicy {
         return node;
       }
       NodeQueue::SetUses(node, uses - 1);
-      main_.Push(node, clock_.Now());
+      main_.Push(node, clock_->Now());
     }
     return nullptr;
   }
 
   uint64_t size() const override { return probation_.size() + main_.size(); }
 
-  Parts parts() override { return {&clock_, {&probation_, &main_}, {&ghosts_}}; }
+  Parts parts() override { return {clock_, {&probation_, &main_}, {&ghosts_}}; }
 
  private:
   const Describe describe_;
-  ChainClock clock_;
+  ChainClock* const clock_;
   NodeQueue probation_;
   NodeQueue main_;
   GhostList ghosts_;
@@ -84,8 +82,9 @@ class S3FifoPolicy final : public EvictionPolicy {
 
 }  // namespace
 
-std::unique_ptr<EvictionPolicy> NewS3FifoPolicy(EvictionPolicy::Describe describe) {
-  return std::make_unique<S3FifoPolicy>(describe);
+std::unique_ptr<EvictionPolicy> NewS3FifoPolicy(EvictionPolicy::Describe describe,
+                                                ChainClock* clock) {
+  return std::make_unique<S3FifoPolicy>(describe, clock);
 }
 
 }  // namespace cairn

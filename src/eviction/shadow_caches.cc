@@ -15,7 +15,7 @@ constexpr double kUsesAgainMin = 0.15;
 
 }  // namespace
 
-ShadowCaches::ShadowCaches() {
+ShadowCaches::ShadowCaches(Compare compare) : compare_(compare) {
   slots_.resize(kLists);
   for (uint32_t list = 0; list < kLists; ++list) slots_[list].links.fill({list, list});
 }
@@ -23,6 +23,24 @@ ShadowCaches::ShadowCaches() {
 uint64_t ShadowCaches::Capacity() const {
   if (copies_ == UINT64_MAX) return UINT64_MAX;
   return std::max<uint64_t>(1, copies_ / (sample_mask_ + 1));
+}
+
+uint64_t ShadowCaches::CapacityOf(size_t shadow) const {
+  if (compare_ == Compare::kProbations || copies_ == UINT64_MAX) return Capacity();
+  const double copies = kSizes[shadow] * static_cast<double>(Capacity());
+  return std::max<uint64_t>(1, static_cast<uint64_t>(copies));
+}
+
+std::array<double, 5> ShadowCaches::Hits() const {
+  std::array<double, 5> hits = {};
+  for (size_t i = 0; i < kShadows; ++i) {
+    hits[i] = shadows_[i].hits * static_cast<double>(sample_mask_ + 1);
+  }
+  return hits;
+}
+
+void ShadowCaches::Decay(double factor) {
+  for (Shadow& shadow : shadows_) shadow.hits *= factor;
 }
 
 void ShadowCaches::SetCapacity(uint64_t copies) {
@@ -59,7 +77,8 @@ void ShadowCaches::Request(absl::Span<const uint64_t> key_hashes) {
   }
   for (const uint32_t slot : left_) FreeIfAbsent(slot);
   left_.clear();
-  if (copies_ == UINT64_MAX && shadows_[0].resident() > ResidentMax()) HalveSample();
+  if (copies_ == UINT64_MAX && shadows_.back().resident() > ResidentMax()) HalveSample();
+  if (compare_ == Compare::kSizes) return;
   if (epoch_requests_ >= kEpochRequestsMin && epoch_uses_ >= kEpochUsesMin) EndEpoch();
 }
 
@@ -130,7 +149,7 @@ void ShadowCaches::Use(size_t shadow, uint32_t slot) {
   const List where = slots_[slot].where[shadow];
   if (where != kAbsent) Unlink(shadow, slot);
   if (where >= kGhosts) {
-    while (shadows_[shadow].resident() >= Capacity()) Evict(shadow);
+    while (shadows_[shadow].resident() >= CapacityOf(shadow)) Evict(shadow);
   }
   Push(shadow, where == kAbsent ? kProbation : kMain, slot);
   if (where != kAbsent) DemoteSurplus(shadow);
@@ -138,8 +157,8 @@ void ShadowCaches::Use(size_t shadow, uint32_t slot) {
 
 void ShadowCaches::DemoteSurplus(size_t shadow) {
   Shadow& cache = shadows_[shadow];
-  const double main_max =
-      (1 - kProbationShares[shadow]) * static_cast<double>(std::min(Capacity(), cache.resident()));
+  const double main_max = (1 - ProbationShare(shadow)) *
+                          static_cast<double>(std::min(CapacityOf(shadow), cache.resident()));
   while (static_cast<double>(cache.sizes[kMain]) > main_max) {
     const uint32_t slot = Coldest(shadow, kMain);
     Unlink(shadow, slot);
@@ -152,7 +171,7 @@ void ShadowCaches::Evict(size_t shadow) {
   const uint32_t slot = Coldest(shadow, cache.sizes[kProbation] > 0 ? kProbation : kMain);
   Unlink(shadow, slot);
   Push(shadow, kGhosts, slot);
-  while (cache.sizes[kGhosts] > kGhostsPerCopy * Capacity()) {
+  while (cache.sizes[kGhosts] > kGhostsPerCopy * CapacityOf(shadow)) {
     const uint32_t oldest = Coldest(shadow, kGhosts);
     Unlink(shadow, oldest);
     left_.push_back(oldest);

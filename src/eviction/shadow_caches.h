@@ -21,8 +21,12 @@ class ShadowCaches {
   static constexpr std::array<double, 5> kProbationShares = {1, .90, .60, .30, .05};
   // As many keys are remembered after they left as the cache holds, times this.
   static constexpr uint64_t kGhostsPerCopy = 4;
+  // The same five, of these sizes instead and all of one probation: what a larger or smaller part
+  // of the cache would hit (class_pools.h). Followed by fewer keys, as that asks for less detail.
+  static constexpr std::array<double, 5> kSizes = {1. / 16, 1. / 8, 1. / 4, 1. / 2, 1};
+  enum class Compare : uint8_t { kProbations, kSizes };
 
-  ShadowCaches();
+  explicit ShadowCaches(Compare compare = Compare::kProbations);
 
   // As EvictionPolicy::Request. A hit is a key before which no other was missing.
   void Request(absl::Span<const uint64_t> key_hashes);
@@ -35,6 +39,14 @@ class ShadowCaches {
   std::vector<uint64_t> Findings(size_t words_max) const;
   bool TakeFindings(absl::Span<const uint64_t> findings);
 
+  // ---- Of sizes ----
+  // The probation of all from here on.
+  void SetProbationShare(double share) { probation_share_ = share; }
+  // What each hit lately, of all keys.
+  std::array<double, 5> Hits() const;
+  // Makes what was hit so far count for so much.
+  void Decay(double factor);
+
   // The share of probation that had the most hits lately.
   double best_share() const { return kProbationShares[best_]; }
 
@@ -42,6 +54,7 @@ class ShadowCaches {
   static constexpr size_t kShadows = kProbationShares.size();
   static constexpr uint64_t kResidentMin = 128;
   static constexpr uint64_t kResidentMax = 4096;
+  static constexpr uint64_t kResidentMaxOfSizes = 1024;
   static constexpr uint32_t kNone = UINT32_MAX;
 
   // Which list of a shadow a key is in. The first slots are the lists' ends.
@@ -63,9 +76,16 @@ class ShadowCaches {
   };
 
   // One key in eight is enough to go by, and an eighth of the work; fewer only for memory's sake.
-  uint64_t ResidentMax() const { return sample_mask_ < 7 ? kResidentMin : kResidentMax; }
+  uint64_t ResidentMax() const {
+    if (compare_ == Compare::kSizes) return kResidentMaxOfSizes;
+    return sample_mask_ < 7 ? kResidentMin : kResidentMax;
+  }
   bool Sampled(uint64_t key_hash) const { return (key_hash & sample_mask_) == 0; }
   uint64_t Capacity() const;
+  uint64_t CapacityOf(size_t shadow) const;
+  double ProbationShare(size_t shadow) const {
+    return compare_ == Compare::kSizes ? probation_share_ : kProbationShares[shadow];
+  }
   void ChooseFirst();
   void HalveSample();
   void EndEpoch();
@@ -84,6 +104,8 @@ class ShadowCaches {
     return static_cast<size_t>((key_hash * 0x9e3779b97f4a7c15U) >> index_shift_);
   }
 
+  const Compare compare_;
+  double probation_share_ = 1;
   std::array<Shadow, kShadows> shadows_;
   size_t best_ = 0;
   uint64_t copies_ = UINT64_MAX;

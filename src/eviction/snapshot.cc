@@ -150,6 +150,7 @@ void Restore(EvictionPolicy* policy, const SnapshotPiece& piece,
       break;
   }
   CAIRN_CHECK(nodes.size() == piece.words.size() && piece.uses.size() == piece.words.size());
+  const size_t pool_queues = parts.queues.size() / parts.pools;
   if (piece.number >= parts.queues.size()) return;
   for (size_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i] == nullptr) {
@@ -158,7 +159,13 @@ void Restore(EvictionPolicy* policy, const SnapshotPiece& piece,
     }
     policy->Forget(nodes[i]);
     NodeQueue::SetUses(nodes[i], piece.uses[i]);
-    parts.queues[piece.number]->Push(nodes[i], parts.clock->Now());
+    // In the pool of its class, which may be another by now.
+    NodeQueue* queue = parts.queues[piece.number];
+    if (parts.pools > 1) {
+      const auto pool = static_cast<size_t>(queue->ClassOf(*nodes[i]));
+      queue = parts.queues[pool * pool_queues + piece.number % pool_queues];
+    }
+    queue->Push(nodes[i], parts.clock->Now());
   }
 }
 

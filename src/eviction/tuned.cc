@@ -24,31 +24,26 @@ constexpr uint64_t kHighWaterPicks = 4096;  // In which a mark that is not reach
 
 class TunedPolicy final : public EvictionPolicy {
  public:
-  explicit TunedPolicy(Describe describe)
-      : describe_(describe), probation_(1, describe), main_(2, describe) {}
+  TunedPolicy(Describe describe, ChainClock* clock)
+      : describe_(describe), clock_(clock), probation_(1, describe), main_(2, describe) {}
 
-  void Request(absl::Span<const uint64_t> key_hashes) override {
-    clock_.Request(key_hashes);
-    shadows_.Request(key_hashes);
-  }
+  void Request(absl::Span<const uint64_t> key_hashes) override { shadows_.Request(key_hashes); }
 
   void Track(EvictionNode* node) override {
     const uint64_t key_hash = describe_(*node).key_hash;
-    CountUse(key_hash);
     if (ghosts_.Take(key_hash)) return PushProven(node, key_hash);
-    probation_.Push(node, clock_.TimeOf(key_hash));
+    probation_.Push(node, clock_->TimeOf(key_hash));
   }
 
   // Probation is picked from first.
   void Keep(EvictionNode* node) override {
     ghosts_.Take(describe_(*node).key_hash);
-    main_.Push(node, clock_.Now());
+    main_.Push(node, clock_->Now());
   }
 
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
     const uint64_t key_hash = describe_(*node).key_hash;
-    CountUse(key_hash);
     Forget(node);
     PushProven(node, key_hash);
   }
@@ -69,8 +64,9 @@ class TunedPolicy final : public EvictionPolicy {
   }
 
   uint64_t size() const override { return probation_.size() + main_.size(); }
+  double probation_share() const override { return shadows_.best_share(); }
 
-  Parts parts() override { return {&clock_, {&probation_, &main_}, {&ghosts_}}; }
+  Parts parts() override { return {clock_, {&probation_, &main_}, {&ghosts_}}; }
   std::vector<uint64_t> Findings(size_t words_max) const override {
     std::vector<uint64_t> findings = {capacity_copies_, capacity_bytes_};
     const std::vector<uint64_t> of_shadows = shadows_.Findings(words_max - findings.size());
@@ -85,14 +81,14 @@ class TunedPolicy final : public EvictionPolicy {
 
  private:
   void PushProven(EvictionNode* node, uint64_t key_hash) {
-    const uint32_t time = clock_.TimeOf(key_hash);
+    const uint32_t time = clock_->TimeOf(key_hash);
     const double main_share = 1 - shadows_.best_share();
     (main_share > 0 ? main_ : probation_).Push(node, time);
     // What the main queue has no room for. More than a few only after the share has changed.
     const uint64_t bytes = std::max(capacity_bytes_, probation_.bytes() + main_.bytes());
     const auto main_max = static_cast<uint64_t>(main_share * static_cast<double>(bytes));
     for (int i = 0; main_.bytes() > main_max && i < kDemotionsMax; ++i) {
-      probation_.Push(main_.Pop(), clock_.Now());
+      probation_.Push(main_.Pop(), clock_->Now());
     }
   }
 
@@ -102,13 +98,8 @@ class TunedPolicy final : public EvictionPolicy {
     return std::max(now, mark - mark / kHighWaterPicks);
   }
 
-  // What no chain has requested is a request by itself.
-  void CountUse(uint64_t key_hash) {
-    if (!clock_.Expects(key_hash)) shadows_.Request({&key_hash, 1});
-  }
-
   const Describe describe_;
-  ChainClock clock_;
+  ChainClock* const clock_;
   ShadowCaches shadows_;
   NodeQueue probation_;
   NodeQueue main_;
@@ -119,8 +110,9 @@ class TunedPolicy final : public EvictionPolicy {
 
 }  // namespace
 
-std::unique_ptr<EvictionPolicy> NewTunedPolicy(EvictionPolicy::Describe describe) {
-  return std::make_unique<TunedPolicy>(describe);
+std::unique_ptr<EvictionPolicy> NewTunedPolicy(EvictionPolicy::Describe describe,
+                                               ChainClock* clock) {
+  return std::make_unique<TunedPolicy>(describe, clock);
 }
 
 }  // namespace cairn
