@@ -8,7 +8,12 @@ namespace cairn {
 Journal::Journal(size_t records_max, std::function<int64_t()> now_unix_ms)
     : records_max_of_part_(records_max / kParts),
       now_unix_ms_(std::move(now_unix_ms)),
-      parts_(std::make_unique<Part[]>(kParts)) {}
+      parts_(std::make_unique<Part[]>(kParts)) {
+  for (size_t i = 0; i < kParts; ++i) {
+    MutexLock lock(parts_[i].mutex);
+    parts_[i].records.reserve(records_max_of_part_);
+  }
+}
 
 void Journal::Add(Part& part, const JournalRecord& record) {
   if (part.records.size() < records_max_of_part_) {
