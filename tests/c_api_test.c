@@ -313,6 +313,22 @@ static void AnOlderCallersOptionsAreUnderstood(void) {
   cairn_store_destroy(store);
 }
 
+static void SharesOfClassesAreChecked(void) {
+  struct cairn_store_options options;
+  cairn_store_options_init(&options, sizeof options);
+  CHECK(options.l2_class_shares.min[CAIRN_KV] == 0 && options.l2_class_shares.max[CAIRN_KV] == 1);
+  options.path = directory;
+  options.l2_bytes_max = 16 * kMiB;
+  options.l3_bytes_max = 64 * kMiB;
+  options.l3_class_shares.min[CAIRN_VISION] = 2;
+  struct cairn_store* store = NULL;
+  CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT,
+               "l3_class_shares");
+  options.l3_class_shares.min[CAIRN_VISION] = 0.25;
+  CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_OK, "");
+  cairn_store_destroy(store);
+}
+
 static void AClosedStoreSaysSo(void) {
   struct cairn_store* store = Open();
   char bytes[64] = {1};
@@ -354,6 +370,7 @@ int main(void) {
                {"ScansAndPurges", ScansAndPurges},
                {"BadArgumentsAreNamed", BadArgumentsAreNamed},
                {"AnOlderCallersOptionsAreUnderstood", AnOlderCallersOptionsAreUnderstood},
+               {"SharesOfClassesAreChecked", SharesOfClassesAreChecked},
                {"AClosedStoreSaysSo", AClosedStoreSaysSo}};
   const char* parent = getenv("TEST_TMPDIR");
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {

@@ -124,6 +124,11 @@ struct cairn_stream {
 
 // ---- Options. Fill one by its init, which takes sizeof of the struct, then change fields ----
 
+// StoreOptions::l2_class_shares: by enum cairn_class.
+struct cairn_class_shares {
+  double min[4];
+  double max[4];
+};
 struct cairn_store_options {
   size_t struct_bytes;
   const char* path;
@@ -161,6 +166,8 @@ struct cairn_store_options {
   uint64_t l2_move_bytes_per_second;
   uint64_t journal_records_max;
   uint64_t prefetch_predicted;  // 0 or 1.
+  struct cairn_class_shares l2_class_shares;
+  struct cairn_class_shares l3_class_shares;
 };
 struct cairn_put_options {
   size_t struct_bytes;

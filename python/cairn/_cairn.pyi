@@ -212,6 +212,8 @@ class Store:
         l3_index_bytes_max: int = 0,
         l3_write_bytes_per_day: int | None = 0,
         write_policy: WritePolicy = ...,
+        l2_class_shares: dict[TensorClass, tuple[float, float]] = {},
+        l3_class_shares: dict[TensorClass, tuple[float, float]] = {},
         l2_dirty_share_max: float = 0.5,
         eviction: EvictionKind = ...,
         io_engine: IoEngineKind = ...,

@@ -198,6 +198,11 @@ def test_opening(store, path, options, tmp_path):
         cairn.Store(tmp_path / "other", no_such_option=1)
     with pytest.raises(TypeError, match="l3_bytes_max cannot be '1 GiB'"):
         cairn.Store(tmp_path / "other", l3_bytes_max="1 GiB")
+    for shares in [{cairn.TensorClass.KV: (0.5, 0.25)}, {cairn.TensorClass.TEXT: (-1, 1)}]:
+        with pytest.raises(cairn.InvalidArgumentError, match="l3_class_shares"):
+            cairn.Store(tmp_path / "other", **{**options, "l3_class_shares": shares})
+    with pytest.raises(TypeError, match="l2_class_shares cannot be"):
+        cairn.Store(tmp_path / "other", l2_class_shares={"kv": (0, 1)})
     with pytest.raises(cairn.UnimplementedError, match="gpus"):
         cairn.Store(tmp_path / "other", **{**options, "gpus": [0, 1]})
     with pytest.raises(cairn.UnavailableError, match="cannot create"):

@@ -2,6 +2,7 @@
 // keeps them in the fields that it does not have.
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string>
 
@@ -13,6 +14,28 @@ namespace {
 
 int64_t WriteTime(absl::Duration time) {
   return time == absl::InfiniteDuration() ? CAIRN_FOREVER : absl::ToInt64Microseconds(time);
+}
+
+// In the order of cairn_class, which is that of the classes.
+std::array<ClassShare*, kTensorClasses> ByClass(ClassShares& shares) {
+  return {&shares.general, &shares.kv, &shares.vision, &shares.text};
+}
+
+cairn_class_shares WriteShares(ClassShares shares) {
+  cairn_class_shares written = {};
+  const auto by_class = ByClass(shares);
+  for (size_t i = 0; i < by_class.size(); ++i) {
+    written.min[i] = by_class[i]->min;
+    written.max[i] = by_class[i]->max;
+  }
+  return written;
+}
+
+ClassShares ReadShares(const cairn_class_shares& given) {
+  ClassShares shares;
+  const auto by_class = ByClass(shares);
+  for (size_t i = 0; i < by_class.size(); ++i) *by_class[i] = {given.min[i], given.max[i]};
+  return shares;
 }
 
 cairn_store_options Default(const cairn_store_options*) {
@@ -46,6 +69,8 @@ cairn_store_options Default(const cairn_store_options*) {
   options.l2_unusable_share_max = defaults.l2_unusable_share_max;
   options.l2_move_bytes_per_second = defaults.l2_move_bytes_per_second;
   options.prefetch_predicted = defaults.prefetch_predicted ? 1 : 0;
+  options.l2_class_shares = WriteShares(defaults.l2_class_shares);
+  options.l3_class_shares = WriteShares(defaults.l3_class_shares);
   return options;
 }
 
@@ -154,6 +179,8 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->journal_records_max =
       static_cast<uint32_t>(std::min<uint64_t>(known.journal_records_max, UINT32_MAX));
   target->prefetch_predicted = known.prefetch_predicted != 0;
+  target->l2_class_shares = ReadShares(known.l2_class_shares);
+  target->l3_class_shares = ReadShares(known.l3_class_shares);
   if (known.log != nullptr) {
     target->log = [log = known.log, context = known.log_context](std::string_view line) {
       log(context, line.data(), line.size());
