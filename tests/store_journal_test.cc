@@ -65,13 +65,6 @@ TEST_F(StoreJournalTest, TellsWhatLeftForRoom) {
   Open();
   for (int i = 0; i < 400; ++i) ASSERT_TRUE(Put(absl::StrCat("k", i), kSize).ok());
   ASSERT_TRUE(store_->Flush().ok());
-  const StatsSnapshot stats = store_->Stats();
-  EXPECT_GT(stats.l2.evictions, 0u);
-  EXPECT_GT(stats.l3.evictions, 0u);
-  EXPECT_EQ(Count(Decision::kEvictedL2), stats.l2.evictions);
-  EXPECT_EQ(Count(Decision::kEvictedL3), stats.l3.evictions);
-  EXPECT_EQ(Count(Decision::kPut), 400u);
-  EXPECT_EQ(Count(Decision::kWritten), 400u);
   uint64_t gone = 0;
   for (int i = 0; i < 400; ++i) {
     const std::string key = absl::StrCat("k", i);
@@ -79,8 +72,18 @@ TEST_F(StoreJournalTest, TellsWhatLeftForRoom) {
     ++gone;
     EXPECT_EQ(History(key).back(), "evicted_l3") << key;
   }
-  EXPECT_EQ(gone, stats.l3.evictions);
-  EXPECT_NE(stats.ToJson().find(absl::StrCat("\"evicted_l3\": ", gone)), std::string::npos);
+  EXPECT_GT(gone, 0u);
+  // Till then L3 may be kept ahead of demand, one by one.
+  ASSERT_TRUE(store_->Close().ok());
+  const StatsSnapshot stats = store_->Stats();
+  EXPECT_GE(stats.l3.evictions, gone);
+  EXPECT_GT(stats.l2.evictions, 0u);
+  EXPECT_EQ(Count(Decision::kEvictedL2), stats.l2.evictions);
+  EXPECT_EQ(Count(Decision::kEvictedL3), stats.l3.evictions);
+  EXPECT_EQ(Count(Decision::kPut), 400u);
+  EXPECT_EQ(Count(Decision::kWritten), 400u);
+  EXPECT_NE(stats.ToJson().find(absl::StrCat("\"evicted_l3\": ", stats.l3.evictions)),
+            std::string::npos);
 }
 
 TEST_F(StoreJournalTest, TellsWhatTheWriteBudgetRefused) {

@@ -48,6 +48,10 @@ class StorePredictionTest : public StoreTest {
   void WaitUntilInL2(int number) const {
     while (!InL2(number)) std::this_thread::yield();
   }
+  // One is counted when it has begun, by then it may be there.
+  void WaitForPredictions(uint64_t count) const {
+    while (store_->Stats().predictions < count) std::this_thread::yield();
+  }
 };
 
 TEST_F(StorePredictionTest, WhatFollowedFollowsAgain) {
@@ -57,6 +61,7 @@ TEST_F(StorePredictionTest, WhatFollowedFollowsAgain) {
   Forget(5);
   Expect(Key(0), kMiB);
   for (int i = 1; i < 5; ++i) WaitUntilInL2(i);
+  WaitForPredictions(4);
   for (int i = 1; i < 5; ++i) Expect(Key(i), kMiB);
   const StatsSnapshot stats = store_->Stats();
   EXPECT_EQ(stats.predictions, 4u);
@@ -146,6 +151,7 @@ TEST_F(StorePredictionTest, NumbersThatRiseAreFollowedWhereNothingIsKnown) {
   for (int i = 0; i < 3; ++i) Expect(absl::StrCat("layer.", i * 2), kMiB);
   while (!store_->Describe("layer.20")->in_l2) std::this_thread::yield();
   EXPECT_FALSE(store_->Describe("layer.22")->in_l2);
+  WaitForPredictions(8);
   EXPECT_EQ(store_->Stats().predictions, 8u);
 }
 
