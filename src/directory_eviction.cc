@@ -17,13 +17,19 @@ namespace {
 // A class whose coldest copies are all in use is asked again later rather than searched to the end.
 constexpr uint64_t kEvictionTriesMax = 256;
 
-// One search for what may leave a tier: those in use go to the warm end of their class.
+// One search for what may leave a tier: those in use go to the warm end of their class, and when
+// all of a class are, the next class is asked.
 class Search {
  public:
   Search(TierEviction* tier, const ClassCounts& counts, bool of_any)
       : tier_(tier),
-        tries_(std::min(kTensorClasses * kEvictionTriesMax, tier->size())),
-        options_{.of_any = of_any, .bytes = counts.all_bytes()} {}
+        tries_of_(tier->sizes()),
+        options_{.of_any = of_any, .bytes = counts.all_bytes()} {
+    for (uint64_t& tries : tries_of_) {
+      tries = std::min(tries, kEvictionTriesMax);
+      tries_ += tries;
+    }
+  }
 
   std::optional<TierEviction::Candidate> Next() {
     if (tries_ == 0) return std::nullopt;
@@ -33,16 +39,17 @@ class Search {
   void Keep(EvictionNode* node, TensorClass tensor_class) {
     tier_->Keep(node);
     const auto number = static_cast<size_t>(tensor_class);
-    if (++kept_[number] >= kEvictionTriesMax) options_.without |= uint32_t{1} << number;
+    if (tries_of_[number] > 0) --tries_of_[number];
+    if (tries_of_[number] == 0) options_.without |= uint32_t{1} << number;
   }
   // The last is no candidate any more, and was no try.
   void PassOver() { ++tries_; }
 
  private:
   TierEviction* const tier_;
-  uint64_t tries_;
+  std::array<uint64_t, kTensorClasses> tries_of_;
+  uint64_t tries_ = 0;
   ClassPools::PickOptions options_;
-  std::array<uint64_t, kTensorClasses> kept_ = {};
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -113,6 +115,10 @@ class TierEviction {
   uint64_t size() const ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     return pools_.size();
+  }
+  std::array<uint64_t, kTensorClasses> sizes() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return pools_.sizes();
   }
 
   // ---- What the policy knows, for who keeps it over restarts (snapshot.h) ----

@@ -137,6 +137,26 @@ TEST_F(StoreClassesTest, AMinimumYieldsToATensorThatFindsNoOtherRoom) {
   EXPECT_LT(ShareOf(store_->Stats().l2, TensorClass::kVision), 0.9);
 }
 
+// What all is held of one class is no reason to look for room nowhere else.
+TEST_F(StoreClassesTest, AClassThatIsHeldDoesNotHideTheOthers) {
+  Open();
+  PutMany(TensorClass::kKv, 0, 24);
+  PutMany(TensorClass::kText, 0, 24);
+  // KV is far over its part, and all of it is held.
+  PutMany(TensorClass::kText, 24, 28);
+  std::vector<TensorHandle> held;
+  for (int i = 0; i < 24; ++i) held.push_back(*store_->Get(KeyOf(TensorClass::kKv, i), {}));
+  for (int i = 28; i < 160; ++i) {
+    const std::string key = KeyOf(TensorClass::kVision, i);
+    const absl::Status status =
+        store_->Put(key, ViewOf(ContentOf(key, kTensorBytes)),
+                    {.durability = Durability::kOnDevice, .tensor_class = TensorClass::kVision});
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  EXPECT_GT(Of(store_->Stats().l2, TensorClass::kText).evictions, 0);
+  EXPECT_EQ(Of(store_->Stats().l2, TensorClass::kKv).evictions, 0);
+}
+
 TEST_F(StoreClassesTest, StatsSayWhatEachClassHas) {
   Open();
   PutMany(TensorClass::kVision, 0, 3);

@@ -39,6 +39,12 @@ uint64_t ClassPools::size() const {
   return size;
 }
 
+std::array<uint64_t, kTensorClasses> ClassPools::sizes() const {
+  std::array<uint64_t, kTensorClasses> sizes = {};
+  for (size_t i = 0; i < pools_.size(); ++i) sizes[i] = pools_[i].policy->size();
+  return sizes;
+}
+
 void ClassPools::Request(absl::Span<const uint64_t> key_hashes) {
   clock_.Request(key_hashes);
   if (pools_seen_ == 1) {

@@ -36,6 +36,8 @@ class ClassPools final : public EvictionPolicy {
   void Forget(EvictionNode* node) override;
   EvictionNode* Pick() override { return Pick(PickOptions()); }
   uint64_t size() const override;
+  // Of each TensorClass; with one pool for all, the first has all.
+  std::array<uint64_t, kTensorClasses> sizes() const;
   void SetBytesMax(uint64_t bytes_max) override { bytes_max_ = bytes_max; }
   Parts parts() override;
   std::vector<uint64_t> Findings(size_t words_max) const override;
