@@ -34,7 +34,9 @@ class StoreClassesTest : public StoreTest {
   void PutMany(TensorClass tensor_class, int begin, int end) {
     for (int i = begin; i < end; ++i) {
       PutOf(tensor_class, i);
-      if (i % 8 == 0) ASSERT_TRUE(store_->Flush().ok());
+      if (i % 8 == 0) {
+        ASSERT_TRUE(store_->Flush().ok());
+      }
     }
     ASSERT_TRUE(store_->Flush().ok());
   }
