@@ -1,6 +1,7 @@
 // What a store decided for a tensor, as its host and store-inspect are told.
 
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -36,7 +37,10 @@ class StoreJournalTest : public StoreTest {
   }
   std::string JournalPath() const { return options_.path + "/journal"; }
   RunResult Why(const std::string& arguments) const {
-    return RunStoreInspect("why " + arguments, ::testing::TempDir() + "/why_errors");
+    const std::string errors = options_.path + "_errors";
+    const RunResult result = RunStoreInspect("why " + arguments, errors);
+    std::filesystem::remove(errors);
+    return result;
   }
 };
 
