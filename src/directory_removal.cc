@@ -14,13 +14,20 @@ struct Bytes {
   uint64_t index = 0;
 };
 
+// One that is still on its way to L3 may be moved elsewhere at this moment, and frees nothing soon.
+Bytes BytesOf(const Entry& entry) {
+  const bool settled = entry.l3 == CopyState::kResident || !entry.spilling;
+  return {settled ? entry.l3_extent().bytes : 0, entry.index_bytes()};
+}
+
 // Of an entry, if it is not null, and of all that another replaced.
 Bytes BytesOf(const Entry* entry, const Entry* chain) {
   Bytes bytes;
-  if (entry != nullptr) bytes = {entry->l3_extent().bytes, entry->index_bytes()};
+  if (entry != nullptr) bytes = BytesOf(*entry);
   for (; chain != nullptr; chain = chain->replaced()) {
-    bytes.l3 += chain->l3_extent().bytes;
-    bytes.index += chain->index_bytes();
+    const Bytes replaced = BytesOf(*chain);
+    bytes.l3 += replaced.l3;
+    bytes.index += replaced.index;
   }
   return bytes;
 }
