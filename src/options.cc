@@ -39,7 +39,7 @@ absl::Status ValidateShares(std::string_view field, const ClassShares& shares) {
 
 }  // namespace
 
-const ClassShare& ClassShares::of(TensorClass tensor_class) const {
+ClassShare& ClassShares::of(TensorClass tensor_class) {
   switch (tensor_class) {
     case TensorClass::kGeneral:
       return general;
@@ -51,6 +51,10 @@ const ClassShare& ClassShares::of(TensorClass tensor_class) const {
       return text;
   }
   return general;
+}
+
+const ClassShare& ClassShares::of(TensorClass tensor_class) const {
+  return const_cast<ClassShares*>(this)->of(tensor_class);
 }
 
 absl::Status StoreOptions::Validate() const {

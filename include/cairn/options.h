@@ -72,6 +72,7 @@ struct CAIRN_EXPORT ClassShares {
   ClassShare vision;
   ClassShare text;
 
+  ClassShare& of(TensorClass tensor_class);
   const ClassShare& of(TensorClass tensor_class) const;
 };
 

@@ -40,26 +40,11 @@ template <auto kField>
 bool SetShares(StoreOptions* options, nb::handle value) {
   nb::dict given;
   if (!nb::try_cast(value, given)) return false;
-  ClassShares& shares = options->*kField;
   for (const auto& [name, share] : given) {
     TensorClass tensor_class;
     std::pair<double, double> bounds;
     if (!nb::try_cast(name, tensor_class) || !nb::try_cast(share, bounds)) return false;
-    const ClassShare read = {bounds.first, bounds.second};
-    switch (tensor_class) {
-      case TensorClass::kGeneral:
-        shares.general = read;
-        break;
-      case TensorClass::kKv:
-        shares.kv = read;
-        break;
-      case TensorClass::kVision:
-        shares.vision = read;
-        break;
-      case TensorClass::kText:
-        shares.text = read;
-        break;
-    }
+    (options->*kField).of(tensor_class) = {bounds.first, bounds.second};
   }
   return true;
 }

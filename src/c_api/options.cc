@@ -2,7 +2,6 @@
 // keeps them in the fields that it does not have.
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <string>
 
@@ -16,25 +15,22 @@ int64_t WriteTime(absl::Duration time) {
   return time == absl::InfiniteDuration() ? CAIRN_FOREVER : absl::ToInt64Microseconds(time);
 }
 
-// In the order of cairn_class, which is that of the classes.
-std::array<ClassShare*, kTensorClasses> ByClass(ClassShares& shares) {
-  return {&shares.general, &shares.kv, &shares.vision, &shares.text};
-}
-
-cairn_class_shares WriteShares(ClassShares shares) {
+// By cairn_class, whose numbers are those of the classes.
+cairn_class_shares WriteShares(const ClassShares& shares) {
   cairn_class_shares written = {};
-  const auto by_class = ByClass(shares);
-  for (size_t i = 0; i < by_class.size(); ++i) {
-    written.min[i] = by_class[i]->min;
-    written.max[i] = by_class[i]->max;
+  for (size_t i = 0; i < kTensorClasses; ++i) {
+    const ClassShare& share = shares.of(static_cast<TensorClass>(i));
+    written.min[i] = share.min;
+    written.max[i] = share.max;
   }
   return written;
 }
 
 ClassShares ReadShares(const cairn_class_shares& given) {
   ClassShares shares;
-  const auto by_class = ByClass(shares);
-  for (size_t i = 0; i < by_class.size(); ++i) *by_class[i] = {given.min[i], given.max[i]};
+  for (size_t i = 0; i < kTensorClasses; ++i) {
+    shares.of(static_cast<TensorClass>(i)) = {given.min[i], given.max[i]};
+  }
   return shares;
 }
 
