@@ -28,11 +28,6 @@ class ClassCounts {
   uint64_t tensors(TensorClass tensor_class) const { return Read(Of(tensor_class).tensors); }
   uint64_t bytes(TensorClass tensor_class) const { return Read(Of(tensor_class).bytes); }
   uint64_t evictions(TensorClass tensor_class) const { return Read(Of(tensor_class).evictions); }
-  uint64_t tensors() const {
-    uint64_t sum = 0;
-    for (const Count& count : counts_) sum += Read(count.tensors);
-    return sum;
-  }
   std::array<uint64_t, kTensorClasses> all_bytes() const {
     std::array<uint64_t, kTensorClasses> all = {};
     for (size_t i = 0; i < kTensorClasses; ++i) all[i] = Read(counts_[i].bytes);

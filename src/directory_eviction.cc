@@ -71,7 +71,6 @@ uint64_t Directory::EvictFromL2(bool of_any) {
         continue;
       }
       bytes = entry->hot()->l2_extent.bytes;
-      l2_counts_.Evicted(entry->tensor_class());
       dead = EvictFromL2Locked(stripe, entry, Decision::kEvictedL2);
     }
     if (dead != nullptr) Bury(dead);
@@ -85,6 +84,7 @@ bool Directory::MayLeaveL2(const Entry& entry) {
 }
 
 Entry* Directory::EvictFromL2Locked(Stripe& stripe, Entry* entry, Decision decision) {
+  l2_counts_.Evicted(entry->tensor_class());
   if (entry->l3 == CopyState::kResident) {
     DropFromL2Locked(entry, decision);
     return nullptr;
@@ -117,7 +117,6 @@ uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
         if (place(entry->hot()->l2_extent)) leaving.push_back(entry);
       }
       for (Entry* const entry : leaving) {
-        l2_counts_.Evicted(entry->tensor_class());
         Entry* const ended = EvictFromL2Locked(stripe, entry, Decision::kPressedL2);
         if (ended != nullptr) dead.push_back(ended);
       }

@@ -85,7 +85,6 @@ absl::StatusOr<Extent> Evictor::ReserveL2Now(uint64_t bytes, std::optional<Deadl
     const uint64_t freed = evicted ? 0 : parts_.directory->EvictFromL2();
     if (freed > 0) {
       evicted = true;
-      StatsRecorder::Add(parts_.stats->evictions_l2);
       continue;
     }
     if (const uint64_t free = parts_.l2->bytes_free(); deadline && free >= bytes_free_wanted) {
@@ -94,7 +93,6 @@ absl::StatusOr<Extent> Evictor::ReserveL2Now(uint64_t bytes, std::optional<Deadl
       bytes_free_wanted = free + bytes / 4;
     }
     if (parts_.directory->EvictFromL2() == 0) return NoRoomInL2(bytes);
-    StatsRecorder::Add(parts_.stats->evictions_l2);
   }
 }
 
@@ -113,10 +111,7 @@ absl::StatusOr<Extent> Evictor::ReserveL2(uint64_t bytes, Deadline deadline) {
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
     // What is left is what classes are to keep, or pinned.
     stuck = NothingSpills() && bytes <= parts_.l2_sections->bytes_usable() ? stuck + 1 : 0;
-    if (stuck > kStuckTriesMax && parts_.directory->EvictFromL2(/*of_any=*/true) > 0) {
-      StatsRecorder::Add(parts_.stats->evictions_l2);
-      continue;
-    }
+    if (stuck > kStuckTriesMax && parts_.directory->EvictFromL2(/*of_any=*/true) > 0) continue;
     if (!Wait(deadline)) return extent;
   }
 }
@@ -124,7 +119,7 @@ absl::StatusOr<Extent> Evictor::ReserveL2(uint64_t bytes, Deadline deadline) {
 uint64_t Evictor::EvictL3(uint64_t bytes) {
   uint64_t leaving = 0;
   while (leaving < bytes) {
-    const uint64_t evicted = EvictOneFromL3();
+    const uint64_t evicted = parts_.directory->EvictFromL3();
     if (evicted == 0) break;
     leaving += evicted;
   }
@@ -149,7 +144,7 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
     const uint64_t leaving = parts_.directory->l3_bytes_leaving();
     const uint64_t evicted = leaving < bytes ? EvictL3(bytes - leaving) : leaving;
     idle = evicted == 0 && leaving == 0 && NothingSpills() ? idle + 1 : 0;
-    if (idle > kStuckTriesMax) EvictOneFromL3(/*of_any=*/true);
+    if (idle > kStuckTriesMax) parts_.directory->EvictFromL3(/*of_any=*/true);
     const uint64_t kept = parts_.directory->kept_bytes();
     // What is free is in pieces: that may still be a write on its way to replace another, but not
     // for long.
@@ -250,14 +245,8 @@ bool Evictor::AllIsKept() const {
 }
 
 uint64_t Evictor::EvictOneFromIndex() {
-  const uint64_t evicted = EvictOneFromL3();
-  return evicted > 0 ? evicted : EvictOneFromL3(/*of_any=*/true);
-}
-
-uint64_t Evictor::EvictOneFromL3(bool of_any) {
-  const uint64_t evicted = parts_.directory->EvictFromL3(of_any);
-  if (evicted > 0) StatsRecorder::Add(parts_.stats->evictions_l3);
-  return evicted;
+  const uint64_t evicted = parts_.directory->EvictFromL3();
+  return evicted > 0 ? evicted : parts_.directory->EvictFromL3(/*of_any=*/true);
 }
 
 void Evictor::WakeUp() {

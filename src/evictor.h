@@ -75,9 +75,7 @@ class Evictor {
   uint64_t EvictL3(uint64_t bytes);
   // Nothing on L3 may ever be evicted.
   bool AllIsKept() const;
-  // The coldest tensor, as Directory::EvictFromL3, and counts it.
-  uint64_t EvictOneFromL3(bool of_any = false);
-  // The same where the index is full: classes have no share of that.
+  // As Directory::EvictFromL3, where the index is full: classes have no share of that.
   uint64_t EvictOneFromIndex();
   // No write is on its way to L3, after which more may leave.
   bool NothingSpills() const { return parts_.directory->dirty_bytes() == 0; }

@@ -27,18 +27,15 @@ void StoreImpl::CountGet(Level found_at, TensorClass tensor_class, uint64_t byte
   const uint64_t us = MicrosecondsSince(start);
   switch (found_at) {
     case Level::kL1Gpu:
-      StatsRecorder::Add(stats.hits_l1);
-      StatsRecorder::Add(stats.class_hits_l1[number]);
+      StatsRecorder::Add(stats.hits_l1[number]);
       StatsRecorder::Add(stats.bytes_read_l1, bytes);
       return stats.get_l1_us.Record(us);
     case Level::kL2Pinned:
-      StatsRecorder::Add(stats.hits_l2);
-      StatsRecorder::Add(stats.class_hits_l2[number]);
+      StatsRecorder::Add(stats.hits_l2[number]);
       StatsRecorder::Add(stats.bytes_read_l2, bytes);
       return stats.get_l2_us.Record(us);
     case Level::kL3Nvme:
-      StatsRecorder::Add(stats.hits_l3);
-      StatsRecorder::Add(stats.class_hits_l3[number]);
+      StatsRecorder::Add(stats.hits_l3[number]);
       return stats.get_l3_us.Record(us);
   }
 }

@@ -19,9 +19,7 @@ bool L2Mover::Move(Extent from) {
   if (target.has_value()) {
     std::memcpy(l2_->Address(*target), l2_->Address(from), entry->bytes());
   }
-  const bool left = directory_->EndRelocation(entry, target);
-  if (left && !target.has_value()) StatsRecorder::Add(stats_->evictions_l2);
-  return left;
+  return directory_->EndRelocation(entry, target);
 }
 
 }  // namespace cairn

@@ -4,7 +4,6 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "src/directory.h"
-#include "src/stats_recorder.h"
 #include "src/tier_eviction.h"
 #include "tiers/defragmenter.h"
 #include "tiers/pinned_tier.h"
@@ -16,8 +15,8 @@ namespace cairn {
 class L2Mover final : public Defragmenter::Mover {
  public:
   // All must outlive this.
-  L2Mover(Directory* directory, PinnedTier* l2, TierEviction* eviction, StatsRecorder* stats)
-      : directory_(directory), l2_(l2), eviction_(eviction), stats_(stats) {}
+  L2Mover(Directory* directory, PinnedTier* l2, TierEviction* eviction)
+      : directory_(directory), l2_(l2), eviction_(eviction) {}
 
   void Begin(uint64_t bytes) override { coldest_ = eviction_->Coldest(bytes); }
   bool CanMove(Extent extent) override {
@@ -29,7 +28,6 @@ class L2Mover final : public Defragmenter::Mover {
   Directory* const directory_;
   PinnedTier* const l2_;
   TierEviction* const eviction_;
-  StatsRecorder* const stats_;
   absl::flat_hash_set<uint64_t> coldest_;  // Hashes of keys. Of whose turn it is to call.
 };
 

@@ -81,7 +81,6 @@ void PressureMonitor::GiveBack(uint64_t bytes_wanted) {
     }
     return false;
   });
-  StatsRecorder::Add(parts_.stats->evictions_l2, evicted);
   uint64_t bytes = 0;
   std::erase_if(leaving_, [&](const Leaving& leaving) {
     if (!parts_.sections->TryGiveBack(leaving.section)) return false;

@@ -15,7 +15,6 @@
 #include "src/l2_sections.h"
 #include "src/machine/memory_pressure.h"
 #include "src/prefetch_queue.h"
-#include "src/stats_recorder.h"
 
 namespace cairn {
 
@@ -29,7 +28,6 @@ class PressureMonitor {
     PrefetchQueue* prefetches;
     PrefetchQueue* predictions;
     L2Sections* sections;
-    StatsRecorder* stats;
     uint64_t l2_bytes_min;
     std::function<PressureReadings()> read;
     std::function<void(std::string_view line)> log;

@@ -324,7 +324,7 @@ void StoreCore::MakeDirectory() {
                        [this] {
                          if (evictor != nullptr) evictor->RoomMade();
                        }});
-  l2_mover = std::make_unique<L2Mover>(directory.get(), l2.get(), &l2_eviction, &stats);
+  l2_mover = std::make_unique<L2Mover>(directory.get(), l2.get(), &l2_eviction);
   defragmenter = std::make_unique<Defragmenter>(
       &l2->space(), &l2->mix(), l2_mover.get(),
       Defragmenter::Options{.unusable_share_max = options.l2_unusable_share_max,

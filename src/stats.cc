@@ -129,6 +129,7 @@ void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
   s.put_us = stats.put_us.Summary();
 }
 
+// And what the tier has and had of all classes together.
 void ReadClasses(const ClassCounts& counts,
                  const std::array<StatsRecorder::Counter, kTensorClasses>& hits, TierStats& tier) {
   for (size_t i = 0; i < kTensorClasses; ++i) {
@@ -137,6 +138,9 @@ void ReadClasses(const ClassCounts& counts,
                        .tensors = counts.tensors(tensor_class),
                        .hits = Read(hits[i]),
                        .evictions = counts.evictions(tensor_class)};
+    tier.tensors += tier.classes[i].tensors;
+    tier.hits += tier.classes[i].hits;
+    tier.evictions += tier.classes[i].evictions;
   }
 }
 
@@ -268,29 +272,22 @@ StatsSnapshot StoreImpl::Stats() const {
     s.l1 = {.bytes_max = l1->bytes_max(),
             .bytes_used = l1->bytes_used(),
             .tensors = core_->directory->l1_count(),
-            .hits = Read(stats.hits_l1),
             .evictions = Read(stats.evictions_l1),
             .bytes_read = Read(stats.bytes_read_l1),
             .bytes_written = Read(stats.bytes_written_l1)};
-    ReadClasses({}, stats.class_hits_l1, s.l1);
+    ReadClasses({}, stats.hits_l1, s.l1);
     WriteFragmentation(l1->fragmentation(), s.l1);
   }
   s.l2 = {.bytes_max = core_->l2->bytes_max(),
           .bytes_used = core_->l2->bytes_used(),
-          .tensors = core_->directory->l2_counts().tensors(),
-          .hits = Read(stats.hits_l2),
-          .evictions = Read(stats.evictions_l2),
           .bytes_read = Read(stats.bytes_read_l2),
           .bytes_written = Read(stats.bytes_written_l2)};
   s.l3 = {.bytes_max = core_->l3->bytes_max(),
           .bytes_used = core_->l3->bytes_used(),
-          .tensors = core_->directory->l3_counts().tensors(),
-          .hits = Read(stats.hits_l3),
-          .evictions = Read(stats.evictions_l3),
           .bytes_read = Read(stats.bytes_read_l3),
           .bytes_written = Read(stats.bytes_written_l3)};
-  ReadClasses(core_->directory->l2_counts(), stats.class_hits_l2, s.l2);
-  ReadClasses(core_->directory->l3_counts(), stats.class_hits_l3, s.l3);
+  ReadClasses(core_->directory->l2_counts(), stats.hits_l2, s.l2);
+  ReadClasses(core_->directory->l3_counts(), stats.hits_l3, s.l3);
   WriteFragmentation(core_->l2->fragmentation(), s.l2);
   WriteFragmentation(core_->l3->fragmentation(), s.l3);
   s.decisions = core_->journal->counts();

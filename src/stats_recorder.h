@@ -20,15 +20,11 @@ struct StatsRecorder {
   Counter misses = 0;
   Counter erases = 0;
   Counter expirations = 0;
-  Counter hits_l1 = 0;
-  Counter hits_l2 = 0;
-  Counter hits_l3 = 0;
-  std::array<Counter, kTensorClasses> class_hits_l1 = {};  // Of hits_l1.
-  std::array<Counter, kTensorClasses> class_hits_l2 = {};
-  std::array<Counter, kTensorClasses> class_hits_l3 = {};
-  Counter evictions_l1 = 0;
-  Counter evictions_l2 = 0;
-  Counter evictions_l3 = 0;
+  // Of each TensorClass.
+  std::array<Counter, kTensorClasses> hits_l1 = {};
+  std::array<Counter, kTensorClasses> hits_l2 = {};
+  std::array<Counter, kTensorClasses> hits_l3 = {};
+  Counter evictions_l1 = 0;  // Of L2 and L3: Directory::l2_counts, l3_counts.
   Counter bytes_read_l1 = 0;
   Counter bytes_read_l2 = 0;
   Counter bytes_read_l3 = 0;

@@ -210,7 +210,6 @@ void StoreCore::MakePressureMonitor() {
                              .prefetches = prefetches.get(),
                              .predictions = predictions.get(),
                              .sections = l2_sections.get(),
-                             .stats = &stats,
                              .l2_bytes_min = L2BytesMin(options),
                              .read = [this] { return ReadPressure(); },
                              .log = [this](std::string_view line) { Log(line); }});
