@@ -20,8 +20,6 @@ using std::chrono::milliseconds;
 
 class StoreCloseTest : public StoreTest {
  protected:
-  StoreCloseTest() { options_.close_timeout = absl::Milliseconds(50); }
-
   // A device that answers when it is told to, and flushes when the gate is open: so the engine is
   // still there when Release returns.
   void OpenHung() {
@@ -31,6 +29,7 @@ class StoreCloseTest : public StoreTest {
       return 0;
     };
     gate_ = true;
+    options_.close_timeout = absl::Milliseconds(50);
     Open(seams);
     gate_ = false;
   }

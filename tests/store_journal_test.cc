@@ -190,7 +190,7 @@ TEST_F(StoreJournalTest, IsToldOffline) {
   EXPECT_EQ(tensor["history"].back()["decision"], "erased");
   const RunResult unknown = Why(Quoted(options_.path) + " unknown");
   EXPECT_EQ(unknown.exit_code, 2);
-  EXPECT_NE(unknown.errors.find("nothing is known of the key unknown"), std::string::npos);
+  EXPECT_NE(unknown.errors.find("no tensor of the key unknown is known"), std::string::npos);
 }
 
 }  // namespace

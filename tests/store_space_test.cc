@@ -86,7 +86,7 @@ TEST_F(StoreSpaceTest, EvictedTensorsComeBackAndL3KeepsItsBound) {
 
 TEST_F(StoreSpaceTest, KeptTensorsAreNeverEvicted) {
   Open();
-  const PutOptions keep = {.retention = Retention::kKeep, .timeout = absl::Milliseconds(300)};
+  const PutOptions keep = {.retention = Retention::kKeep, .timeout = absl::Seconds(10)};
   int kept = 0;
   absl::Status status;
   for (; kept < 100; ++kept) {
@@ -302,7 +302,7 @@ TEST_F(StoreSpaceTest, APutWaitsForAnIndexFullOfLeasedTensors) {
 TEST_F(StoreSpaceTest, AnIndexFullOfKeptTensorsSaysSo) {
   options_.l3_bytes_max = 128 * kMiB;
   Open();
-  const PutOptions keep = {.retention = Retention::kKeep, .timeout = absl::Milliseconds(500)};
+  const PutOptions keep = {.retention = Retention::kKeep, .timeout = absl::Seconds(10)};
   absl::Status status;
   int count = 0;
   while (status.ok() && count < 20000) status = Put(LongKey(count++), 100, 0, keep);
