@@ -4,10 +4,10 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <string>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "nlohmann/json.hpp"
 #include "src/base/strings.h"
 
@@ -40,6 +40,11 @@ absl::Status Output::Close() {
   if (error_ == 0 || error_ == EPIPE) return absl::OkStatus();
   return absl::UnavailableError(
       absl::StrCat("cannot write the output: ", std::system_category().message(error_)));
+}
+
+std::string UtcText(int64_t unix_ms) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::FromUnixMillis(unix_ms),
+                          absl::UTCTimeZone());
 }
 
 void PrintError(std::string_view message) {

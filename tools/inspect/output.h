@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -34,6 +36,9 @@ class Output {
   bool wanted_ = true;
   int error_ = 0;
 };
+
+// As 2026-11-21T17:02:03.456Z.
+std::string UtcText(int64_t unix_ms);
 
 // "store-inspect: ..." on standard error, in one line.
 void PrintError(std::string_view message);

@@ -1,23 +1,17 @@
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/time.h"
 #include "nlohmann/json.hpp"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 #include "tools/inspect/commands.h"
+#include "tools/inspect/key_query.h"
 #include "tools/inspect/tensor_check.h"
 
 namespace cairn::inspect {
 namespace {
-
-std::string ExpiryText(int64_t unix_ms) {
-  if (unix_ms == 0) return "never";
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::FromUnixMillis(unix_ms),
-                          absl::UTCTimeZone());
-}
 
 nlohmann::ordered_json Describe(const StoreView& view, const StoreView::Entry& entry,
                                 const TensorCheck::Result& result) {
@@ -34,7 +28,7 @@ nlohmann::ordered_json Describe(const StoreView& view, const StoreView::Entry& e
           {"bytes", record.payload_bytes},
           {"class", TensorClassName(record.tensor_class)},
           {"retention", record.retention == Retention::kKeep ? "keep" : "cache"},
-          {"expires", ExpiryText(record.expires_unix_ms)},
+          {"expires", record.expires_unix_ms == 0 ? "never" : UtcText(record.expires_unix_ms)},
           {"sequence", record.sequence},
           {"data_file", record.offset / file_bytes},
           {"data_file_path", view.files().data_file_path(record.offset / file_bytes)},
@@ -67,40 +61,18 @@ void PrintText(const nlohmann::ordered_json& tensor, Output& output) {
 }  // namespace
 
 absl::StatusOr<int> ShowTensor(const StoreView& view, const Options& options, Output& output) {
-  CAIRN_RETURN_IF_ERROR(view.index_status());
-  const std::string key = TypedKey(options.key);
   TensorCheck check(&view, /*plan=*/{}, [](uint64_t) {});
-  nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
   int exit_code = kSound;
-  for (const Fingerprint& fingerprint : view.fingerprints()) {
-    if (options.fingerprint && *options.fingerprint != fingerprint.text) continue;
-    // Not TypedKey's, in case the key itself reads like an escape.
-    for (const std::string& typed : {key, options.key}) {
-      if (typed.empty()) continue;
-      const absl::StatusOr<IndexRecord> record =
-          view.Find({.fingerprint_id = fingerprint.id, .key = typed});
-      if (absl::IsNotFound(record.status())) continue;
-      if (!record.ok()) return record.status();
-      const StoreView::Entry entry = {
-          .fingerprint_id = fingerprint.id, .key = typed, .record = *record};
-      const TensorCheck::Result result = check.Check(entry);
-      if (!result.damage.empty()) exit_code = kDamaged;
-      tensors.push_back(Describe(view, entry, result));
-      break;
-    }
-  }
-  if (tensors.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("no tensor of the key ", PrintableKey(key), " in ", options.path));
-  }
-  if (options.json) {
-    output.Json({{"store", options.path}, {"tensors", std::move(tensors)}});
-    return exit_code;
-  }
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    if (i > 0) output.Line("");
-    PrintText(tensors[i], output);
-  }
+  const auto describe = [&](IndexKey key, const std::optional<IndexRecord>& record) {
+    if (!record) return nlohmann::ordered_json();
+    const StoreView::Entry entry = {
+        .fingerprint_id = key.fingerprint_id, .key = std::string(key.key), .record = *record};
+    const TensorCheck::Result result = check.Check(entry);
+    if (!result.damage.empty()) exit_code = kDamaged;
+    return Describe(view, entry, result);
+  };
+  const auto print = [&](const nlohmann::ordered_json& tensor) { PrintText(tensor, output); };
+  CAIRN_RETURN_IF_ERROR(Answer({.describe = describe, .print = print}, view, options, output));
   return exit_code;
 }
 

@@ -1,26 +1,21 @@
+#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/time.h"
 #include "cairn/journal.h"
 #include "io/journal_file.h"
 #include "nlohmann/json.hpp"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 #include "tools/inspect/commands.h"
+#include "tools/inspect/key_query.h"
 
 namespace cairn::inspect {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string TimeText(int64_t unix_ms) {
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::FromUnixMillis(unix_ms),
-                          absl::UTCTimeZone());
-}
 
 Json DescribePlace(const StoreView& view, const IndexRecord& record) {
   const uint64_t file_bytes = view.files().data_file_bytes();
@@ -33,7 +28,7 @@ Json DescribeHistory(const std::vector<JournalRecord>& journal, uint64_t key_has
   Json history = Json::array();
   for (const JournalRecord& record : journal) {
     if (record.key_hash != key_hash) continue;
-    history.push_back({{"time", TimeText(record.unix_ms)},
+    history.push_back({{"time", UtcText(record.unix_ms)},
                        {"decision", DecisionName(record.decision)},
                        {"text", DecisionText(record.decision)},
                        {"bytes", record.bytes}});
@@ -61,7 +56,6 @@ void PrintText(const Json& tensor, Output& output) {
 }  // namespace
 
 absl::StatusOr<int> ExplainTensor(const StoreView& view, const Options& options, Output& output) {
-  CAIRN_RETURN_IF_ERROR(view.index_status());
   // Without one there is still the place to tell.
   std::vector<JournalRecord> journal;
   absl::StatusOr<std::vector<JournalRecord>> read = ReadJournal(options.path, view.files().uuid());
@@ -70,37 +64,16 @@ absl::StatusOr<int> ExplainTensor(const StoreView& view, const Options& options,
   } else if (!absl::IsNotFound(read.status())) {
     return read.status();
   }
-  const std::string key = TypedKey(options.key);
-  Json tensors = Json::array();
-  for (const Fingerprint& fingerprint : view.fingerprints()) {
-    if (options.fingerprint && *options.fingerprint != fingerprint.text) continue;
-    // Not TypedKey's, in case the key itself reads like an escape.
-    for (const std::string& typed : {key, options.key}) {
-      if (typed.empty()) continue;
-      const IndexKey index_key = {.fingerprint_id = fingerprint.id, .key = typed};
-      const absl::StatusOr<IndexRecord> record = view.Find(index_key);
-      if (!record.ok() && !absl::IsNotFound(record.status())) return record.status();
-      Json history = DescribeHistory(journal, HashKey(index_key));
-      if (!record.ok() && history.empty()) continue;
-      tensors.push_back({{"key", PrintableKey(typed)},
-                         {"fingerprint", PrintableKey(fingerprint.text)},
-                         {"l3", record.ok() ? DescribePlace(view, *record) : Json()},
-                         {"history", std::move(history)}});
-      break;
-    }
-  }
-  if (tensors.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("nothing is known of the key ", PrintableKey(key), " in ", options.path));
-  }
-  if (options.json) {
-    output.Json({{"store", options.path}, {"tensors", std::move(tensors)}});
-    return kSound;
-  }
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    if (i > 0) output.Line("");
-    PrintText(tensors[i], output);
-  }
+  const auto describe = [&](IndexKey key, const std::optional<IndexRecord>& record) {
+    Json history = DescribeHistory(journal, HashKey(key));
+    if (!record && history.empty()) return Json();
+    return Json{{"key", PrintableKey(key.key)},
+                {"fingerprint", PrintableKey(*view.FingerprintText(key.fingerprint_id))},
+                {"l3", record ? DescribePlace(view, *record) : Json()},
+                {"history", std::move(history)}};
+  };
+  const auto print = [&](const Json& tensor) { PrintText(tensor, output); };
+  CAIRN_RETURN_IF_ERROR(Answer({.describe = describe, .print = print}, view, options, output));
   return kSound;
 }
 
