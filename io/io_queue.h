@@ -80,6 +80,10 @@ class IoQueue {
     }
   }
 
+  // As Push would take it.
+  static bool IsDemandRead(const IoOp& op) {
+    return IsRaised(op) || (op.priority == IoPriority::kDemandRead && op.kind != IoOp::Kind::kSync);
+  }
   bool has_demand_read() const { return !lists_[0].empty(); }
 
   // nullptr when empty.

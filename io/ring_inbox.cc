@@ -24,13 +24,32 @@ void RingInbox::Submit(absl::Span<IoOp* const> ops) {
   bool wake = false;
   {
     MutexLock lock(mutex_);
+    bool demand_read = false;
     for (IoOp* op : ops) {
       if (closing_) IoTransfer::Refuse(*op);
+      demand_read |= IoQueue::IsDemandRead(*op);
       ops_.PushBack(op);
     }
-    wake = std::exchange(asleep_, false);
+    wake = IsToWake(demand_read);
   }
   if (wake) Wake();
+}
+
+void RingInbox::RegardRaised() {
+  bool wake = false;
+  {
+    MutexLock lock(mutex_);
+    raised_ = true;
+    wake = IsToWake(/*for_demand_read=*/true);
+  }
+  if (wake) Wake();
+}
+
+bool RingInbox::IsToWake(bool for_demand_read) {
+  if (wake_for_ == WakeFor::kNoOp) return false;
+  if (wake_for_ == WakeFor::kDemandReads && !for_demand_read) return false;
+  wake_for_ = WakeFor::kNoOp;
+  return true;
 }
 
 void RingInbox::Run(absl::FunctionRef<void()> work) {
@@ -59,8 +78,9 @@ RingInbox::Mail RingInbox::Take() {
     MutexLock lock(mutex_);
     mail.ops.Append(ops_);
     commands.swap(commands_);
+    mail.raised = std::exchange(raised_, false);
     mail.closing = closing_taken_ = closing_;
-    asleep_ = false;
+    wake_for_ = WakeFor::kNoOp;
   }
   if (commands.empty()) return mail;
   for (Command* command : commands) command->work();
@@ -72,10 +92,10 @@ RingInbox::Mail RingInbox::Take() {
   return mail;
 }
 
-bool RingInbox::MaySleep(bool for_ops) {
+bool RingInbox::MaySleep(WakeFor wake_for) {
   MutexLock lock(mutex_);
-  if (!ops_.empty() || !commands_.empty() || closing_ != closing_taken_) return false;
-  asleep_ = for_ops;
+  if (!ops_.empty() || !commands_.empty() || raised_ || closing_ != closing_taken_) return false;
+  wake_for_ = wake_for;
   return true;
 }
 

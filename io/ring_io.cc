@@ -125,7 +125,7 @@ void RingIo::Loop() {
     RingInbox::Mail mail = inbox_.Take();
     closing_ = mail.closing;
     while (IoOp* op = mail.ops.PopFront()) queue_.Push(op);
-    if (raised_.exchange(false, std::memory_order_acquire)) queue_.RegardRaised();
+    if (mail.raised) queue_.RegardRaised();
     if (Finished()) return;
     Fill();
     Enter();
@@ -184,9 +184,16 @@ bool RingIo::Prepare(uint32_t index) {
   return true;
 }
 
+// Of what waits already the device has what it may have: only what may pass that is to wake.
+bool RingIo::MaySleep() {
+  using WakeFor = RingInbox::WakeFor;
+  if (queue_.empty()) return inbox_.MaySleep(WakeFor::kAnyOp);
+  return inbox_.MaySleep(queue_.has_demand_read() ? WakeFor::kNoOp : WakeFor::kDemandReads);
+}
+
 void RingIo::Enter() {
   if (!broken_.ok()) return WaitBroken();
-  const bool may_wait = done_.empty() && continued_.empty() && inbox_.MaySleep(queue_.empty());
+  const bool may_wait = done_.empty() && continued_.empty() && MaySleep();
   const int result = may_wait ? ring_->SubmitAndWait(WaitUs()) : ring_->Submit();
   if (result >= 0 || result == -EINTR) return;
   if (result != -EAGAIN && result != -EBUSY && result != -ENOMEM) return Break(-result);
@@ -276,7 +283,7 @@ void RingIo::Break(int error) {
 
 // Without io_uring_enter: completions may still appear in the shared memory.
 void RingIo::WaitBroken() {
-  if (!done_.empty() || !inbox_.MaySleep(queue_.empty())) return;
+  if (!done_.empty() || !MaySleep()) return;
   pollfd wake = {.fd = inbox_.wake_fd(), .events = POLLIN, .revents = 0};
   poll(&wake, 1, 10);
   inbox_.ClearWake();

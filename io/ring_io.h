@@ -47,7 +47,7 @@ class RingIo final : public AsyncIo {
   absl::Status RegisterMemory(absl::Span<std::byte> memory) override;
   absl::Status UnregisterMemory(absl::Span<std::byte> memory) override;
   void Submit(absl::Span<IoOp* const> ops) override;
-  void RegardRaised() override { raised_.store(true, std::memory_order_release); }
+  void RegardRaised() override { inbox_.RegardRaised(); }
   void Drain() override { drain_.Wait(); }
   IoStats stats() const override { return counters_.Read(); }
   const char* name() const override { return "uring"; }
@@ -74,6 +74,7 @@ class RingIo final : public AsyncIo {
   void Fill();
   void StartOp(IoOp* op);
   bool Prepare(uint32_t index);
+  bool MaySleep();
   void Enter();
   int64_t WaitUs() const;
   void RunDone();
@@ -96,8 +97,6 @@ class RingIo final : public AsyncIo {
   IoCounters counters_;
   IoDrain drain_;
   RingInbox inbox_;
-  // No wake: where ops wait for their turn, the thread wakes when the device is done with another.
-  std::atomic<bool> raised_ = false;
 
   Mutex mutex_;
   CondVar has_started_;

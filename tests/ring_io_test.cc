@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -36,6 +37,8 @@ class ScriptedRing final : public Ring {
     std::function<int(const Request&, int bytes)> result = nullptr;
     std::function<int()> submit = nullptr;  // Not 0: what Submit returns, and nothing is taken.
     int repeats = 1;                        // How often each completion appears.
+    // Writes end no sooner than this says, and then with the next request that is submitted.
+    std::function<bool()> writes_may_end = nullptr;
   };
 
   ScriptedRing(Script script, std::vector<std::byte>& file)
@@ -73,11 +76,17 @@ class ScriptedRing final : public Ring {
     for (const Request& request : prepared_) {
       if (request.name == kWakeName) {
         wake_armed_ = true;
+      } else if (script_.writes_may_end && request.kind == IoOp::Kind::kWrite) {
+        held_.push_back(request);
       } else {
         Complete({.name = request.name, .result = CarryOut(request)});
       }
     }
     prepared_.clear();
+    if (held_.empty() || !script_.writes_may_end()) return 0;
+    for (const Request& request : std::exchange(held_, {})) {
+      Complete({.name = request.name, .result = CarryOut(request)});
+    }
     return 0;
   }
   int SubmitAndWait(int64_t timeout_us) override {
@@ -124,6 +133,7 @@ class ScriptedRing final : public Ring {
   uint32_t sequence_ = ~uint32_t{0} - 20;  // About to wrap.
   bool wake_armed_ = false;
   std::deque<Request> prepared_;
+  std::vector<Request> held_;
   std::vector<Completion> completions_;
 };
 
@@ -131,15 +141,19 @@ class RingIoTest : public ::testing::Test {
  protected:
   void Open(ScriptedRing::Script script, TemporaryFile::Mode mode = TemporaryFile::Mode::kDirect) {
     temporary_ = std::make_unique<TemporaryFile>(mode, 0);
-    AsyncIo::Options options;
-    options.log = [this](std::string_view line) { lines_.emplace_back(line); };
-    auto io = RingIo::Open(options, std::make_unique<ScriptedRing>(std::move(script), file_));
+    options_.log = [this](std::string_view line) { lines_.emplace_back(line); };
+    auto io = RingIo::Open(options_, std::make_unique<ScriptedRing>(std::move(script), file_));
     ASSERT_TRUE(io.ok()) << io.status();
     io_ = *std::move(io);
     EXPECT_EQ(lines_.size(), 2u);  // No tables.
     lines_.clear();
     ASSERT_EQ(*io_->AddFile(temporary_->fd()), 0);
     FillPattern(source_.span(), 1);
+  }
+
+  void SubmitOne(IoOp& op) {
+    IoOp* const ops[] = {&op};
+    io_->Submit(ops);
   }
 
   // Writes and reads the file in ops of four blocks, in two pieces each, all at once.
@@ -171,6 +185,7 @@ class RingIoTest : public ::testing::Test {
   std::vector<std::byte> file_ = std::vector<std::byte>(kFileBytes);
   AlignedBuffer source_{kFileBytes};
   AlignedBuffer target_{kFileBytes};
+  AsyncIo::Options options_;
   std::vector<std::string> lines_;
   std::unique_ptr<TemporaryFile> temporary_;
   std::unique_ptr<AsyncIo> io_;
@@ -200,6 +215,38 @@ TEST_F(RingIoTest, GoesOnAfterShortTransfers) {
   Open({.entries = 4, .result = result}, TemporaryFile::Mode::kBuffered);
   WriteAndReadBack();
   EXPECT_GT(io_->stats().retries, 0u);
+}
+
+// Writes and prefetches have what they may have of the device, and wait for more: that holds up no
+// demand read, and no prefetch that is waited for now.
+TEST_F(RingIoTest, DemandReadsPassWhatWaitsWhileTheRingSleeps) {
+  options_.bytes_in_flight_max = 2 * kBlock;
+  std::atomic<bool> writes_may_end = false;
+  Open({.writes_may_end = [&writes_may_end] { return writes_may_end.load(); }});
+  TestOp writes[2];
+  for (uint64_t index = 0; index < 2; ++index) {
+    writes[index].Set(IoOp::Kind::kWrite, 0, index * kBlock, source_.span(index * kBlock, kBlock));
+    writes[index].priority = IoPriority::kWrite;
+    SubmitOne(writes[index]);
+  }
+  TestOp prefetch(IoOp::Kind::kRead, 0, 0, target_.span(0, kBlock));
+  prefetch.priority = IoPriority::kPrefetch;
+  SubmitOne(prefetch);
+  for (size_t index = 1; index < 5; ++index) {
+    TestOp read(IoOp::Kind::kRead, 0, index * kBlock, target_.span(index * kBlock, kBlock));
+    SubmitOne(read);
+    EXPECT_TRUE(read.Wait().ok());
+  }
+  EXPECT_EQ(prefetch.done_count(), 0);
+  prefetch.Raise();
+  io_->RegardRaised();
+  EXPECT_TRUE(prefetch.Wait().ok());
+  EXPECT_EQ(writes[0].done_count(), 0);
+  writes_may_end = true;
+  TestOp last(IoOp::Kind::kRead, 0, 0, target_.span(0, kBlock));
+  SubmitOne(last);
+  for (TestOp& write : writes) EXPECT_TRUE(write.Wait().ok());
+  EXPECT_TRUE(last.Wait().ok());
 }
 
 // Less than a block twice in a row would look like the end of the file.
