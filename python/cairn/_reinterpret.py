@@ -21,6 +21,13 @@ _NUMPY_NAMES = {
     11: "float8_e5m2",
 }
 _VALUES = {name: value for value, name in _NUMPY_NAMES.items() if value != 3}
+# Those of torch's types that its DLPack does not carry everywhere.
+_TORCH_BITS = {
+    "bool": "uint8",
+    "bfloat16": "int16",
+    "float8_e4m3fn": "uint8",
+    "float8_e5m2": "uint8",
+}
 
 
 @functools.cache
@@ -48,8 +55,6 @@ def as_bytes(tensor, writable):
             f"a tensor of {name} cannot be stored: use one of {', '.join(sorted(_VALUES))}, "
             "or store its bytes as x.view('uint8')"
         )
-    if getattr(tensor, "requires_grad", False):
-        raise InvalidArgumentError("the tensor requires grad: pass x.detach()")
     if writable and isinstance(tensor, numpy.ndarray) and not tensor.flags.writeable:
         raise InvalidArgumentError("the array is read-only: pass one that can be written")
     if isinstance(tensor, numpy.ndarray):
@@ -58,10 +63,13 @@ def as_bytes(tensor, writable):
                 "the tensor is not contiguous: pass numpy.ascontiguousarray(x)"
             )
         return tensor.view(f"uint{8 * dtype.itemsize}"), _VALUES[name]
-    if str(dtype).startswith("torch."):
+    layout = str(getattr(tensor, "layout", "torch.strided"))
+    if layout != "torch.strided":
+        raise InvalidArgumentError(f"the tensor's layout is {layout}: pass x.to_dense()")
+    if name in _TORCH_BITS and str(dtype).startswith("torch."):
         import torch
 
-        return tensor.view({1: torch.uint8, 2: torch.int16}[dtype.itemsize]), _VALUES[name]
+        return tensor.view(getattr(torch, _TORCH_BITS[name])), _VALUES[name]
     raise InvalidArgumentError(
         f"the memory of a {type(tensor).__name__} of {name} cannot be borrowed: "
         "pass numpy.asarray(x)"

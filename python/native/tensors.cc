@@ -111,12 +111,17 @@ void SetDevice(const Borrowed& array, bool gpu_there, BorrowedTensor* tensor) {
   }
 }
 
-// Of torch's tensors not every way of DLPack refuses these, and what is read into one would not be
-// seen by autograd.
-void RefuseGradient(nb::handle tensor) {
+// Of torch's tensors, what not every way of DLPack refuses: autograd would not see what is read
+// into one that requires grad, and a negative view's memory has the numbers with the other sign.
+void RefuseLazyTensors(nb::handle tensor) {
   const nb::object requires_grad = nb::getattr(tensor, "requires_grad", nb::none());
+  if (requires_grad.is_none()) return;  // Not torch's.
   if (requires_grad.is(nb::bool_(true))) {
     RaiseInvalidArgument("the tensor requires grad: pass x.detach()");
+  }
+  const nb::object is_neg = nb::getattr(tensor, "is_neg", nb::none());
+  if (!is_neg.is_none() && is_neg().is(nb::bool_(true))) {
+    RaiseInvalidArgument("the tensor is a negative view: pass x.resolve_neg()");
   }
 }
 
@@ -132,8 +137,8 @@ BorrowedTensor Borrow(nb::handle tensor, bool writable, bool gpu_there) {
     borrowed.owner = Borrowed(array);
     return true;
   };
+  RefuseLazyTensors(tensor);
   if (import(tensor)) {
-    RefuseGradient(tensor);
     SetDevice(borrowed.owner, gpu_there, &borrowed);
     dtype = ToDType(borrowed.owner.dtype());
   }

@@ -195,6 +195,14 @@ def test_torch_borrows_and_lends(store):
         store.put("t", torch.zeros(4, requires_grad=True))
     with pytest.raises(cairn.InvalidArgumentError, match="meta"):
         store.put("t", torch.zeros(4, device="meta"))
+    with pytest.raises(cairn.InvalidArgumentError, match="to_dense"):
+        store.put("t", torch.eye(4).to_sparse())
+    with pytest.raises(cairn.InvalidArgumentError, match="cannot be borrowed"):
+        store.put("t", torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]))
+    # Their memory has the other sign.
+    for negative in (torch.tensor([1 + 2j]).conj().imag, torch._neg_view(tensor)):
+        with pytest.raises(cairn.InvalidArgumentError, match="resolve_neg"):
+            store.put("t", negative)
 
 
 @pytest.mark.parametrize("budget", [1, None])
