@@ -3,13 +3,13 @@
 # Everything of the build must have been built.
 #
 #   tests/campaign/scoreboard.sh BUILD_DIR [KILLS=500] [CUTS=200] [SNAPSHOTS=200] [ROUNDS=10] \
-#     [SEEDS=10000]
+#     [SEEDS=10000] [PAIRS=5]
 #
-# As root with the packages nbdkit, libnbd-bin, e2fsprogs and xfsprogs no row is skipped.
+# As root with the packages nbdkit, libnbd-bin, e2fsprogs, xfsprogs and fio no row is skipped.
 # Exit status: 0 no violation, 1 a violation, 2 wrong arguments.
 set -euo pipefail
 
-if (($# < 1 || $# > 6)) || [[ ! -f $1/CTestTestfile.cmake ]]; then
+if (($# < 1 || $# > 7)) || [[ ! -f $1/CTestTestfile.cmake ]]; then
   sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 2
 fi
@@ -18,14 +18,14 @@ tests=$(dirname "$campaigns")
 build=$(cd "$1" && pwd)
 rows=$tests/scoreboard_rows.txt
 declare -A sizes=([kills]=${2-500} [power_cuts]=${3-200} [snapshots]=${4-200}
-  [device_errors]=${5-10} [simulation]=${6-10000})
+  [device_errors]=${5-10} [simulation]=${6-10000} [rates]=${7-5})
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 regex=$(python3 "$campaigns/scoreboard.py" regex "$rows")
 ctest --test-dir "$build" -j 2 -R "$regex" --output-junit "$logs/tests.xml" \
   --test-output-size-passed 100000 >"$logs/tests.log" 2>&1 || tail -n 50 "$logs/tests.log"
-for campaign in kills power_cuts snapshots device_errors simulation; do
+for campaign in kills power_cuts snapshots device_errors simulation rates; do
   echo "== $campaign ${sizes[$campaign]}"
   status=0
   "$campaigns/$campaign.sh" "$build" "${sizes[$campaign]}" >"$logs/$campaign.log" 2>&1 || status=$?
