@@ -52,6 +52,9 @@ struct TensorInfo {
   bool in_l3 = false;        // Written and indexed.
   bool quarantined = false;  // Its copy on L3 failed verification: Get answers kDataLoss.
   absl::Time expires = absl::InfiniteFuture();
+  // By Describe: how long until it would be in L2, were it asked for now. 0: it is, or in L1;
+  // infinite: quarantined. LeadingHits says what it is made of.
+  absl::Duration arrival = absl::ZeroDuration();
 };
 
 struct ScanEntry {
@@ -71,6 +74,16 @@ struct LeadingHits {
   size_t count_l2 = 0;  // Not in L1.
   size_t count_l3 = 0;  // Only on L3.
   uint64_t bytes = 0;
+  // How long until all of them would be in L1 or L2, were they asked for now; 0: they are. An
+  // estimate from what L3 does at this moment, for a host that can recompute meanwhile:
+  //
+  //   L3's latency + (bytes that L3 has to read for others + bytes of these) / L3's rate
+  //
+  // What is on its way to L2 already is in the bytes for others. Rate and latency are what the
+  // store's own reads have seen of late, of all drives together (StatsSnapshot::
+  // l3_read_bytes_per_second, l3_read_latency_us). Waiting for room in L2 is not in it, nor is the
+  // copy to L1.
+  absl::Duration arrival = absl::ZeroDuration();
   Lease lease;
 };
 

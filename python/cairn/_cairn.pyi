@@ -117,6 +117,9 @@ class TensorInfo:
     @property
     def expires(self) -> float | None: ...
 
+    @property
+    def arrival(self) -> float: ...
+
     def __repr__(self) -> str: ...
 
 class LeadingHits:
@@ -134,6 +137,9 @@ class LeadingHits:
 
     @property
     def nbytes(self) -> int: ...
+
+    @property
+    def arrival(self) -> float: ...
 
     def release(self) -> None: ...
 

@@ -89,6 +89,11 @@ void BindResults(nb::module_& module) {
             return absl::ToDoubleSeconds(info.expires - absl::UnixEpoch());
           },
           "Seconds since the epoch; None: never.")
+      .def_prop_ro(
+          "arrival", [](const TensorInfo& info) { return absl::ToDoubleSeconds(info.arrival); },
+          "Seconds until it would be in L2, were it asked for now, by what L3 does at this "
+          "moment.\n"
+          "0: it is, or in L1; inf: it is quarantined.")
       .def("__repr__", [](const TensorInfo& info) {
         return "<cairn.TensorInfo " + info.meta.ToString() + ">";
       });
@@ -100,6 +105,9 @@ void BindResults(nb::module_& module) {
       .def_ro("count_l2", &LeadingHits::count_l2, "Not in L1.")
       .def_ro("count_l3", &LeadingHits::count_l3, "Only on L3.")
       .def_ro("nbytes", &LeadingHits::bytes)
+      .def_prop_ro(
+          "arrival", [](const LeadingHits& hits) { return absl::ToDoubleSeconds(hits.arrival); },
+          "Seconds until all of them would be in L1 or L2, were they asked for now.")
       .def("release", [](LeadingHits& hits) { hits.lease.Release(); })
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](LeadingHits& hits, nb::args) { hits.lease.Release(); });
