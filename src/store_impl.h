@@ -62,6 +62,7 @@ class StoreImpl final : public Store {
   absl::StatusOr<std::vector<JournalEntry>> Explain(TensorKey key) const override;
   absl::StatusOr<ScanPage> Scan(std::string_view key_prefix, std::string_view after,
                                 size_t limit) const override;
+  absl::StatusOr<PlacementAdvice> Advise(uint64_t bytes, TensorClass tensor_class) const override;
   StatsSnapshot Stats() const override;
   absl::Status RegisterMemory(absl::Span<std::byte> memory) override;
   absl::Status UnregisterMemory(absl::Span<std::byte> memory) override;
@@ -182,6 +183,10 @@ class StoreImpl final : public Store {
   void Named(absl::Span<const HashedKey> chain);
   void Asked(TensorKey key);
   void Predict(TensorKey last, size_t ahead);
+
+  // advise.cc: empty where a tensor would stay, or why it would not.
+  std::string WhyNotInL2(uint64_t bytes, TensorClass tensor_class) const;
+  std::string WhyNotOnL3(uint64_t extent_bytes, TensorClass tensor_class) const;
 
   // prefetch.cc
   friend class PrefetchedTensor;

@@ -40,6 +40,16 @@ static void PutGetEraseAndStats(void) {
   CHECK(info.bytes == kMiB && info.in_l3 && !info.in_l2 && info.tensor_class == CAIRN_VISION);
   CHECK(info.expires_unix_us == CAIRN_FOREVER && info.retention == CAIRN_CACHE);
   CHECK(info.arrival_us > 0 && info.arrival_us < CAIRN_FOREVER);
+  struct cairn_advice advice;
+  advice.struct_bytes = sizeof advice;
+  CHECK_STATUS(cairn_store_advise(store, kMiB, CAIRN_KV, &advice, &status), CAIRN_OK, "");
+  CHECK(advice.level == CAIRN_L2_PINNED && advice.arrival_us == 0 && advice.reason[0] != 0);
+  CHECK_STATUS(cairn_store_advise(store, UINT64_MAX, CAIRN_KV, &advice, &status), CAIRN_OK, "");
+  CHECK(advice.level == 0 && advice.arrival_us == CAIRN_FOREVER);
+  CHECK_STATUS(cairn_store_advise(store, kMiB, 4, &advice, &status), CAIRN_INVALID_ARGUMENT,
+               "tensor_class");
+  CHECK_STATUS(cairn_store_advise(store, kMiB, CAIRN_KV, NULL, &status), CAIRN_INVALID_ARGUMENT,
+               "advice");
 
   CHECK_STATUS(cairn_store_get(store, Key("none"), NULL, &handle, &status), CAIRN_NOT_FOUND,
                "none");

@@ -306,6 +306,17 @@ CAIRN_EXPORT int cairn_store_stats(struct cairn_store* store, struct cairn_stats
 // return of `size` or more asks for a larger buffer. 0: no store, or no memory.
 CAIRN_EXPORT size_t cairn_store_stats_json(struct cairn_store* store, char* buffer, size_t size);
 
+// Store::Advise.
+struct cairn_advice {
+  size_t struct_bytes;  // Set it before the call.
+  int64_t arrival_us;   // CAIRN_FOREVER: never.
+  uint32_t level;       // enum cairn_level, or 0: nowhere, it will have to be made again.
+  char reason[508];     // Ends with 0; a longer text is cut.
+};
+CAIRN_EXPORT int cairn_store_advise(struct cairn_store* store, uint64_t bytes,
+                                    uint32_t tensor_class, struct cairn_advice* advice,
+                                    struct cairn_status* status);
+
 // Store::Explain: calls `visit` for each, oldest first, until it returns other than 0. The texts
 // are constants of the library.
 struct cairn_journal_entry {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -85,6 +86,14 @@ struct LeadingHits {
   // copy to L1.
   absl::Duration arrival = absl::ZeroDuration();
   Lease lease;
+};
+
+// Where a tensor would be had from that is put now.
+struct PlacementAdvice {
+  std::optional<Level> level;  // L2 or L3. Empty: nowhere, it will have to be made again.
+  std::string reason;          // In words and figures, for people.
+  // From there, as LeadingHits::arrival; infinite: nowhere.
+  absl::Duration arrival = absl::InfiniteDuration();
 };
 
 // A tensor store over GPU memory (L1, where StoreOptions::l1_bytes_max asks for it), host memory
@@ -221,6 +230,15 @@ class CAIRN_EXPORT Store {
   // What was decided for the key's tensors and why, oldest first, as far back as the journal goes
   // (StoreOptions::journal_records_max). Empty: nothing that it knows of.
   virtual absl::StatusOr<std::vector<JournalEntry>> Explain(TensorKey key) const = 0;
+
+  // Where a tensor of this size and class would be a while from now, were it put now for the first
+  // time, with the class alone for its PutOptions; and why. L2 as long as there is free room for
+  // it; L3 where that will take it, by its writes, the write budget and what is kept there; nowhere
+  // when it is neither, for L2 will let it go when others come, or when a put would refuse it. A
+  // class's share counts in both. An answer for this moment, which reserves and remembers nothing.
+  // kInvalidArgument: 0 bytes, or no such class.
+  virtual absl::StatusOr<PlacementAdvice> Advise(uint64_t bytes,
+                                                 TensorClass tensor_class) const = 0;
 
   virtual StatsSnapshot Stats() const = 0;
 
