@@ -116,7 +116,7 @@ Directory::Lookup Directory::Acquire(const HashedKey& key, int64_t now_unix_ms,
 
 bool Directory::JoinFillLocked(HotPart& hot, FillWaiter* waiter) {
   if (waiter == nullptr) return false;
-  waiter->next = std::exchange(hot.fill_waiters, waiter);
+  waiter->Link(hot.fill_waiters);
   if (std::exchange(hot.wanted, true) || hot.raisable == nullptr) return false;
   hot.raisable->Raise();
   return true;

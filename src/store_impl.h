@@ -168,6 +168,8 @@ class StoreImpl final : public Store {
   // get_async.cc
   friend class AsyncGet;
   void RunGet(AsyncGet* get, bool may_wait, IoBatch& batch);
+  // Not OK when too many that were late still wait: a device that hangs is not to fill the memory.
+  absl::Status CheckLateGets() const;
   // Looks in L1: false when the tensor is to be looked for below.
   bool RunGetInL1(AsyncGet* get);
   // Takes over a pin on the entry in L2.

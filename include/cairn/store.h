@@ -151,11 +151,13 @@ class CAIRN_EXPORT Store {
 
   // Like Get without waiting: `done` is called once, never inside this call. A status other than
   // OK (kResourceExhausted: too many calls outstanding): nothing was started, and `done` is not
-  // called. In asynchronous calls the timeout bounds the wait for room, not the transfer.
+  // called. The timeout bounds the wait for room and that for the load: who is late ends so, and
+  // the load goes on. As long as async_queue_max of those wait for their loads, others are refused.
   virtual absl::Status GetAsync(TensorKey key, const GetOptions& options, GetCallback done) = 0;
 
-  // Like Get for each key, ending in `queue`; completion i has tag first_tag + i. A status other
-  // than OK: nothing was started.
+  // Like Get for each key, ending in `queue`; completion i has tag first_tag + i. At the timeout
+  // what is there has ended with OK and what is not ends with kDeadlineExceeded, each once; so a
+  // batch has an end, and may be had in part. A status other than OK: nothing was started.
   virtual absl::Status GetAsync(absl::Span<const TensorKey> keys, const GetOptions& options,
                                 CompletionQueue& queue, uint64_t first_tag) = 0;
 
@@ -172,7 +174,8 @@ class CAIRN_EXPORT Store {
 
   // Brings tensors into the caller's memory: from L2 by copy, from L3 straight (pieces aligned to
   // 4096 bytes in address and size) or through L2. On any status but OK the memory holds garbage
-  // and must not be used.
+  // and must not be used. What comes straight from L3 ends when the device has, whatever the
+  // timeout: until then the memory is the device's.
   virtual std::vector<absl::Status> GetInto(absl::Span<const GetRequest> requests,
                                             const GetOptions& options) = 0;
   virtual absl::Status GetInto(absl::Span<const GetRequest> requests, const GetOptions& options,
