@@ -24,6 +24,11 @@ void FillInfo(const Entry& entry, TensorInfo* info) {
       expires_unix_ms == 0 ? absl::InfiniteFuture() : absl::FromUnixMillis(expires_unix_ms);
 }
 
+uint64_t BytesToRead(const Entry& entry, const TensorInfo& info) {
+  // What is on its way to L2 is asked for already.
+  return info.in_l1 || entry.l2 != CopyState::kAbsent ? 0 : entry.bytes();
+}
+
 }  // namespace
 
 Directory::Directory(uint32_t stripe_count, Parts parts)
@@ -111,7 +116,7 @@ Directory::Lookup Directory::Acquire(const HashedKey& key, int64_t now_unix_ms,
 
 bool Directory::JoinFillLocked(HotPart& hot, FillWaiter* waiter) {
   if (waiter == nullptr) return false;
-  waiter->next = std::exchange(hot.fill_waiters, waiter);
+  waiter->Link(hot.fill_waiters);
   if (std::exchange(hot.wanted, true) || hot.raisable == nullptr) return false;
   hot.raisable->Raise();
   return true;
@@ -134,12 +139,14 @@ Directory::Lookup Directory::AcquireForDirectRead(const HashedKey& key, int64_t 
   return {Found::kNeedsFill, entry, entry->bytes()};
 }
 
-bool Directory::Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) const {
+bool Directory::Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info,
+                         uint64_t* bytes_to_read) const {
   Stripe& stripe = StripeFor(key.hash);
   MutexLock lock(stripe.mutex);
   const Entry* entry = FindReadable(stripe, key, now_unix_ms);
   if (entry == nullptr) return false;
   FillInfo(*entry, info);
+  *bytes_to_read = BytesToRead(*entry, *info);
   return true;
 }
 
@@ -170,13 +177,15 @@ std::optional<std::string> Directory::FindOnL3Alone(uint64_t key_hash) const {
   return std::string(entry.key());
 }
 
-Entry* Directory::AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) {
+Entry* Directory::AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info,
+                           uint64_t* bytes_to_read) {
   Stripe& stripe = StripeFor(key.hash);
   MutexLock lock(stripe.mutex);
   Entry* entry = FindReadable(stripe, key, now_unix_ms);
   if (entry == nullptr || entry->quarantined) return nullptr;
   ++entry->leases;
   FillInfo(*entry, info);
+  *bytes_to_read = BytesToRead(*entry, *info);
   return entry;
 }
 

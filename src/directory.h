@@ -98,7 +98,9 @@ class Directory {
   // with the entry pinned, else as Acquire without waiter.
   Lookup AcquireForDirectRead(const HashedKey& key, int64_t now_unix_ms);
 
-  bool Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info) const;
+  // `bytes_to_read`: what a Get would ask of L3 for it.
+  bool Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info,
+                uint64_t* bytes_to_read) const;
   // True if the key is there and may be read; then counts as a use when `touch`.
   bool Contains(const HashedKey& key, int64_t now_unix_ms, bool touch);
   // Where on L3 the key's tensor lies if it is written and in the index.
@@ -108,8 +110,10 @@ class Directory {
   std::optional<std::string> FindOnL3Alone(uint64_t key_hash) const;
   // The keys are looked up together, in order, as EvictionPolicy::Request says.
   void Request(absl::Span<const HashedKey> keys);
-  // Adds a lease; null when not there, quarantined or expired.
-  Entry* AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info);
+  // Adds a lease; null when not there, quarantined or expired. `info` and `bytes_to_read` as
+  // Describe.
+  Entry* AddLease(const HashedKey& key, int64_t now_unix_ms, TensorInfo* info,
+                  uint64_t* bytes_to_read);
   void DropLease(Entry* entry);
   // Counts as a use of an entry on which the caller has a lease.
   void UseLeased(Entry* entry);

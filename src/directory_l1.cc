@@ -26,7 +26,7 @@ Directory::Found Directory::JoinL1Locked(Entry* entry, FillWaiter* waiter, bool 
     ++l1.pins;
     return l1.resident ? Found::kPinned : Found::kInFlight;
   }
-  if (waiter != nullptr) waiter->next = std::exchange(l1.waiters, waiter);
+  if (waiter != nullptr) waiter->Link(l1.waiters);
   return Found::kJoined;
 }
 
@@ -59,7 +59,7 @@ Directory::Found Directory::BeginLift(Entry* entry, Extent target, FillWaiter* w
     ++entry->pins;
     ++l1.pins;
   } else if (waiter != nullptr) {
-    waiter->next = std::exchange(l1.waiters, waiter);
+    waiter->Link(l1.waiters);
   }
   return Found::kNeedsFill;
 }

@@ -152,7 +152,7 @@ Entry* Directory::BeginFill(const HashedKey& key, Extent target, FillWaiter* wai
   hot.prefetched_by = prefetch;
   if (prefetch != nullptr) hot.prefetched = prefetch->Began(entry->bytes(), SteadyNow());
   ++entry->pins;
-  if (waiter != nullptr) waiter->next = std::exchange(hot.fill_waiters, waiter);
+  if (waiter != nullptr) waiter->Link(hot.fill_waiters);
   return entry;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "cairn/options.h"
@@ -43,6 +44,13 @@ class FillWaiter {
   // Once, on a thread of the engine or of L1, without a lock held. OK: `entry` is in the tier that
   // was waited for, and pinned there once for this waiter. May destroy this.
   virtual void OnFilled(absl::Status status, Entry* entry) = 0;
+  // It is about to be linked, with the stripe's lock held.
+  virtual void BeforeWaiting() {}
+  // Puts it before the others of a list.
+  void Link(FillWaiter*& first) {
+    BeforeWaiting();
+    next = std::exchange(first, this);
+  }
   FillWaiter* next = nullptr;
 };
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "io/checksum.h"
 #include "src/base/check.h"
+#include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/strings.h"
 
@@ -80,16 +81,22 @@ class Fill final : public RaisableFill {
     // Released by Submit to the engine's threads.
     left_.store(static_cast<uint32_t>(sums_.size()), std::memory_order_relaxed);
     const uint64_t payload = entry_->l3_payload_offset();
+    uint64_t bytes = 0;
     for (Chunk& chunk : chunks_) {
+      bytes += chunk.byte_count();
       chunk.kind = IoOp::Kind::kRead;
       chunk.priority = priority_;
       context_.l3->Locate(payload + chunk.number * kChecksumChunkBytes, &chunk);
       batch.push_back(&chunk);
     }
+    context_.l3->reads().Begin(bytes, SteadyNow());
   }
 
   void OnChunk(Chunk& chunk, absl::Status status) {
     context_.l3->Ended(entry_->l3_payload_offset(), status, chunk.service_us());
+    context_.l3->reads().End(
+        {.bytes = chunk.byte_count(), .ok = status.ok(), .service_us = chunk.service_us()},
+        SteadyNow());
     if (status.ok()) {
       sums_[chunk.number] = SumOf(chunk);
     } else {

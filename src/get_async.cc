@@ -1,5 +1,5 @@
 // GetAsync: as Get, with nobody asleep. What finds no room in L2 or L1 at once waits for it on the
-// loads worker.
+// loads worker; who waits for a load leaves its end with AsyncDeadlines.
 
 #include <algorithm>
 #include <optional>
@@ -18,7 +18,7 @@ namespace cairn {
 // One tensor of an asynchronous Get, from the call to its end. Owns itself.
 class AsyncGet final : public FillWaiter {
  public:
-  using End = absl::AnyInvocable<void(absl::StatusOr<TensorHandle>) &&>;
+  using End = AsyncDeadlines::End;
 
   AsyncGet(StoreImpl* store, std::string_view key, const GetOptions& options, Deadline deadline,
            End end)
@@ -47,6 +47,9 @@ class AsyncGet final : public FillWaiter {
     if (expected_at_ == Level::kL2Pinned) return OnL2(entry, Level::kL3Nvme);
     OnL1(entry, Directory::Found::kPinned);
   }
+  void BeforeWaiting() override {
+    if (place_.number == 0) place_ = deadlines().Keep(deadline_, key_, std::move(end_));
+  }
   void ExpectInL2() { expected_at_ = Level::kL2Pinned; }
   // It is in L2, pinned.
   void OnL2(Entry* entry, Level found_at) {
@@ -64,12 +67,15 @@ class AsyncGet final : public FillWaiter {
     Finish(store_->HandleInL1(entry, found, found_at_, consumer_));
   }
   void Finish(absl::StatusOr<TensorHandle> result) {
-    End end = std::move(end_);
+    End end = place_.number == 0 ? std::move(end_) : deadlines().Take(place_);
     delete this;
-    std::move(end)(std::move(result));
+    // Else it was late, and the handle lets go of the tensor here.
+    if (end) std::move(end)(std::move(result));
   }
 
  private:
+  AsyncDeadlines& deadlines() const { return *store_->core_->async_deadlines; }
+
   StoreImpl* const store_;
   const std::string key_;
   const HashedKey hashed_;
@@ -79,7 +85,8 @@ class AsyncGet final : public FillWaiter {
   Level found_at_ = Level::kL1Gpu;
   const Deadline deadline_;
   const Deadline start_;
-  End end_;
+  End end_;  // Until it waits.
+  AsyncDeadlines::Place place_;
 };
 
 void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
@@ -164,10 +171,18 @@ void StoreImpl::SubmitFullBatch(IoBatch& batch) {
   if (batch.size() >= kBatchOps) SubmitBatch(batch);
 }
 
+absl::Status StoreImpl::CheckLateGets() const {
+  const uint64_t late = core_->async_deadlines->late_count();
+  if (late < core_->options.async_queue_max) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(late, " asynchronous gets that have ended late still wait for the device"));
+}
+
 absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCallback done) {
   const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
+  CAIRN_RETURN_IF_ERROR(CheckLateGets());
   if (async_gets_.fetch_add(1) >= core_->options.async_queue_max) {
     async_gets_.fetch_sub(1);
     return absl::ResourceExhaustedError(absl::StrCat("more than ", core_->options.async_queue_max,
@@ -194,6 +209,7 @@ absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOpti
   const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
+  CAIRN_RETURN_IF_ERROR(CheckLateGets());
   CAIRN_RETURN_IF_ERROR(queue.Reserve(keys.size()));
   StatsRecorder::Add(core_->stats.gets, keys.size());
   const Deadline deadline = DeadlineAfter(options.timeout);

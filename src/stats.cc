@@ -157,6 +157,12 @@ void ReadDefragmenter(const Defragmenter& defragmenter, StatsSnapshot& s) {
   s.l2_bytes_moved = figures.bytes_moved;
 }
 
+void ReadReads(ReadRate& reads, StatsSnapshot& s) {
+  s.l3_read_bytes_per_second = reads.bytes_per_second(SteadyNow());
+  s.l3_read_latency_us = static_cast<uint64_t>(reads.latency_us());
+  s.l3_read_bytes_under_way = reads.bytes_under_way();
+}
+
 void ReadPrefetches(const PrefetchQueue& prefetches, StatsSnapshot& s) {
   const PrefetchQueue::Figures figures = prefetches.figures();
   s.prefetches_waiting = figures.waiting;
@@ -225,6 +231,9 @@ std::string StatsSnapshot::ToJson() const {
                                        {"read_errors", read_errors},
                                        {"write_errors", write_errors},
                                        {"write_retries", write_retries},
+                                       {"l3_read_bytes_per_second", l3_read_bytes_per_second},
+                                       {"l3_read_latency_us", l3_read_latency_us},
+                                       {"l3_read_bytes_under_way", l3_read_bytes_under_way},
                                        {"l3_bytes_quarantined", l3_bytes_quarantined},
                                        {"quarantined", quarantined},
                                        {"data_files_given_up", data_files_given_up},
@@ -259,6 +268,7 @@ StatsSnapshot StoreImpl::Stats() const {
   ReadPrefetches(*core_->prefetches, s);
   ReadPredictions(*core_->predictions, s);
   ReadDefragmenter(*core_->defragmenter, s);
+  ReadReads(core_->l3->reads(), s);
   s.data_files_given_up = core_->flusher->given_up_count();
   s.drives = core_->drive_health->Stats();
   s.l3_bytes_quarantined = core_->l3->bytes_quarantined();

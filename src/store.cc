@@ -114,17 +114,21 @@ absl::StatusOr<LeadingHits> StoreImpl::CountLeading(absl::Span<const TensorKey> 
   core_->directory->Request(chain);
   Named(chain);
   LeadingHits hits;
+  uint64_t bytes_to_read = 0;
   std::vector<Entry*> leased;
   const int64_t now = core_->NowUnixMs();
   for (const HashedKey& key : chain) {
     TensorInfo info;
-    Entry* entry = core_->directory->AddLease(key, now, &info);
+    uint64_t bytes_of_it = 0;
+    Entry* entry = core_->directory->AddLease(key, now, &info, &bytes_of_it);
     if (entry == nullptr) break;
+    bytes_to_read += bytes_of_it;
     leased.push_back(entry);
     ++(info.in_l1 ? hits.count_l1 : info.in_l2 ? hits.count_l2 : hits.count_l3);
     hits.bytes += info.bytes;
   }
   hits.count = leased.size();
+  if (hits.count_l3 > 0) hits.arrival = core_->l3->reads().Arrival(bytes_to_read, SteadyNow());
   for (size_t i = leased.size(); i-- > 0;) core_->directory->UseLeased(leased[i]);
   if (!leased.empty()) {
     hits.lease =
@@ -238,8 +242,14 @@ absl::StatusOr<TensorInfo> StoreImpl::Describe(TensorKey key) const {
   CAIRN_RETURN_IF_ERROR(scope.status());
   CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
   TensorInfo info;
-  if (!core_->directory->Describe(Hashed(key.bytes()), core_->NowUnixMs(), &info)) {
+  uint64_t bytes_to_read = 0;
+  if (!core_->directory->Describe(Hashed(key.bytes()), core_->NowUnixMs(), &info, &bytes_to_read)) {
     return absl::NotFoundError(absl::StrCat("no tensor ", PrintableKey(key.bytes())));
+  }
+  if (info.quarantined) {
+    info.arrival = absl::InfiniteDuration();
+  } else if (!info.in_l1 && !info.in_l2) {
+    info.arrival = core_->l3->reads().Arrival(bytes_to_read, SteadyNow());
   }
   return info;
 }

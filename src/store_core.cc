@@ -227,6 +227,7 @@ void StoreCore::StartThreads() {
   loads = std::make_unique<Worker>(options.async_queue_max);
   stores = std::make_unique<Worker>(options.async_queue_max);
   callbacks = std::make_unique<Worker>(options.async_queue_max);
+  async_deadlines = std::make_unique<AsyncDeadlines>();
   late_spills->Start(stores.get());
   evictor->Start();
   defragmenter->Start();
@@ -331,6 +332,7 @@ absl::Status StoreCore::Shutdown() {
   io->Drain();
   if (l1 != nullptr) l1->Drain();
   index_writer->Drain();
+  async_deadlines->Stop();
   callbacks->Stop();
   evictor->Stop();
   SaveWriteBudget();

@@ -19,6 +19,7 @@
 #include "io/index_writer.h"
 #include "io/store_files.h"
 #include "src/admission/admission.h"
+#include "src/async_deadlines.h"
 #include "src/base/mutex.h"
 #include "src/base/periodic.h"
 #include "src/data_flusher.h"
@@ -137,6 +138,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<Worker> loads;
   std::unique_ptr<Worker> stores;
   std::unique_ptr<Worker> callbacks;
+  std::unique_ptr<AsyncDeadlines> async_deadlines;
 
  private:
   StoreCore(const StoreOptions& store_options, StoreSeams seams);

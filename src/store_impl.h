@@ -62,6 +62,7 @@ class StoreImpl final : public Store {
   absl::StatusOr<std::vector<JournalEntry>> Explain(TensorKey key) const override;
   absl::StatusOr<ScanPage> Scan(std::string_view key_prefix, std::string_view after,
                                 size_t limit) const override;
+  absl::StatusOr<PlacementAdvice> Advise(uint64_t bytes, TensorClass tensor_class) const override;
   StatsSnapshot Stats() const override;
   absl::Status RegisterMemory(absl::Span<std::byte> memory) override;
   absl::Status UnregisterMemory(absl::Span<std::byte> memory) override;
@@ -167,6 +168,8 @@ class StoreImpl final : public Store {
   // get_async.cc
   friend class AsyncGet;
   void RunGet(AsyncGet* get, bool may_wait, IoBatch& batch);
+  // Not OK when too many that were late still wait: a device that hangs is not to fill the memory.
+  absl::Status CheckLateGets() const;
   // Looks in L1: false when the tensor is to be looked for below.
   bool RunGetInL1(AsyncGet* get);
   // Takes over a pin on the entry in L2.
@@ -182,6 +185,10 @@ class StoreImpl final : public Store {
   void Named(absl::Span<const HashedKey> chain);
   void Asked(TensorKey key);
   void Predict(TensorKey last, size_t ahead);
+
+  // advise.cc: empty where a tensor would stay, or why it would not.
+  std::string WhyNotInL2(uint64_t bytes, TensorClass tensor_class) const;
+  std::string WhyNotOnL3(uint64_t extent_bytes, TensorClass tensor_class) const;
 
   // prefetch.cc
   friend class PrefetchedTensor;

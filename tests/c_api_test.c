@@ -39,6 +39,17 @@ static void PutGetEraseAndStats(void) {
   CHECK_STATUS(cairn_store_describe(store, Key("block"), &info, &status), CAIRN_OK, "");
   CHECK(info.bytes == kMiB && info.in_l3 && !info.in_l2 && info.tensor_class == CAIRN_VISION);
   CHECK(info.expires_unix_us == CAIRN_FOREVER && info.retention == CAIRN_CACHE);
+  CHECK(info.arrival_us > 0 && info.arrival_us < CAIRN_FOREVER);
+  struct cairn_advice advice;
+  advice.struct_bytes = sizeof advice;
+  CHECK_STATUS(cairn_store_advise(store, kMiB, CAIRN_KV, &advice, &status), CAIRN_OK, "");
+  CHECK(advice.level == CAIRN_L2_PINNED && advice.arrival_us == 0 && advice.reason[0] != 0);
+  CHECK_STATUS(cairn_store_advise(store, UINT64_MAX, CAIRN_KV, &advice, &status), CAIRN_OK, "");
+  CHECK(advice.level == 0 && advice.arrival_us == CAIRN_FOREVER);
+  CHECK_STATUS(cairn_store_advise(store, kMiB, 4, &advice, &status), CAIRN_INVALID_ARGUMENT,
+               "tensor_class");
+  CHECK_STATUS(cairn_store_advise(store, kMiB, CAIRN_KV, NULL, &status), CAIRN_INVALID_ARGUMENT,
+               "advice");
 
   CHECK_STATUS(cairn_store_get(store, Key("none"), NULL, &handle, &status), CAIRN_NOT_FOUND,
                "none");
@@ -105,6 +116,8 @@ static void BatchesOnBorrowedMemory(void) {
   CHECK_STATUS(cairn_store_count_leading(store, keys, kBatch, 1000000, &hits, &status), CAIRN_OK,
                "");
   CHECK(hits.count == 3 && hits.bytes == 3 * kBlock && hits.lease != NULL);
+  CHECK((cairn_lease_arrival_us(hits.lease) > 0) == (hits.count_l3 > 0));
+  CHECK(cairn_lease_arrival_us(NULL) == 0);
   cairn_lease_release(hits.lease);
   CHECK_STATUS(cairn_store_count_leading(store, keys + 3, 1, 1000000, &hits, &status), CAIRN_OK,
                "");

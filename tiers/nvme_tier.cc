@@ -93,6 +93,7 @@ NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_fil
       extent_bytes_max_(extent_bytes_max),
       offset_end_(files->offset_end()),
       drive_counters_(files->folders().size()),
+      reads_(files->folders().size()),
       mix_(offset_end_),
       allocator_(file_bytes_, std::move(allocators)),
       given_up_(files->files().size()),

@@ -14,6 +14,7 @@
 #include "src/base/mutex.h"
 #include "tiers/allocator.h"
 #include "tiers/fragmentation.h"
+#include "tiers/read_rate.h"
 #include "tiers/spread_allocator.h"
 
 namespace cairn {
@@ -72,6 +73,8 @@ class NvmeTier {
     uint64_t service_us = 0;  // IoOp::service_us of all.
   };
   DriveFigures drive_figures(size_t folder) const;
+  // Is told of every read, of all drives together.
+  ReadRate& reads() { return reads_; }
   AsyncIo& io() const { return *io_; }
 
   // Whether the range is in whole blocks inside one usable file, past its header.
@@ -109,7 +112,9 @@ class NvmeTier {
 
   std::vector<DriveCounters> drive_counters_;  // By folder.
 
-  SizeMix mix_;  // Provides its own synchronization.
+  // Provide their own synchronization.
+  ReadRate reads_;
+  SizeMix mix_;
   mutable Mutex mutex_;
   SpreadAllocator allocator_ ABSL_GUARDED_BY(mutex_);
   std::vector<bool> given_up_ ABSL_GUARDED_BY(mutex_);                // By file.

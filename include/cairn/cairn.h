@@ -31,6 +31,7 @@
 #include <stddef.h>  // NOLINT(modernize-deprecated-headers): also compiled as C.
 #include <stdint.h>  // NOLINT(modernize-deprecated-headers)
 
+#include "cairn/cairn_values.h"
 #include "cairn/export.h"
 
 #ifdef __cplusplus
@@ -41,86 +42,6 @@ extern "C" {
 
 // The ABI version of the library that is loaded: compare it with CAIRN_ABI_VERSION.
 CAIRN_EXPORT uint32_t cairn_abi_version(void);  // NOLINT(modernize-redundant-void-arg)
-
-// The canonical codes; which verb answers what: store.h.
-enum cairn_code {
-  CAIRN_OK = 0,
-  CAIRN_UNKNOWN = 2,
-  CAIRN_INVALID_ARGUMENT = 3,
-  CAIRN_DEADLINE_EXCEEDED = 4,
-  CAIRN_NOT_FOUND = 5,
-  CAIRN_RESOURCE_EXHAUSTED = 8,
-  CAIRN_FAILED_PRECONDITION = 9,
-  CAIRN_UNIMPLEMENTED = 12,
-  CAIRN_INTERNAL = 13,
-  CAIRN_UNAVAILABLE = 14,
-  CAIRN_DATA_LOSS = 15
-};
-
-struct cairn_status {
-  int32_t code;
-  char message[508];  // "" for CAIRN_OK. Ends with 0; a longer text is cut.
-};
-
-// ---- Values. The same as in tensor.h and options.h, in the same order ----
-
-enum cairn_dtype {
-  CAIRN_UINT8 = 1,
-  CAIRN_INT8 = 2,
-  CAIRN_INT4 = 3,
-  CAIRN_BOOL = 4,
-  CAIRN_INT32 = 5,
-  CAIRN_INT64 = 6,
-  CAIRN_FP16 = 7,
-  CAIRN_BF16 = 8,
-  CAIRN_FP32 = 9,
-  CAIRN_FP8_E4M3 = 10,
-  CAIRN_FP8_E5M2 = 11
-};
-enum cairn_class { CAIRN_GENERAL = 0, CAIRN_KV = 1, CAIRN_VISION = 2, CAIRN_TEXT = 3 };
-enum cairn_level { CAIRN_L1_GPU = 1, CAIRN_L2_PINNED = 2, CAIRN_L3_NVME = 3 };
-enum cairn_memory_kind { CAIRN_HOST, CAIRN_HOST_PINNED, CAIRN_GPU, CAIRN_MANAGED };
-enum cairn_device { CAIRN_DEVICE_AUTO, CAIRN_DEVICE_CUDA, CAIRN_DEVICE_HOST };
-enum cairn_io_engine { CAIRN_IO_AUTO, CAIRN_IO_URING, CAIRN_IO_POSIX };
-enum cairn_allocator { CAIRN_ALLOCATOR_HYBRID, CAIRN_ALLOCATOR_BUDDY, CAIRN_ALLOCATOR_BEST_FIT };
-enum cairn_write_policy { CAIRN_WRITE_BACK, CAIRN_WRITE_THROUGH };
-enum cairn_durability { CAIRN_STORE_DEFAULT, CAIRN_IN_MEMORY, CAIRN_ON_DEVICE, CAIRN_FLUSHED };
-enum cairn_eviction { CAIRN_TUNED, CAIRN_LRU, CAIRN_CLOCK, CAIRN_ARC, CAIRN_S3_FIFO };
-enum cairn_retention { CAIRN_CACHE = 0, CAIRN_KEEP = 1 };
-enum cairn_if_exists { CAIRN_REPLACE, CAIRN_KEEP_EXISTING };
-enum cairn_other_fingerprint { CAIRN_REFUSE, CAIRN_SHARE, CAIRN_PURGE };
-
-// For times: without an end.
-#define CAIRN_FOREVER INT64_MAX
-
-struct cairn_key {
-  const void* data;
-  size_t size;  // 1 to 255.
-};
-
-struct cairn_meta {
-  uint8_t dtype;  // enum cairn_dtype
-  uint8_t rank;   // 0 to 8.
-  int64_t dims[8];
-};
-
-struct cairn_view {
-  struct cairn_meta meta;
-  const void* data;
-  uint64_t size;         // Must equal what meta takes.
-  uint32_t memory_kind;  // enum cairn_memory_kind
-  int32_t device;        // Ordinal of the GPU, for CAIRN_GPU and CAIRN_MANAGED.
-};
-
-struct cairn_piece {
-  void* data;  // Only read by cairn_store_put_from.
-  uint64_t size;
-};
-
-struct cairn_stream {
-  void* stream;  // cudaStream_t
-  int32_t device;
-};
 
 // ---- Options. Fill one by its init, which takes sizeof of the struct, then change fields ----
 
@@ -273,6 +194,8 @@ CAIRN_EXPORT int cairn_store_count_leading(struct cairn_store* store, const stru
                                            size_t count, int64_t lease_us,
                                            struct cairn_leading_hits* hits,
                                            struct cairn_status* status);
+// LeadingHits::arrival of what the lease was given for, at that time. NULL: 0.
+CAIRN_EXPORT int64_t cairn_lease_arrival_us(const struct cairn_lease* lease);
 CAIRN_EXPORT void cairn_lease_release(struct cairn_lease* lease);
 
 // Loads started or queued; 0 also for bad arguments: it fails silently.
@@ -342,6 +265,7 @@ struct cairn_info {
   uint8_t in_l2;
   uint8_t in_l3;
   uint8_t quarantined;
+  int64_t arrival_us;  // Of cairn_store_describe. CAIRN_FOREVER: never.
 };
 CAIRN_EXPORT int cairn_store_describe(struct cairn_store* store, struct cairn_key key,
                                       struct cairn_info* info, struct cairn_status* status);
@@ -381,6 +305,17 @@ CAIRN_EXPORT int cairn_store_stats(struct cairn_store* store, struct cairn_stats
 // Writes the JSON text and a 0, cut where `size` ends; returns its length without the 0, so that a
 // return of `size` or more asks for a larger buffer. 0: no store, or no memory.
 CAIRN_EXPORT size_t cairn_store_stats_json(struct cairn_store* store, char* buffer, size_t size);
+
+// Store::Advise.
+struct cairn_advice {
+  size_t struct_bytes;  // Set it before the call.
+  int64_t arrival_us;   // CAIRN_FOREVER: never.
+  uint32_t level;       // enum cairn_level, or 0: nowhere, it will have to be made again.
+  char reason[508];     // Ends with 0; a longer text is cut.
+};
+CAIRN_EXPORT int cairn_store_advise(struct cairn_store* store, uint64_t bytes,
+                                    uint32_t tensor_class, struct cairn_advice* advice,
+                                    struct cairn_status* status);
 
 // Store::Explain: calls `visit` for each, oldest first, until it returns other than 0. The texts
 // are constants of the library.

@@ -160,6 +160,13 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t read_errors = 0;        // Reads the device refused, twice.
   uint64_t write_errors = 0;       // Writes the device refused, each try of a tensor or a pack.
   uint64_t write_retries = 0;      // Of those: tried once more, in another place on L3.
+  // How fast L3 reads: the mean over the last second or so in which a MiB or more was asked of it,
+  // all drives together, competing writes and stalls included; and how long a read takes when less
+  // is asked for, the mean of the last eight or so. Until then 1 GiB/s for each drive, and 100 us.
+  uint64_t l3_read_bytes_per_second = 0;
+  uint64_t l3_read_latency_us = 0;
+  uint64_t l3_read_bytes_under_way = 0;  // Queued, or with the device.
+
   // Free space of L3 where a write failed: not used until the next Open, so that a bad place of the
   // medium is not given to the next put. At most 1/64 of L3; past that the oldest is used again.
   uint64_t l3_bytes_quarantined = 0;

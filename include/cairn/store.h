@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,9 @@ struct TensorInfo {
   bool in_l3 = false;        // Written and indexed.
   bool quarantined = false;  // Its copy on L3 failed verification: Get answers kDataLoss.
   absl::Time expires = absl::InfiniteFuture();
+  // By Describe: how long until it would be in L2, were it asked for now. 0: it is, or in L1;
+  // infinite: quarantined. LeadingHits says what it is made of.
+  absl::Duration arrival = absl::ZeroDuration();
 };
 
 struct ScanEntry {
@@ -71,7 +75,25 @@ struct LeadingHits {
   size_t count_l2 = 0;  // Not in L1.
   size_t count_l3 = 0;  // Only on L3.
   uint64_t bytes = 0;
+  // How long until all of them would be in L1 or L2, were they asked for now; 0: they are. An
+  // estimate from what L3 does at this moment, for a host that can recompute meanwhile:
+  //
+  //   L3's latency + (bytes that L3 has to read for others + bytes of these) / L3's rate
+  //
+  // What is on its way to L2 already is in the bytes for others. Rate and latency are what the
+  // store's own reads have seen of late, of all drives together (StatsSnapshot::
+  // l3_read_bytes_per_second, l3_read_latency_us). Waiting for room in L2 is not in it, nor is the
+  // copy to L1.
+  absl::Duration arrival = absl::ZeroDuration();
   Lease lease;
+};
+
+// Where a tensor would be had from that is put now.
+struct PlacementAdvice {
+  std::optional<Level> level;  // L2 or L3. Empty: nowhere, it will have to be made again.
+  std::string reason;          // In words and figures, for people.
+  // From there, as LeadingHits::arrival; infinite: nowhere.
+  absl::Duration arrival = absl::InfiniteDuration();
 };
 
 // A tensor store over GPU memory (L1, where StoreOptions::l1_bytes_max asks for it), host memory
@@ -129,11 +151,13 @@ class CAIRN_EXPORT Store {
 
   // Like Get without waiting: `done` is called once, never inside this call. A status other than
   // OK (kResourceExhausted: too many calls outstanding): nothing was started, and `done` is not
-  // called. In asynchronous calls the timeout bounds the wait for room, not the transfer.
+  // called. The timeout bounds the wait for room and that for the load: who is late ends so, and
+  // the load goes on. As long as async_queue_max of those wait for their loads, others are refused.
   virtual absl::Status GetAsync(TensorKey key, const GetOptions& options, GetCallback done) = 0;
 
-  // Like Get for each key, ending in `queue`; completion i has tag first_tag + i. A status other
-  // than OK: nothing was started.
+  // Like Get for each key, ending in `queue`; completion i has tag first_tag + i. At the timeout
+  // what is there has ended with OK and what is not ends with kDeadlineExceeded, each once; so a
+  // batch has an end, and may be had in part. A status other than OK: nothing was started.
   virtual absl::Status GetAsync(absl::Span<const TensorKey> keys, const GetOptions& options,
                                 CompletionQueue& queue, uint64_t first_tag) = 0;
 
@@ -150,7 +174,8 @@ class CAIRN_EXPORT Store {
 
   // Brings tensors into the caller's memory: from L2 by copy, from L3 straight (pieces aligned to
   // 4096 bytes in address and size) or through L2. On any status but OK the memory holds garbage
-  // and must not be used.
+  // and must not be used. What comes straight from L3 ends when the device has, whatever the
+  // timeout: until then the memory is the device's.
   virtual std::vector<absl::Status> GetInto(absl::Span<const GetRequest> requests,
                                             const GetOptions& options) = 0;
   virtual absl::Status GetInto(absl::Span<const GetRequest> requests, const GetOptions& options,
@@ -208,6 +233,15 @@ class CAIRN_EXPORT Store {
   // What was decided for the key's tensors and why, oldest first, as far back as the journal goes
   // (StoreOptions::journal_records_max). Empty: nothing that it knows of.
   virtual absl::StatusOr<std::vector<JournalEntry>> Explain(TensorKey key) const = 0;
+
+  // Where a tensor of this size and class would be a while from now, were it put now for the first
+  // time, with the class alone for its PutOptions; and why. L2 as long as there is free room for
+  // it; L3 where that will take it, by its writes, the write budget and what is kept there; nowhere
+  // when it is neither, for L2 will let it go when others come, or when a put would refuse it. A
+  // class's share counts in both. An answer for this moment, which reserves and remembers nothing.
+  // kInvalidArgument: 0 bytes, or no such class.
+  virtual absl::StatusOr<PlacementAdvice> Advise(uint64_t bytes,
+                                                 TensorClass tensor_class) const = 0;
 
   virtual StatsSnapshot Stats() const = 0;
 

@@ -21,6 +21,7 @@ from ._cairn import (
     LeadingHits,
     Level,
     OtherFingerprint,
+    PlacementAdvice,
     Retention,
     TensorClass,
     TensorHandle,

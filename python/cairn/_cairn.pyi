@@ -117,7 +117,20 @@ class TensorInfo:
     @property
     def expires(self) -> float | None: ...
 
+    @property
+    def arrival(self) -> float: ...
+
     def __repr__(self) -> str: ...
+
+class PlacementAdvice:
+    @property
+    def level(self) -> Level | None: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def arrival(self) -> float: ...
 
 class LeadingHits:
     @property
@@ -134,6 +147,9 @@ class LeadingHits:
 
     @property
     def nbytes(self) -> int: ...
+
+    @property
+    def arrival(self) -> float: ...
 
     def release(self) -> None: ...
 
@@ -342,6 +358,8 @@ class Store:
     def describe(self, key: str | bytes) -> TensorInfo: ...
 
     def explain(self, key: str | bytes) -> list[dict[str, Any]]: ...
+
+    def advise(self, nbytes: int, tensor_class: TensorClass = ...) -> PlacementAdvice: ...
 
     def _scan_page(
         self, key_prefix: str | bytes, after: str | bytes, limit: int

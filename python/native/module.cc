@@ -89,9 +89,31 @@ void BindResults(nb::module_& module) {
             return absl::ToDoubleSeconds(info.expires - absl::UnixEpoch());
           },
           "Seconds since the epoch; None: never.")
+      .def_prop_ro(
+          "arrival", [](const TensorInfo& info) { return absl::ToDoubleSeconds(info.arrival); },
+          "Seconds until it would be in L2, were it asked for now, by what L3 does at this "
+          "moment.\n"
+          "0: it is, or in L1; inf: it is quarantined.")
       .def("__repr__", [](const TensorInfo& info) {
         return "<cairn.TensorInfo " + info.meta.ToString() + ">";
       });
+  nb::class_<PlacementAdvice>(module, "PlacementAdvice",
+                              "Where a tensor would be had from that is put now.")
+      .def_prop_ro(
+          "level",
+          [](const PlacementAdvice& advice) -> nb::object {
+            return advice.level.has_value() ? nb::cast(*advice.level) : nb::none();
+          },
+          nb::sig("def level(self) -> Level | None"),
+          "L2 or L3; None: nowhere, it will have to be made again.")
+      .def_prop_ro("reason",
+                   [](const PlacementAdvice& advice) {
+                     return nb::str(advice.reason.data(), advice.reason.size());
+                   })
+      .def_prop_ro(
+          "arrival",
+          [](const PlacementAdvice& advice) { return absl::ToDoubleSeconds(advice.arrival); },
+          "Seconds, from there; inf: nowhere.");
   nb::class_<LeadingHits>(module, "LeadingHits",
                           "How many of a chain of keys are there, and the lease that keeps them:\n"
                           "until release(), the end of its `with` block, or its duration.")
@@ -100,6 +122,9 @@ void BindResults(nb::module_& module) {
       .def_ro("count_l2", &LeadingHits::count_l2, "Not in L1.")
       .def_ro("count_l3", &LeadingHits::count_l3, "Only on L3.")
       .def_ro("nbytes", &LeadingHits::bytes)
+      .def_prop_ro(
+          "arrival", [](const LeadingHits& hits) { return absl::ToDoubleSeconds(hits.arrival); },
+          "Seconds until all of them would be in L1 or L2, were they asked for now.")
       .def("release", [](LeadingHits& hits) { hits.lease.Release(); })
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](LeadingHits& hits, nb::args) { hits.lease.Release(); });
@@ -277,6 +302,12 @@ void BindOtherVerbs(StoreClass& store) {
            nb::sig("def explain(self, key: str | bytes) -> list[dict[str, Any]]"),
            "What was decided for a tensor and why, oldest first, as far back as the journal goes:\n"
            "dicts of `time` (seconds since the epoch), `decision`, `text` and `nbytes`.")
+      .def("advise", &PyStore::Advise, nb::arg("nbytes"),
+           nb::arg("tensor_class") = TensorClass::kGeneral,
+           nb::sig(
+               "def advise(self, nbytes: int, tensor_class: TensorClass = ...) -> PlacementAdvice"),
+           "Where a tensor of this size and class would be a while from now, were it put now for\n"
+           "the first time, and why.")
       .def("_scan_page", &PyStore::ScanPage, nb::arg("key_prefix").none(), nb::arg("after"),
            nb::arg("limit"))
       .def("stats", &PyStore::Stats, nb::sig("def stats(self) -> dict"),

@@ -299,6 +299,14 @@ nb::list PyStore::Explain(nb::handle key) {
   return list;
 }
 
+PlacementAdvice PyStore::Advise(uint64_t nbytes, TensorClass tensor_class) {
+  Store& store = open();
+  absl::StatusOr<PlacementAdvice> advice =
+      Released([&] { return store.Advise(nbytes, tensor_class); });
+  RaiseIfError(advice.status());
+  return *std::move(advice);
+}
+
 nb::tuple PyStore::ScanPage(nb::handle key_prefix, nb::handle after, size_t limit) {
   Store& store = open();
   const std::string_view prefix = KeyBytes(key_prefix);

@@ -47,6 +47,7 @@ class PyStore {
   void Flush();
   TensorInfo Describe(nb::handle key);
   nb::list Explain(nb::handle key);
+  PlacementAdvice Advise(uint64_t nbytes, TensorClass tensor_class);
   nb::tuple ScanPage(nb::handle key_prefix, nb::handle after, size_t limit);
   nb::object Stats();
   void RegisterMemory(nb::handle tensor);

@@ -166,6 +166,28 @@ def test_hints_are_loaded_ahead_counted_and_taken_back(path, options):
         store.will_need([])
 
 
+def test_arrival_is_of_what_l3_alone_has(store):
+    store.put("memory", bytes(1 << 20))
+    store.put("disk", bytes(1 << 20))
+    store.evict("disk", cairn.Level.L3_NVME)
+    assert store.describe("memory").arrival == 0 == store.count_leading(["memory"]).arrival
+    stats = store.stats()
+    seconds = stats["l3_read_latency_us"] / 1e6 + (1 << 20) / stats["l3_read_bytes_per_second"]
+    assert store.describe("disk").arrival == pytest.approx(seconds)
+    assert store.count_leading(["memory", "disk"]).arrival == pytest.approx(seconds)
+
+
+def test_advice_says_where_and_why(store):
+    advice = store.advise(1 << 20, cairn.TensorClass.KV)
+    assert advice.level == cairn.Level.L2_PINNED and advice.arrival == 0
+    assert "L2 has room" in advice.reason
+    nowhere = store.advise(1 << 40)
+    assert nowhere.level is None and nowhere.arrival == float("inf")
+    assert "a put refuses it" in nowhere.reason
+    with pytest.raises(cairn.InvalidArgumentError, match="0 bytes"):
+        store.advise(0)
+
+
 def test_options_of_a_put(store):
     store.put("k", b"old")
     store.put("k", b"new", if_exists=cairn.IfExists.KEEP)

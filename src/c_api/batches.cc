@@ -161,10 +161,16 @@ int cairn_store_count_leading(cairn_store* store, const cairn_key* keys, size_t 
              .bytes = found.bytes,
              .lease = nullptr};
     if (found.count > 0) {
-      hits->lease = std::make_unique<cairn_lease>(cairn_lease{std::move(found.lease)}).release();
+      hits->lease =
+          std::make_unique<cairn_lease>(cairn_lease{std::move(found.lease), found.arrival})
+              .release();
     }
     return absl::OkStatus();
   });
+}
+
+int64_t cairn_lease_arrival_us(const cairn_lease* lease) {
+  return lease == nullptr ? 0 : cairn::c_api::WriteTime(lease->arrival);
 }
 
 void cairn_lease_release(cairn_lease* lease) {

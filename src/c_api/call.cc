@@ -61,6 +61,10 @@ cairn_meta WriteMeta(const TensorMeta& meta) {
   return target;
 }
 
+int64_t WriteTime(absl::Duration time) {
+  return time == absl::InfiniteDuration() ? CAIRN_FOREVER : absl::ToInt64Microseconds(time);
+}
+
 cairn_info WriteInfo(const TensorInfo& info) {
   cairn_info target = {};
   target.struct_bytes = sizeof(target);
@@ -74,6 +78,7 @@ cairn_info WriteInfo(const TensorInfo& info) {
   target.in_l2 = info.in_l2 ? 1 : 0;
   target.in_l3 = info.in_l3 ? 1 : 0;
   target.quarantined = info.quarantined ? 1 : 0;
+  target.arrival_us = WriteTime(info.arrival);
   return target;
 }
 

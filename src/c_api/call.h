@@ -22,6 +22,7 @@ struct cairn_handle {
 };
 struct cairn_lease {
   cairn::Lease lease;
+  absl::Duration arrival;
 };
 struct cairn_queue {
   std::unique_ptr<cairn::CompletionQueue> queue;
@@ -68,6 +69,7 @@ absl::Status ReadEnum(const char* name, uint32_t value, Enum last, Enum* target)
 
 // Microseconds; CAIRN_FOREVER: no end.
 absl::Status ReadTime(const char* name, int64_t time_us, absl::Duration* target);
+int64_t WriteTime(absl::Duration time);
 
 absl::Status ReadKey(cairn_key key, std::string_view* target);
 absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target);

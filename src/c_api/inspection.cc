@@ -73,6 +73,24 @@ int cairn_store_scan(cairn_store* store, cairn_key prefix, cairn_key after, size
   });
 }
 
+int cairn_store_advise(cairn_store* store, uint64_t bytes, uint32_t tensor_class,
+                       cairn_advice* advice, cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}, {advice, "advice"}}));
+    cairn::TensorClass read = cairn::TensorClass::kGeneral;
+    CAIRN_RETURN_IF_ERROR(
+        cairn::c_api::ReadEnum("tensor_class", tensor_class, cairn::TensorClass::kText, &read));
+    CAIRN_ASSIGN_OR_RETURN(const cairn::PlacementAdvice found, store->store->Advise(bytes, read));
+    cairn_advice told = {};
+    told.struct_bytes = sizeof(told);
+    told.arrival_us = cairn::c_api::WriteTime(found.arrival);
+    told.level = found.level.has_value() ? static_cast<uint32_t>(*found.level) : 0;
+    std::memcpy(told.reason, found.reason.data(),
+                std::min(found.reason.size(), sizeof(told.reason) - 1));
+    return cairn::c_api::WriteKnown("cairn_advice", told, advice);
+  });
+}
+
 int cairn_store_stats(cairn_store* store, cairn_stats* stats, cairn_status* status) {
   return Guarded(status, [&] {
     CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}, {stats, "stats"}}));
