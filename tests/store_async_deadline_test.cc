@@ -177,8 +177,8 @@ TEST_F(StoreAsyncDeadlineTest, AHungDeviceHoldsSoManyAndNoMore) {
 
 // Who was told may be gone when the load ends; and a close waits for the load alone.
 TEST_F(StoreAsyncDeadlineTest, TheQueueMayGoBeforeTheLoad) {
-  options_.close_timeout = absl::Milliseconds(50);
   PutOnL3(1);
+  options_.close_timeout = absl::Milliseconds(50);
   OpenHung();
   auto queue = *CompletionQueue::Create(1);
   ASSERT_TRUE(store_->GetAsync({"k0"}, kSoon, *queue, 1).ok());
