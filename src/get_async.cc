@@ -50,7 +50,7 @@ class AsyncGet final : public FillWaiter {
   void ExpectInL2() { expected_at_ = Level::kL2Pinned; }
   // It is in L2, pinned.
   void OnL2(Entry* entry, Level found_at) {
-    store_->CountGet(found_at, entry->tensor_class(), entry->bytes(), start_);
+    Count(found_at, *entry);
     if (want_ == Level::kL2Pinned) {
       return Finish(store_->core_->NewHandle(entry, Level::kL2Pinned, found_at));
     }
@@ -59,17 +59,22 @@ class AsyncGet final : public FillWaiter {
   }
   // It is in L1, pinned, or its copy is in flight.
   void OnL1(Entry* entry, Directory::Found found) {
-    if (found_at_ == Level::kL1Gpu)
-      store_->CountGet(found_at_, entry->tensor_class(), entry->bytes(), start_);
+    if (found_at_ == Level::kL1Gpu) Count(found_at_, *entry);
     Finish(store_->HandleInL1(entry, found, found_at_, consumer_));
   }
   void Finish(absl::StatusOr<TensorHandle> result) {
+    if (!counted_) store_->core_->stats.CountUnserved(result.status());
     End end = std::move(end_);
     delete this;
     std::move(end)(std::move(result));
   }
 
  private:
+  void Count(Level found_at, const Entry& entry) {
+    store_->CountGet(found_at, entry.tensor_class(), entry.bytes(), start_);
+    counted_ = true;
+  }
+
   StoreImpl* const store_;
   const std::string key_;
   const HashedKey hashed_;
@@ -79,6 +84,7 @@ class AsyncGet final : public FillWaiter {
   Level found_at_ = Level::kL1Gpu;
   const Deadline deadline_;
   const Deadline start_;
+  bool counted_ = false;  // As a hit.
   End end_;
 };
 
@@ -173,7 +179,6 @@ absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCa
     return absl::ResourceExhaustedError(absl::StrCat("more than ", core_->options.async_queue_max,
                                                      " asynchronous gets are under way"));
   }
-  StatsRecorder::Add(core_->stats.gets);
   Asked(key);
   Predict(key, ReadStream::kAhead);
   auto end = [this, done = std::move(done)](absl::StatusOr<TensorHandle> result) mutable {
@@ -195,7 +200,6 @@ absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOpti
   CAIRN_RETURN_IF_ERROR(scope.status());
   for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
   CAIRN_RETURN_IF_ERROR(queue.Reserve(keys.size()));
-  StatsRecorder::Add(core_->stats.gets, keys.size());
   const Deadline deadline = DeadlineAfter(options.timeout);
   IoBatch batch;
   for (size_t i = 0; i < keys.size(); ++i) {
