@@ -58,6 +58,7 @@ void AsyncDeadlines::Run() {
       kept_.erase(first);
       late_count_.fetch_add(1, std::memory_order_relaxed);
     }
+    stats_->CountUnserved(late);
     std::move(end)(std::move(late));
   }
 }

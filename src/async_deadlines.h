@@ -13,6 +13,7 @@
 #include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
+#include "src/stats_recorder.h"
 
 namespace cairn {
 
@@ -24,7 +25,8 @@ class AsyncDeadlines {
  public:
   using End = absl::AnyInvocable<void(absl::StatusOr<TensorHandle>) &&>;
 
-  AsyncDeadlines() {
+  // `stats`, which must outlive this, hears of whom it ends.
+  explicit AsyncDeadlines(StatsRecorder* stats) : stats_(stats) {
     thread_.Start([this] { Run(); });
   }
   ~AsyncDeadlines() { Stop(); }
@@ -53,6 +55,8 @@ class AsyncDeadlines {
     End end;
   };
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  StatsRecorder* const stats_;
 
   Mutex mutex_;
   CondVar wake_;

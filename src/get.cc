@@ -10,7 +10,6 @@
 namespace cairn {
 
 absl::Status StoreImpl::NotFound(const HashedKey& key) {
-  StatsRecorder::Add(core_->stats.misses);
   return absl::NotFoundError(absl::StrCat("no tensor ", PrintableKey(key.key)));
 }
 
@@ -22,29 +21,13 @@ absl::Status StoreImpl::Quarantined(const HashedKey& key) const {
 }
 
 void StoreImpl::CountGet(Level found_at, TensorClass tensor_class, uint64_t bytes, Deadline start) {
-  StatsRecorder& stats = core_->stats;
-  const auto number = static_cast<size_t>(tensor_class);
-  const uint64_t us = MicrosecondsSince(start);
-  switch (found_at) {
-    case Level::kL1Gpu:
-      StatsRecorder::Add(stats.hits_l1[number]);
-      StatsRecorder::Add(stats.bytes_read_l1, bytes);
-      return stats.get_l1_us.Record(us);
-    case Level::kL2Pinned:
-      StatsRecorder::Add(stats.hits_l2[number]);
-      StatsRecorder::Add(stats.bytes_read_l2, bytes);
-      return stats.get_l2_us.Record(us);
-    case Level::kL3Nvme:
-      StatsRecorder::Add(stats.hits_l3[number]);
-      return stats.get_l3_us.Record(us);
-  }
+  core_->stats.CountHit(found_at, tensor_class, bytes, MicrosecondsSince(start));
 }
 
 absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& options) {
   const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
-  StatsRecorder::Add(core_->stats.gets);
   const HashedKey hashed = Hashed(key.bytes());
   Asked(key);
   Predict(key, ReadStream::kAhead);
@@ -54,6 +37,12 @@ absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& opt
 }
 
 absl::StatusOr<TensorHandle> StoreImpl::GetBefore(const HashedKey& key, Deadline deadline) {
+  absl::StatusOr<TensorHandle> handle = FindOrFill(key, deadline);
+  if (!handle.ok()) core_->stats.CountUnserved(handle.status());
+  return handle;
+}
+
+absl::StatusOr<TensorHandle> StoreImpl::FindOrFill(const HashedKey& key, Deadline deadline) {
   const Deadline start = SteadyNow();
   FillWait wait(core_->directory.get());
   // Each turn after the first means that the tensor was replaced or evicted between two looks.

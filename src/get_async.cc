@@ -53,7 +53,7 @@ class AsyncGet final : public FillWaiter {
   void ExpectInL2() { expected_at_ = Level::kL2Pinned; }
   // It is in L2, pinned.
   void OnL2(Entry* entry, Level found_at) {
-    store_->CountGet(found_at, entry->tensor_class(), entry->bytes(), start_);
+    NoteHit(found_at, *entry);
     if (want_ == Level::kL2Pinned) {
       return Finish(store_->core_->NewHandle(entry, Level::kL2Pinned, found_at));
     }
@@ -62,18 +62,33 @@ class AsyncGet final : public FillWaiter {
   }
   // It is in L1, pinned, or its copy is in flight.
   void OnL1(Entry* entry, Directory::Found found) {
-    if (found_at_ == Level::kL1Gpu)
-      store_->CountGet(found_at_, entry->tensor_class(), entry->bytes(), start_);
+    if (found_at_ == Level::kL1Gpu) NoteHit(found_at_, *entry);
     Finish(store_->HandleInL1(entry, found, found_at_, consumer_));
   }
   void Finish(absl::StatusOr<TensorHandle> result) {
     End end = place_.number == 0 ? std::move(end_) : deadlines().Take(place_);
-    delete this;
     // Else it was late, and the handle lets go of the tensor here.
+    if (end) CountEnd(result.status());
+    delete this;
     if (end) std::move(end)(std::move(result));
   }
 
  private:
+  // Where it was found first: that is counted when the call ends, if that is not too late.
+  struct Hit {
+    Level found_at;
+    TensorClass tensor_class;
+    uint64_t bytes;
+    uint64_t us;
+  };
+  void NoteHit(Level found_at, const Entry& entry) {
+    hit_ = {found_at, entry.tensor_class(), entry.bytes(), MicrosecondsSince(start_)};
+  }
+  void CountEnd(const absl::Status& status) const {
+    StatsRecorder& stats = store_->core_->stats;
+    if (!hit_) return stats.CountUnserved(status);
+    stats.CountHit(hit_->found_at, hit_->tensor_class, hit_->bytes, hit_->us);
+  }
   AsyncDeadlines& deadlines() const { return *store_->core_->async_deadlines; }
 
   StoreImpl* const store_;
@@ -85,6 +100,7 @@ class AsyncGet final : public FillWaiter {
   Level found_at_ = Level::kL1Gpu;
   const Deadline deadline_;
   const Deadline start_;
+  std::optional<Hit> hit_;
   End end_;  // Until it waits.
   AsyncDeadlines::Place place_;
 };
@@ -188,7 +204,6 @@ absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCa
     return absl::ResourceExhaustedError(absl::StrCat("more than ", core_->options.async_queue_max,
                                                      " asynchronous gets are under way"));
   }
-  StatsRecorder::Add(core_->stats.gets);
   Asked(key);
   Predict(key, ReadStream::kAhead);
   auto end = [this, done = std::move(done)](absl::StatusOr<TensorHandle> result) mutable {
@@ -211,7 +226,6 @@ absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOpti
   for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
   CAIRN_RETURN_IF_ERROR(CheckLateGets());
   CAIRN_RETURN_IF_ERROR(queue.Reserve(keys.size()));
-  StatsRecorder::Add(core_->stats.gets, keys.size());
   const Deadline deadline = DeadlineAfter(options.timeout);
   IoBatch batch;
   for (size_t i = 0; i < keys.size(); ++i) {

@@ -97,7 +97,11 @@ bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> piece
   }
   auto finish = [this, entry = lookup.entry, bytes = lookup.bytes, start = SteadyNow(),
                  done = std::move(done)](absl::Status status) mutable {
-    if (status.ok()) CountGet(Level::kL3Nvme, entry->tensor_class(), bytes, start);
+    if (status.ok()) {
+      CountGet(Level::kL3Nvme, entry->tensor_class(), bytes, start);
+    } else {
+      core_->stats.CountUnserved(status);
+    }
     core_->directory->Unpin(entry);
     done(std::move(status));
   };
@@ -124,7 +128,6 @@ std::vector<absl::Status> StoreImpl::GetInto(absl::Span<const GetRequest> reques
     const GetRequest& request = requests[i];
     statuses[i] = ValidateGetInto(request, options);
     if (!statuses[i].ok()) continue;
-    StatsRecorder::Add(core_->stats.gets);
     DirectReadDone done = [&ended, status = &statuses[i]](absl::Status result) {
       MutexLock lock(ended.mutex);
       *status = std::move(result);
@@ -159,7 +162,6 @@ absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const Get
     CAIRN_RETURN_IF_ERROR(ValidateGetInto(request, options));
   }
   CAIRN_RETURN_IF_ERROR(queue.Reserve(requests.size()));
-  StatsRecorder::Add(core_->stats.gets, requests.size());
   const Deadline deadline = DeadlineAfter(options.timeout);
   IoBatch batch;
   std::vector<OwnedGet> copies;
@@ -189,11 +191,11 @@ absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const Get
   };
   if (core_->loads->TryPost(task)) return absl::OkStatus();
   // The transfers that were started go on: the rest ends here, each by itself.
+  const absl::Status refused = absl::ResourceExhaustedError(
+      absl::StrCat("more than ", core_->options.async_queue_max, " asynchronous calls wait"));
   for (const uint64_t tag : tags) {
-    queue.Push({.tag = tag,
-                .status = absl::ResourceExhaustedError(absl::StrCat(
-                    "more than ", core_->options.async_queue_max, " asynchronous calls wait")),
-                .handle = {}});
+    core_->stats.CountUnserved(refused);
+    queue.Push({.tag = tag, .status = refused, .handle = {}});
   }
   return absl::OkStatus();
 }

@@ -87,9 +87,11 @@ absl::StatusOr<TensorHandle> StoreImpl::GetInL1(const HashedKey& key, const GetO
   if (*found == Directory::Found::kJoined) {
     absl::Status status;
     if (!wait.Wait(deadline, &status, &entry)) {
-      return absl::DeadlineExceededError(
+      status = absl::DeadlineExceededError(
           absl::StrCat("tensor ", PrintableKey(key.key), " is still being copied to L1"));
     }
+    // What was found below L1 has been counted there.
+    if (!status.ok() && found_at == Level::kL1Gpu) core_->stats.CountUnserved(status);
     CAIRN_RETURN_IF_ERROR(status);
   }
   if (found_at == Level::kL1Gpu)

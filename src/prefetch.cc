@@ -78,7 +78,6 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority,
   if (in_l2 && to == Level::kL2Pinned) core_->directory->Unpin(lookup.entry);
   if (lookup.found != Directory::Found::kNeedsFill && !(in_l2 && to == Level::kL1Gpu)) return false;
   const bool refused = !in_l2 && queue.Refuses(SteadyNow());
-  if (refused) StatsRecorder::Add(core_->stats.prefetches_refused);
   if (prefetches_.fetch_add(1) < core_->options.prefetch_queue_max && !refused) {
     auto* const waiter = new PrefetchedTensor(this, &queue, to, lookup.bytes);
     if (in_l2) {
@@ -97,6 +96,7 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority,
   }
   prefetches_.fetch_sub(1);
   StatsRecorder::Add(core_->stats.prefetches_dropped);
+  if (refused) StatsRecorder::Add(core_->stats.prefetches_refused);
   return false;
 }
 

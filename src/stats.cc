@@ -98,49 +98,16 @@ nlohmann::ordered_json ToJsonObject(const PressureStats& pressure) {
           {"l2_kept_because", pressure.l2_kept_because}};
 }
 
-uint64_t Read(const StatsRecorder::Counter& counter) {
-  return counter.load(std::memory_order_relaxed);
-}
-
-void ReadVerbs(const StatsRecorder& stats, StatsSnapshot& s) {
-  s.puts = Read(stats.puts);
-  s.puts_kept_existing = Read(stats.puts_kept_existing);
-  s.puts_refused = Read(stats.puts_refused);
-  s.gets = Read(stats.gets);
-  s.misses = Read(stats.misses);
-  s.erases = Read(stats.erases);
-  s.expirations = Read(stats.expirations);
-  s.fills = Read(stats.fills);
-  s.fills_joined = Read(stats.fills_joined);
-  s.lifts = Read(stats.lifts);
-  s.lift_failures = Read(stats.lift_failures);
-  s.spills = Read(stats.spills);
-  s.spill_failures = Read(stats.spill_failures);
-  s.prefetches = Read(stats.prefetches);
-  s.prefetches_dropped = Read(stats.prefetches_dropped);
-  s.predictions = Read(stats.predictions);
-  s.checksum_failures = Read(stats.checksum_failures);
-  s.read_errors = Read(stats.read_errors);
-  s.write_errors = Read(stats.write_errors);
-  s.write_retries = Read(stats.write_retries);
-  s.get_l1_us = stats.get_l1_us.Summary();
-  s.get_l2_us = stats.get_l2_us.Summary();
-  s.get_l3_us = stats.get_l3_us.Summary();
-  s.put_us = stats.put_us.Summary();
-}
-
 // And what the tier has and had of all classes together.
-void ReadClasses(const ClassCounts& counts,
-                 const std::array<StatsRecorder::Counter, kTensorClasses>& hits, TierStats& tier) {
+void ReadClasses(const ClassCounts& counts, TierStats& tier) {
   for (size_t i = 0; i < kTensorClasses; ++i) {
     const auto tensor_class = static_cast<TensorClass>(i);
-    tier.classes[i] = {.bytes = counts.bytes(tensor_class),
-                       .tensors = counts.tensors(tensor_class),
-                       .hits = Read(hits[i]),
-                       .evictions = counts.evictions(tensor_class)};
-    tier.tensors += tier.classes[i].tensors;
-    tier.hits += tier.classes[i].hits;
-    tier.evictions += tier.classes[i].evictions;
+    ClassStats& of_class = tier.classes[i];
+    of_class.bytes = counts.bytes(tensor_class);
+    of_class.tensors = counts.tensors(tensor_class);
+    of_class.evictions = counts.evictions(tensor_class);
+    tier.tensors += of_class.tensors;
+    tier.evictions += of_class.evictions;
   }
 }
 
@@ -203,6 +170,7 @@ std::string StatsSnapshot::ToJson() const {
                                        {"puts_refused", puts_refused},
                                        {"gets", gets},
                                        {"misses", misses},
+                                       {"gets_failed", gets_failed},
                                        {"erases", erases},
                                        {"expirations", expirations},
                                        {"fills", fills},
@@ -262,9 +230,10 @@ std::string StatsSnapshot::ToJson() const {
 
 StatsSnapshot StoreImpl::Stats() const {
   const CallScope scope(this);
-  const StatsRecorder& stats = core_->stats;
   StatsSnapshot s;
-  ReadVerbs(stats, s);
+  if (core_->pressure != nullptr) s.pressure = core_->pressure->Stats();
+  core_->stats.ReadCounters(s);
+  core_->stats.ReadLatencies(s);
   ReadPrefetches(*core_->prefetches, s);
   ReadPredictions(*core_->predictions, s);
   ReadDefragmenter(*core_->defragmenter, s);
@@ -279,32 +248,22 @@ StatsSnapshot StoreImpl::Stats() const {
   s.device = core_->device->name();
   s.l2_pages = ArenaPagesName(core_->l2->arena().pages());
   if (const GpuTier* const l1 = core_->l1.get()) {
-    s.l1 = {.bytes_max = l1->bytes_max(),
-            .bytes_used = l1->bytes_used(),
-            .tensors = core_->directory->l1_count(),
-            .evictions = Read(stats.evictions_l1),
-            .bytes_read = Read(stats.bytes_read_l1),
-            .bytes_written = Read(stats.bytes_written_l1)};
-    ReadClasses({}, stats.hits_l1, s.l1);
+    s.l1.bytes_max = l1->bytes_max();
+    s.l1.bytes_used = l1->bytes_used();
+    s.l1.tensors = core_->directory->l1_count();
     WriteFragmentation(l1->fragmentation(), s.l1);
   }
-  s.l2 = {.bytes_max = core_->l2->bytes_max(),
-          .bytes_used = core_->l2->bytes_used(),
-          .bytes_read = Read(stats.bytes_read_l2),
-          .bytes_written = Read(stats.bytes_written_l2)};
-  s.l3 = {.bytes_max = core_->l3->bytes_max(),
-          .bytes_used = core_->l3->bytes_used(),
-          .bytes_read = Read(stats.bytes_read_l3),
-          .bytes_written = Read(stats.bytes_written_l3)};
-  ReadClasses(core_->directory->l2_counts(), stats.hits_l2, s.l2);
-  ReadClasses(core_->directory->l3_counts(), stats.hits_l3, s.l3);
+  s.l2.bytes_max = core_->l2->bytes_max();
+  s.l2.bytes_used = core_->l2->bytes_used();
+  s.l3.bytes_max = core_->l3->bytes_max();
+  s.l3.bytes_used = core_->l3->bytes_used();
+  ReadClasses(core_->directory->l2_counts(), s.l2);
+  ReadClasses(core_->directory->l3_counts(), s.l3);
   WriteFragmentation(core_->l2->fragmentation(), s.l2);
   WriteFragmentation(core_->l3->fragmentation(), s.l3);
   s.decisions = core_->journal->counts();
   s.write_budget = core_->admission->Stats();
-  if (core_->pressure != nullptr) s.pressure = core_->pressure->Stats();
   s.pressure.l2_bytes_usable = core_->l2_sections->bytes_usable();
-  s.pressure.prefetches_refused = Read(stats.prefetches_refused);
   s.degraded = core_->Degraded();
   // What only an open store has.
   if (!scope.status().ok()) return s;

@@ -4,20 +4,24 @@
 #include <atomic>
 #include <cstdint>
 
+#include "absl/status/status.h"
+#include "cairn/stats.h"
 #include "cairn/tensor.h"
 #include "src/base/histogram.h"
 
 namespace cairn {
 
-// What the store counts as it works. Relaxed: each figure is true by itself.
+// What the store counts as it works. Nothing that is a sum of others is counted: a snapshot adds
+// its parts up. Where one figure counts some of another's ("of those"), who counts adds to the
+// whole first and who reads looks at the part first, so that no snapshot has more of the part.
 struct StatsRecorder {
   using Counter = std::atomic<uint64_t>;
 
   Counter puts = 0;
   Counter puts_kept_existing = 0;
   Counter puts_refused = 0;
-  Counter gets = 0;
   Counter misses = 0;
+  Counter gets_failed = 0;
   Counter erases = 0;
   Counter expirations = 0;
   // Of each TensorClass.
@@ -40,7 +44,7 @@ struct StatsRecorder {
   Counter prefetches = 0;
   Counter prefetches_dropped = 0;
   Counter predictions = 0;
-  Counter prefetches_refused = 0;  // Of those: memory was short.
+  Counter prefetches_refused = 0;  // Of those dropped: memory was short.
   Counter checksum_failures = 0;
   Counter read_errors = 0;
   Counter write_errors = 0;
@@ -51,9 +55,18 @@ struct StatsRecorder {
   Histogram get_l3_us;
   Histogram put_us;
 
+  // With the acquire in Read: who sees a part sees the whole that was counted before it.
   static void Add(Counter& counter, uint64_t amount = 1) {
-    counter.fetch_add(amount, std::memory_order_relaxed);
+    counter.fetch_add(amount, std::memory_order_release);
   }
+
+  // A Get has its answer: one of these, once.
+  void CountHit(Level found_at, TensorClass tensor_class, uint64_t bytes, uint64_t us);
+  void CountUnserved(const absl::Status& why);
+
+  // All counters, and what they add up to.
+  void ReadCounters(StatsSnapshot& snapshot) const;
+  void ReadLatencies(StatsSnapshot& snapshot) const;
 };
 
 }  // namespace cairn

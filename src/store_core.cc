@@ -227,7 +227,7 @@ void StoreCore::StartThreads() {
   loads = std::make_unique<Worker>(options.async_queue_max);
   stores = std::make_unique<Worker>(options.async_queue_max);
   callbacks = std::make_unique<Worker>(options.async_queue_max);
-  async_deadlines = std::make_unique<AsyncDeadlines>();
+  async_deadlines = std::make_unique<AsyncDeadlines>(&stats);
   late_spills->Start(stores.get());
   evictor->Start();
   defragmenter->Start();

@@ -105,7 +105,7 @@ class StoreImpl final : public Store {
   };
 
   HashedKey Hashed(std::string_view key) const { return {core_->fingerprint_id, key}; }
-  absl::Status NotFound(const HashedKey& key);
+  static absl::Status NotFound(const HashedKey& key);
   absl::Status Quarantined(const HashedKey& key) const;
 
   // put.cc
@@ -144,7 +144,9 @@ class StoreImpl final : public Store {
   // get.cc
   static absl::Status ValidateKey(std::string_view key);
   absl::Status ValidateGet(TensorKey key, const GetOptions& options) const;
+  // In L2. Counts how it ends.
   absl::StatusOr<TensorHandle> GetBefore(const HashedKey& key, Deadline deadline);
+  absl::StatusOr<TensorHandle> FindOrFill(const HashedKey& key, Deadline deadline);
   // False, and the target is free again, when the key no longer needs a fill.
   bool BeginFill(const HashedKey& key, Extent target, FillWaiter* waiter, IoBatch& batch);
   // Joined a fill under way, whose reads come first now if they were a prefetch's.

@@ -139,6 +139,7 @@ TEST_F(ReadRateTest, ThreadsMayBeginAndEndAtOnce) {
   constexpr int kThreads = 4;
   constexpr int kReads = 20'000;
   std::vector<std::jthread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([this] {
       for (int i = 0; i < kReads; ++i) {

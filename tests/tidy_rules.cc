@@ -164,7 +164,7 @@ struct Banned {
 };
 constexpr std::array<Banned, 9> kBanned = {{
     {"std::mutex", "use Mutex of src/base/mutex.h: clang checks it", "src/base/mutex.h"},
-    {"std::shared_mutex", "use Mutex of src/base/mutex.h", ""},
+    {"std::shared_mutex", "use Mutex of src/base/mutex.h", "bench/micro/measured_locks.h"},
     {"std::condition_variable", "use CondVar of src/base/mutex.h", "src/base/mutex.h"},
     {"absl::Mutex", "use Mutex of src/base/mutex.h: TSan understands it", ""},
     {"throw ", "return an absl::Status", ""},

@@ -112,7 +112,8 @@ struct PressureStats {
 };
 
 // One moment of a store. Counters run from Open; sizes are as of the call. Counters of different
-// names are read one after the other: they may differ by what happens meanwhile.
+// names are read one after the other: they may differ by what happens meanwhile. But a sum is that
+// of its parts, in every snapshot, and what is counted "of those" is never more than those.
 struct CAIRN_EXPORT StatsSnapshot {
   TierStats l1;
   TierStats l2;
@@ -121,8 +122,11 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t puts = 0;
   uint64_t puts_kept_existing = 0;  // IfExists::kKeep found the key.
   uint64_t puts_refused = 0;        // No room before the deadline, or no data file takes writes.
-  uint64_t gets = 0;                // Every tensor asked for by any Get verb.
-  uint64_t misses = 0;              // Of those: kNotFound.
+  // Tensors that Get verbs were asked for, each counted when it has its answer: the hits of all
+  // tiers, misses and gets_failed together.
+  uint64_t gets = 0;
+  uint64_t misses = 0;       // kNotFound.
+  uint64_t gets_failed = 0;  // Another error than that, and not found in any tier before it.
   uint64_t erases = 0;
   uint64_t expirations = 0;  // TTL.
 

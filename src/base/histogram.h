@@ -12,23 +12,24 @@ namespace cairn {
 // latencies in microseconds. Record is wait-free and may be called from any thread.
 class Histogram {
  public:
-  void Record(uint64_t value);
-
-  // The upper edge of the bucket that holds the quantile; 0 when empty.
-  uint64_t Quantile(double quantile) const;
-  LatencySummary Summary() const;
-
- private:
   static constexpr uint32_t kSubBits = 5;
   static constexpr uint32_t kSubCount = 1u << kSubBits;
   static constexpr uint32_t kBucketCount = (64 - kSubBits + 1) * kSubCount;
   static uint32_t BucketOf(uint64_t value);
-  static uint64_t UpperEdge(uint32_t bucket);
 
+  void Record(uint64_t value);
+
+  // Of one reading of the buckets: the count is that of the values which the quantiles are of.
+  // These are upper edges of buckets. Takes as long as the longest value has buckets below it.
+  LatencySummary Summary() const;
+
+ private:
   // Relaxed: each is a count by itself.
   std::array<std::atomic<uint64_t>, kBucketCount> counts_ = {};
-  std::atomic<uint64_t> count_ = 0;
   std::atomic<uint64_t> max_ = 0;
 };
+
+// The summary of values of which so many are in each bucket, none in those that are left out.
+LatencySummary Summarize(const uint64_t* counts, uint32_t buckets, uint64_t max);
 
 }  // namespace cairn
