@@ -95,10 +95,8 @@ TEST_F(StoreArrivalTest, TheRateIsWhatItsReadsHaveSeen) {
 TEST_F(StoreArrivalTest, DirectReadsCount) {
   Open();
   PutOnL3({"a"}, 2 * kMiB);
-  std::vector<std::byte> memory(3 * kMiB);
-  auto address = reinterpret_cast<uintptr_t>(memory.data());
-  address = (address + 4095) / 4096 * 4096;
-  const Piece piece = {reinterpret_cast<std::byte*>(address), 2 * kMiB};
+  AlignedBuffer memory(2 * kMiB);
+  const Piece piece = {memory.data(), 2 * kMiB};
   const std::vector<GetRequest> requests = {{"a", {&piece, 1}}};
   ASSERT_TRUE(store_->GetInto(requests, GetOptions())[0].ok());
   EXPECT_EQ(store_->Stats().l3_read_bytes_under_way, 0u);
