@@ -125,6 +125,17 @@ void RefuseLazyTensors(nb::handle tensor) {
   }
 }
 
+// jax promises that an array never changes, shares memory on that promise, and its DLPack does not
+// say so.
+void RefuseToWriteJax(nb::handle tensor) {
+  const nb::object module = nb::getattr(tensor.type(), "__module__", nb::none());
+  if (!nb::isinstance<nb::str>(module)) return;
+  if (std::string_view(nb::cast<const char*>(module)).starts_with("jax")) {
+    RaiseInvalidArgument(
+        "an array of jax cannot be read into: pass a numpy array and make jax's from that");
+  }
+}
+
 }  // namespace
 
 BorrowedTensor Borrow(nb::handle tensor, bool writable, bool gpu_there) {
@@ -138,6 +149,7 @@ BorrowedTensor Borrow(nb::handle tensor, bool writable, bool gpu_there) {
     return true;
   };
   RefuseLazyTensors(tensor);
+  if (writable) RefuseToWriteJax(tensor);
   if (import(tensor)) {
     SetDevice(borrowed.owner, gpu_there, &borrowed);
     dtype = ToDType(borrowed.owner.dtype());

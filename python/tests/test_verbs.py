@@ -227,6 +227,30 @@ def test_torch_borrows_and_lends(store):
             store.put("t", negative)
 
 
+def test_arrays_of_jax_are_never_written_to(store):
+    class Array:
+        def __init__(self):
+            self.memory = numpy.zeros(4, numpy.float32)
+
+        def __dlpack__(self, **options):
+            return self.memory.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.memory.__dlpack_device__()
+
+    lent = Array()
+    store.put("t", numpy.ones(4, numpy.float32))
+    store.get_into("t", lent)
+    assert lent.memory.sum() == 4
+    Array.__module__ = "jaxlib._jax"
+    lent.memory[:] = 2
+    store.put("t", lent)
+    store.put("u", numpy.ones(4, numpy.float32))
+    with pytest.raises(cairn.InvalidArgumentError, match="jax"):
+        store.get_into("u", lent)
+    assert lent.memory.sum() == 8 and store.get("t").numpy().sum() == 8
+
+
 @pytest.mark.parametrize("budget", [1, None])
 def test_a_write_budget_keeps_tensors_off_the_ssd(path, options, budget):
     options["l3_write_bytes_per_day"] = budget
