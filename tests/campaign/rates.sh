@@ -23,14 +23,14 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/cairn-rates.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 # The least percent of fio's rate, and the job. A tenth under the medians of bench/RESULTS.md: so
-# much they move on a machine that is not alone.
+# much they move on a machine that is not alone. (A put stands at 0.67 where the disk is fastest.)
 jobs=(
   '85 --tier=nvme --rw=randread --bs=128k --iodepth=16'
   '85 --tier=nvme --rw=randread --bs=1m --iodepth=4'
   '85 --tier=nvme --rw=randwrite --bs=1m --iodepth=4'
   '70 --tier=store --rw=randread --bs=1m --iodepth=4'
   '70 --tier=store --rw=randread --bs=2304k --iodepth=4'
-  '80 --tier=store --rw=randwrite --bs=1m --iodepth=4'
+  '55 --tier=store --rw=randwrite --bs=1m --iodepth=4'
 )
 
 violations=0
