@@ -84,13 +84,18 @@ void SimulateAt(const Size& size, const Options& options, const Workload& worklo
   const uint64_t blocks = size.Blocks(workload.blocks);
   if (!report.tiers.has_value()) {
     const std::vector<size_t> restarts = RestartsOf(options, workload);
-    report.lru.push_back({"lru", size, blocks, Simulate(workload, EvictionKind::kLru, blocks)});
+    const OneTier lru = {.blocks_max = blocks, .tell_costs = false};
+    report.lru.push_back({"lru", size, blocks, Simulate(workload, EvictionKind::kLru, lru)});
     report.belady.push_back({"belady", size, blocks, SimulateBelady(workload, blocks)});
     for (const NamedPolicy& policy : options.policies) {
-      Result result = {policy.name, size, blocks,
-                       Simulate(workload, policy.kind, blocks, restarts)};
+      const OneTier tier = {.blocks_max = blocks, .restarts = restarts};
+      Result result = {policy.name, size, blocks, Simulate(workload, policy.kind, tier)};
       if (!restarts.empty()) {
-        result.unbroken_hits = Simulate(workload, policy.kind, blocks).hits;
+        result.unbroken_hits = Simulate(workload, policy.kind, {.blocks_max = blocks}).hits;
+      }
+      if (!workload.costs.empty()) {
+        result.untold = Simulate(workload, policy.kind,
+                                 {.blocks_max = blocks, .restarts = restarts, .tell_costs = false});
       }
       report.results.push_back(std::move(result));
     }
@@ -136,7 +141,7 @@ absl::Status Main(const Options& options) {
   if (!options.json.empty()) CAIRN_RETURN_IF_ERROR(offload::CheckWritable(options.json));
   if (options.phase_bytes > 0) return MainOfPhaseShift(options);
   CAIRN_ASSIGN_OR_RETURN(const offload::Trace trace, LoadTrace(options));
-  const Workload workload(trace);
+  const Workload workload(trace, options.cost_spread);
   if (options.prefetch) return MeasurePrefetch(options, workload);
   Report report = {
       .source = SourceOf(options), .real = !options.trace.empty(), .workload = workload};

@@ -139,7 +139,8 @@ std::string EncodeIndexRecord(std::string_view raw_key, const IndexRecord& recor
   writer.U8(static_cast<uint8_t>(record.retention));
   writer.U8(static_cast<uint8_t>(record.meta.dtype));
   writer.U8(record.meta.rank);
-  writer.Zeros(3);
+  writer.U8(record.recompute_level);
+  writer.Zeros(2);
   writer.U64(record.sequence);
   writer.U64(record.offset);
   writer.U64(record.payload_bytes);
@@ -170,7 +171,8 @@ absl::StatusOr<IndexRecord> DecodeIndexRecord(std::string_view raw_key, std::str
   const uint8_t retention = reader.U8();
   record.meta.dtype = static_cast<DType>(reader.U8());
   record.meta.rank = reader.U8();
-  const bool zeros = reader.Zeros(3);
+  record.recompute_level = reader.U8();
+  const bool zeros = reader.Zeros(2);
   record.sequence = reader.U64();
   record.offset = reader.U64();
   record.payload_bytes = reader.U64();
@@ -188,6 +190,7 @@ absl::StatusOr<IndexRecord> DecodeIndexRecord(std::string_view raw_key, std::str
   if (!zeros) return Damaged("reserved bytes are not zero");
   if (tensor_class > static_cast<uint8_t>(TensorClass::kText)) return Damaged("unknown class");
   if (retention > static_cast<uint8_t>(Retention::kKeep)) return Damaged("unknown retention");
+  if (record.recompute_level > kRecomputeLevelMax) return Damaged("unknown cost of recomputing");
   if (record.expires_unix_ms < 0) return Damaged("expires before 1970");
   record.tensor_class = static_cast<TensorClass>(tensor_class);
   record.retention = static_cast<Retention>(retention);

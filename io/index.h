@@ -24,6 +24,8 @@ struct IndexKey {
 // XXH3-64 of the key, seeded with the fingerprint's number. On disk (it seeds checksums).
 uint64_t HashKey(IndexKey key);
 
+inline constexpr uint8_t kRecomputeLevelMax = 15;
+
 // Where a tensor is on L3 and how to know its bytes. FORMAT.md has the encoding.
 struct IndexRecord {
   uint64_t sequence = 0;      // Of the write; grows over the life of the store.
@@ -35,6 +37,7 @@ struct IndexRecord {
   TensorMeta meta;
   TensorClass tensor_class = TensorClass::kGeneral;
   Retention retention = Retention::kCache;
+  uint8_t recompute_level = 0;  // What it takes to compute it again: src/eviction/worth.h.
   int64_t expires_unix_ms = 0;  // 0: never.
 
   bool packed() const { return pack_offset != 0; }

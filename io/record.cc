@@ -42,6 +42,7 @@ absl::Status ValidateHeader(const RecordHeader& header, size_t chunk_count) {
   if (record.expires_unix_ms < 0) return Damaged("expires before 1970");
   if (record.tensor_class > TensorClass::kText) return Damaged("unknown class");
   if (record.retention > Retention::kKeep) return Damaged("unknown retention");
+  if (record.recompute_level > kRecomputeLevelMax) return Damaged("unknown cost of recomputing");
   if (chunk_count != ChecksumChunkCount(record.payload_bytes)) {
     return Damaged("the number of chunks is not that of the payload");
   }
@@ -88,7 +89,8 @@ void EncodeRecordHeader(const RecordHeader& header, absl::Span<std::byte> target
   writer.U32(static_cast<uint32_t>(header.chunk_sums.size()));
   writer.U8(static_cast<uint8_t>(header.fingerprint.size()));
   writer.U8(static_cast<uint8_t>(header.key.size()));
-  writer.Zeros(2);
+  writer.U8(record.recompute_level);
+  writer.Zeros(1);
   for (uint8_t i = 0; i < TensorMeta::kRankMax; ++i) {
     writer.U64(i < record.meta.rank ? static_cast<uint64_t>(record.meta.dims[i]) : 0);
   }
@@ -140,7 +142,8 @@ absl::StatusOr<RecordHeader> DecodeRecordHeader(absl::Span<const std::byte> sour
   const size_t chunk_count = reader.U32();
   const size_t fingerprint_bytes = reader.U8();
   const size_t key_bytes = reader.U8();
-  bool zeros = reader.Zeros(2);
+  record.recompute_level = reader.U8();
+  bool zeros = reader.Zeros(1);
   for (uint8_t i = 0; i < TensorMeta::kRankMax; ++i) {
     record.meta.dims[i] = static_cast<int64_t>(reader.U64());
     if (i >= record.meta.rank) zeros = zeros && record.meta.dims[i] == 0;

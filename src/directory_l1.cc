@@ -125,8 +125,9 @@ void Directory::UnpinL1(Entry* entry) {
 uint64_t Directory::EvictFromL1() {
   // Each once: those in use go to the warm end.
   const uint64_t tries = std::min(kEvictionTriesMax, parts_.l1_eviction->size());
+  ClassPools::PickOptions options;
   for (uint64_t i = 0; i < tries; ++i) {
-    const std::optional<TierEviction::Candidate> candidate = parts_.l1_eviction->Pick();
+    const std::optional<TierEviction::Candidate> candidate = parts_.l1_eviction->Pick(options);
     if (!candidate.has_value()) return 0;
     Stripe& stripe = StripeFor(candidate->hash);
     MutexLock lock(stripe.mutex);

@@ -64,7 +64,8 @@ Entry::Entry(IndexKey key, const IndexRecord& record)
       dtype_(record.meta.dtype),
       rank_(record.meta.rank),
       key_bytes_(static_cast<uint8_t>(key.key.size())),
-      tensor_class_(record.tensor_class),
+      tensor_class_(static_cast<uint8_t>(record.tensor_class) & (kTensorClasses - 1)),
+      recompute_level_(record.recompute_level & kRecomputeLevelMax),
       keep_(record.retention == Retention::kKeep),
       has_expiry_(record.expires_unix_ms != 0),
       bytes_(static_cast<uint32_t>(record.payload_bytes)),
@@ -149,8 +150,9 @@ IndexRecord Entry::Record() const {
           .payload_bytes = bytes_,
           .checksum = checksum,
           .meta = meta(),
-          .tensor_class = tensor_class_,
+          .tensor_class = tensor_class(),
           .retention = retention(),
+          .recompute_level = recompute_level_,
           .expires_unix_ms = expires_unix_ms()};
 }
 

@@ -128,7 +128,8 @@ struct Entry final : EvictionNode {
   uint64_t bytes() const { return bytes_; }
   TensorMeta meta() const;
   uint8_t rank() const { return rank_; }
-  TensorClass tensor_class() const { return tensor_class_; }
+  TensorClass tensor_class() const { return static_cast<TensorClass>(tensor_class_); }
+  uint8_t recompute_level() const { return recompute_level_; }
   Retention retention() const { return keep_ ? Retention::kKeep : Retention::kCache; }
   int64_t expires_unix_ms() const;  // 0: never.
   bool Expired(int64_t now_unix_ms) const {
@@ -191,7 +192,8 @@ struct Entry final : EvictionNode {
   const DType dtype_;
   const uint8_t rank_;
   const uint8_t key_bytes_;
-  const TensorClass tensor_class_ : 4;
+  const uint8_t tensor_class_ : 2;
+  const uint8_t recompute_level_ : 4;
   const bool keep_ : 1;
   const bool has_expiry_ : 1;
   uint16_t header_blocks_ = 0;

@@ -12,6 +12,7 @@
 #include "src/base/check.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
+#include "src/eviction/worth.h"
 #include "src/store_impl.h"
 
 namespace cairn {
@@ -78,6 +79,9 @@ absl::Status StoreImpl::ValidatePut(const PutInput& input, const PutOptions& opt
   }
   if (const absl::Status meta = input.meta.Validate(); !meta.ok()) return invalid(meta.message());
   if (options.ttl <= absl::ZeroDuration()) return invalid("its time to live is not positive");
+  if (options.recompute_cost < absl::ZeroDuration()) {
+    return invalid("its cost of recomputing is negative");
+  }
   uint64_t bytes = 0;
   for (const ConstPiece& piece : input.pieces) {
     if (piece.data == nullptr || piece.size == 0) return invalid("a piece of it is empty");
@@ -116,6 +120,7 @@ std::unique_ptr<Entry> StoreImpl::NewEntry(const PutInput& input, const PutOptio
   record.meta = input.meta;
   record.tensor_class = options.tensor_class;
   record.retention = options.retention;
+  record.recompute_level = RecomputeLevel(options.recompute_cost, record.payload_bytes);
   record.expires_unix_ms = ExpiresUnixMs(options.ttl, core_->NowUnixMs());
   if (record.expires_unix_ms != 0) core_->ttl_used.store(true, std::memory_order_relaxed);
   std::unique_ptr<Entry> entry = Entry::Create({core_->fingerprint_id, input.key}, record);

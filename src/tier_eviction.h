@@ -84,10 +84,11 @@ class TierEviction {
     ++changes_;
     pools_.Forget(node);
   }
-  std::optional<Candidate> Pick(const ClassPools::PickOptions& options = {})
-      ABSL_LOCKS_EXCLUDED(mutex_) {
+  // One of a search, which has options of its own.
+  std::optional<Candidate> Pick(ClassPools::PickOptions& options) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(mutex_);
     ++changes_;
+    if (!options.begun.has_value()) options.begun = pools_.now();
     EvictionNode* node = pools_.Pick(options);
     if (node == nullptr) return std::nullopt;
     const Entry& entry = entry_of_(*node);
@@ -100,11 +101,12 @@ class TierEviction {
     constexpr size_t kCountMax = 4096;
     absl::flat_hash_set<uint64_t> hashes;
     MutexLock lock(mutex_);
-    NodeQueue& queue = *pools_.parts().next;
+    const EvictionPolicy::Parts parts = pools_.parts();
+    NodeQueue& queue = *parts.next;
     queue.BeginWalk();
     uint64_t found_bytes = 0;
     while (found_bytes < bytes && hashes.size() < kCountMax) {
-      const EvictionNode* const node = queue.Walk();
+      const EvictionNode* const node = queue.Walk(*parts.clock);
       if (node == nullptr) break;
       const Entry& entry = entry_of_(*node);
       found_bytes += entry.bytes();
@@ -151,7 +153,7 @@ class TierEviction {
   template <EntryOf kEntryOf>
   static EvictionPolicy::Copy Describe(const EvictionNode& node) {
     const Entry& entry = kEntryOf(node);
-    return {entry.hash(), entry.bytes(), entry.tensor_class()};
+    return {entry.hash(), entry.bytes(), entry.tensor_class(), WorthOf(entry.recompute_level())};
   }
 
   const EntryOf entry_of_;

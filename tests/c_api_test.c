@@ -281,6 +281,11 @@ static void BadArgumentsAreNamed(void) {
   CHECK_STATUS(cairn_store_put(store, Key("k"), &view, &put, &status), CAIRN_INVALID_ARGUMENT,
                "timeout_us is -1");
   cairn_put_options_init(&put, sizeof put);
+  CHECK(put.recompute_cost_ns == 0);
+  put.recompute_cost_ns = -1;
+  CHECK_STATUS(cairn_store_put(store, Key("k"), &view, &put, &status), CAIRN_INVALID_ARGUMENT,
+               "its cost of recomputing is negative");
+  cairn_put_options_init(&put, sizeof put);
   put.struct_bytes = sizeof put + 8;
   CHECK_STATUS(cairn_store_put(store, Key("k"), &view, &put, &status), CAIRN_INVALID_ARGUMENT,
                "struct_bytes");

@@ -118,7 +118,7 @@ inline bool SameRecord(const IndexRecord& a, const IndexRecord& b) {
   return a.sequence == b.sequence && a.offset == b.offset && a.header_bytes == b.header_bytes &&
          a.payload_bytes == b.payload_bytes && a.checksum == b.checksum && a.meta == b.meta &&
          a.tensor_class == b.tensor_class && a.retention == b.retention &&
-         a.expires_unix_ms == b.expires_unix_ms;
+         a.recompute_level == b.recompute_level && a.expires_unix_ms == b.expires_unix_ms;
 }
 
 }  // namespace cairn

@@ -8,6 +8,7 @@
 #include "src/eviction/ghost_list.h"
 #include "src/eviction/shadow_caches.h"
 #include "tests/eviction_contract.h"
+#include "tests/eviction_cost_contract.h"
 
 namespace cairn {
 namespace {
@@ -35,6 +36,26 @@ INSTANTIATE_TEST_SUITE_P(AllPolicies, EvictionContract,
                                          EvictionKind::kClock, EvictionKind::kArc,
                                          EvictionKind::kS3Fifo),
                          [](const auto& tested) { return std::string(NameOf(tested.param)); });
+
+INSTANTIATE_TEST_SUITE_P(AllPolicies, EvictionCostContract,
+                         testing::Values(EvictionKind::kTuned, EvictionKind::kLru,
+                                         EvictionKind::kClock, EvictionKind::kArc,
+                                         EvictionKind::kS3Fifo),
+                         [](const auto& tested) { return std::string(NameOf(tested.param)); });
+
+TEST(RecomputeLevelTest, IsAPowerOfTwoOfNanosecondsAByte) {
+  constexpr uint64_t kBytes = 1000;
+  EXPECT_EQ(RecomputeLevel(absl::ZeroDuration(), kBytes), 0);
+  EXPECT_EQ(RecomputeLevel(absl::Nanoseconds(1000), kBytes), 5);
+  EXPECT_EQ(RecomputeLevel(absl::Nanoseconds(1400), kBytes), 5);
+  EXPECT_EQ(RecomputeLevel(absl::Nanoseconds(1430), kBytes), 6);
+  EXPECT_EQ(RecomputeLevel(absl::Nanoseconds(8000), kBytes), 8);
+  EXPECT_EQ(RecomputeLevel(absl::Nanoseconds(1), kBytes), 1);
+  EXPECT_EQ(RecomputeLevel(absl::Hours(1), kBytes), 15);
+  EXPECT_EQ(RecomputeLevel(absl::InfiniteDuration(), kBytes), 15);
+  EXPECT_EQ(WorthOf(0), WorthOf(5));
+  EXPECT_EQ(WorthOf(8), WorthOf(5) + 3);
+}
 
 // A cache of so many bytes whose keys are letters; capitals are large.
 class LetterCache {

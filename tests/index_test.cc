@@ -43,6 +43,7 @@ IndexRecord FullRecord() {
                                     uint64_t{123} * 4096, 77);
   record.tensor_class = TensorClass::kText;
   record.retention = Retention::kKeep;
+  record.recompute_level = kRecomputeLevelMax;
   record.expires_unix_ms = 1'700'000'000'123;
   return record;
 }
@@ -120,6 +121,7 @@ TEST(IndexEncodingTest, RefusesWhatCannotBe) {
   EXPECT_FALSE(
       accepted([](IndexRecord& record) { record.tensor_class = static_cast<TensorClass>(4); }));
   EXPECT_FALSE(accepted([](IndexRecord& record) { record.retention = static_cast<Retention>(2); }));
+  EXPECT_FALSE(accepted([](IndexRecord& record) { record.recompute_level = 16; }));
   EXPECT_FALSE(accepted([](IndexRecord& record) {
     record.meta = TensorMeta::Bytes(uint64_t{1} << 50);
     record.payload_bytes = uint64_t{1} << 50;

@@ -37,14 +37,16 @@ TEST(Simulation, CountsHitsUpToTheFirstThatIsMissing) {
   const policy::Workload workload = WorkloadOf({{1, 2, 3}, {1, 2, 3}, {1, 9, 3}, {4}, {1}});
   EXPECT_EQ(workload.accesses, 11);
   EXPECT_EQ(workload.blocks, 5);
-  const policy::Outcome outcome = Simulate(workload, EvictionKind::kLru, 5);
+  const policy::Outcome outcome = Simulate(workload, EvictionKind::kLru, {.blocks_max = 5});
   EXPECT_EQ(outcome.hits, 3 + 1 + 1);
   EXPECT_EQ(outcome.writes, 5);
 }
 
 TEST(Simulation, LetsTheLastOfAChainGoFirst) {
   // 3 and then 2 leave for 8 and 9, so 1 is still there.
-  EXPECT_EQ(Simulate(WorkloadOf({{1, 2, 3}, {8, 9}, {1}}), EvictionKind::kLru, 3).hits, 1);
+  EXPECT_EQ(
+      Simulate(WorkloadOf({{1, 2, 3}, {8, 9}, {1}}), EvictionKind::kLru, {.blocks_max = 3}).hits,
+      1);
 }
 
 TEST(Simulation, BeladyKnowsWhatComes) {
@@ -58,8 +60,10 @@ TEST(Simulation, TheDefaultIsNeverFarUnderLruAndNoneIsOverBelady) {
       offload::GenerateWorkload({.seed = 11, .requests = 1500, .block_tokens = 128}));
   for (const uint64_t one_in : {200, 50, 20, 10, 5, 2}) {
     const uint64_t blocks = std::max<uint64_t>(1, workload.blocks / one_in);
-    const auto lru = static_cast<double>(Simulate(workload, EvictionKind::kLru, blocks).hits);
-    const auto tuned = static_cast<double>(Simulate(workload, EvictionKind::kTuned, blocks).hits);
+    const auto lru =
+        static_cast<double>(Simulate(workload, EvictionKind::kLru, {.blocks_max = blocks}).hits);
+    const auto tuned =
+        static_cast<double>(Simulate(workload, EvictionKind::kTuned, {.blocks_max = blocks}).hits);
     const auto belady = static_cast<double>(SimulateBelady(workload, blocks).hits);
     EXPECT_GE(tuned, 0.99 * lru) << blocks;
     EXPECT_LE(tuned, belady) << blocks;
@@ -74,8 +78,9 @@ TEST(Simulation, ARestartCostsNothing) {
                                   EvictionKind::kArc, EvictionKind::kS3Fifo}) {
     for (const uint64_t one_in : {100, 20, 5}) {
       const uint64_t blocks = workload.blocks / one_in;
-      const policy::Outcome unbroken = Simulate(workload, kind, blocks);
-      const policy::Outcome broken = Simulate(workload, kind, blocks, {1, 400, 401, 750, 1499});
+      const policy::Outcome unbroken = Simulate(workload, kind, {.blocks_max = blocks});
+      const policy::Outcome broken =
+          Simulate(workload, kind, {.blocks_max = blocks, .restarts = {1, 400, 401, 750, 1499}});
       EXPECT_EQ(broken.hits, unbroken.hits) << blocks;
       EXPECT_EQ(broken.writes, unbroken.writes) << blocks;
     }
@@ -89,7 +94,7 @@ TEST(Simulation, TwoTiersWithoutABudgetHitWhatL3Hits) {
       offload::GenerateWorkload({.seed = 3, .requests = 800, .block_tokens = 128}));
   const uint64_t blocks = workload.blocks / 10;
   for (const EvictionKind kind : {EvictionKind::kLru, EvictionKind::kTuned}) {
-    const policy::Outcome one = Simulate(workload, kind, blocks);
+    const policy::Outcome one = Simulate(workload, kind, {.blocks_max = blocks});
     const policy::Outcome two =
         SimulateTiers(workload, kind, {.l2_blocks_max = blocks / 10, .l3_blocks_max = blocks});
     EXPECT_EQ(two.hits, one.hits);
@@ -320,7 +325,8 @@ TEST_F(PolicySimTest, AgreesWithAStore) {
     const Json figures = run("120");
     ASSERT_TRUE(figures.is_object());
     const uint64_t blocks = run("1")["warm_start_blocks"];
-    const policy::Outcome simulated = Simulate(workload, EvictionKind::kTuned, blocks);
+    const policy::Outcome simulated =
+        Simulate(workload, EvictionKind::kTuned, {.blocks_max = blocks});
     EXPECT_EQ(figures["blocks_looked_up"], workload.accesses);
     EXPECT_NEAR(figures["blocks_hit"].get<double>(), static_cast<double>(simulated.hits),
                 0.01 * static_cast<double>(simulated.hits))

@@ -23,6 +23,7 @@ RecordHeader Sample(const std::string& fingerprint, const std::string& key, uint
   header.record = SampleRecord(fingerprint, key, TensorMeta::Bytes(bytes), 81920, 42);
   header.record.retention = Retention::kKeep;
   header.record.tensor_class = TensorClass::kVision;
+  header.record.recompute_level = 9;
   header.record.expires_unix_ms = 1'700'000'000'000;
   for (uint64_t i = 0; i < ChecksumChunkCount(bytes); ++i) header.chunk_sums.push_back(~i * 77);
   return header;

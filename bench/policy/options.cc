@@ -19,6 +19,7 @@ namespace {
 
 constexpr uint64_t kGeneratedRequests = 20000;
 constexpr double kWriteBudgetPercentMax = 1000;
+constexpr double kCostSpreadMax = 1000;  // As far apart as a store tells costs (worth.h).
 constexpr const char* kDefaultWriteBudget = "60%";
 
 constexpr const char* kDescription =
@@ -39,11 +40,14 @@ constexpr const char* kFooter =
     "  accuracy   prefetches asked for by the request during which they were made / prefetches\n"
     "  coverage   those asked for / (those + blocks read that L3 alone had)\n"
     "  ns_per_access  CPU time of all bookkeeping of one policy / blocks accessed\n"
+    "With --cost-spread:\n"
+    "  cost_spared  what the hits took to compute / what all blocks accessed took\n"
+    "  untold     the same where the policy does not know the costs\n"
     "Exit code: 0, or 2 when anything went wrong.";
 
 // As typed, before any of it is believed.
 struct Arguments {
-  std::optional<std::string> trace, json, restart_at, phase_shift;
+  std::optional<std::string> trace, json, restart_at, cost_spread, phase_shift;
   std::string sizes = "0.5%,1%,2%,5%,10%,20%,40%";
   std::string policies = "default,lru,clock,arc,s3fifo";
   std::optional<std::string> l2_size, write_budget, block_bytes;
@@ -88,6 +92,12 @@ void Declare(CLI::App& app, Arguments& arguments) {
                  "Close and open the store after these shares of the requests, such as 0.5 or "
                  "0.25,0.75, by what it keeps of its policy; prints the run without, too")
       ->type_name("LIST");
+  app.add_option(
+         "--cost-spread", arguments.cost_spread,
+         "Divide the conversations among four models, whose blocks cost from 1 to this ns a "
+         "byte to compute, such as 16, and no two share one; prints what of all cost the "
+         "hits spared, with the costs told to the policy and not")
+      ->type_name("FACTOR");
   app.add_flag("--prefetch", arguments.prefetch,
                "Instead: what the store's prediction is worth where the host gives no hints, with "
                "L2 of --l2-size (default: 0.5%; 0: none), followed by 1, 8 (as the store does) and "
@@ -176,6 +186,7 @@ absl::StatusOr<Options> SetPrefetch(const Arguments& arguments, Options& options
   if (arguments.write_budget.has_value() || arguments.restart_at.has_value()) {
     return Mistake("--prefetch", "goes with neither --write-budget nor --restart-at");
   }
+  if (arguments.cost_spread.has_value()) return Mistake("--cost-spread", "is not of --prefetch");
   const std::string size = arguments.l2_size.value_or("0.5%");
   if (size == "0") return options;
   CAIRN_ASSIGN_OR_RETURN(options.l2_size, SizeOf("--l2-size", size));
@@ -198,10 +209,22 @@ absl::Status SetRestarts(const Arguments& arguments, Options& options) {
   return absl::OkStatus();
 }
 
+absl::Status SetCostSpread(const Arguments& arguments, Options& options) {
+  if (!arguments.cost_spread.has_value()) return absl::OkStatus();
+  if (arguments.l2_size.has_value()) return Mistake("--cost-spread", "is of one tier, not two");
+  if (!absl::SimpleAtod(*arguments.cost_spread, &options.cost_spread) ||
+      !(options.cost_spread > 1) || options.cost_spread > kCostSpreadMax) {
+    return Mistake("--cost-spread",
+                   absl::StrCat("\"", *arguments.cost_spread,
+                                "\" is not a factor over 1 and up to ", kCostSpreadMax));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetPhaseShift(const Arguments& arguments, Options& options) {
   if (!arguments.phase_shift.has_value()) return absl::OkStatus();
   if (arguments.trace.has_value() || !arguments.requests.empty() || arguments.l2_size.has_value() ||
-      arguments.restart_at.has_value()) {
+      arguments.restart_at.has_value() || arguments.cost_spread.has_value()) {
     return Mistake("--phase-shift", "is a workload of its own, of one tier");
   }
   const absl::StatusOr<uint64_t> bytes = offload::ParseSize(*arguments.phase_shift);
@@ -240,6 +263,7 @@ absl::StatusOr<Options> Check(const Arguments& arguments) {
   if (options.prefetch) return SetPrefetch(arguments, options);
   CAIRN_RETURN_IF_ERROR(SetTiers(arguments, options));
   CAIRN_RETURN_IF_ERROR(SetRestarts(arguments, options));
+  CAIRN_RETURN_IF_ERROR(SetCostSpread(arguments, options));
   CAIRN_RETURN_IF_ERROR(SetPhaseShift(arguments, options));
   return options;
 }

@@ -46,6 +46,7 @@ struct Options {
   uint64_t block_bytes = 0;      // 0: of qwen3-vl-8b.
   bool prefetch = false;         // Measures the store's prediction instead.
   std::vector<double> restarts;  // Shares of the requests served before each, rising.
+  double cost_spread = 0;        // Of the dearest model to the cheapest; 0: no costs.
   uint64_t phase_bytes = 0;      // Of a phase shift instead of all that; 0: none.
   std::string json;              // Empty: none.
 };

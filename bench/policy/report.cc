@@ -21,6 +21,20 @@ struct Rates {
         ns_per_access(outcome.seconds * 1e9 / static_cast<double>(workload.accesses)) {}
 };
 
+double CostSpared(const Outcome& outcome, const Workload& workload) {
+  double all = 0;
+  for (const std::vector<uint32_t>& request : workload.requests) {
+    for (const uint32_t block : request) all += workload.costs[block];
+  }
+  return outcome.hit_cost / all;
+}
+
+std::string CostText(const Result& result, const Workload& workload) {
+  if (!result.untold.has_value()) return "";
+  return absl::StrFormat("  cost spared %.4f, untold %.4f", CostSpared(result.outcome, workload),
+                         CostSpared(*result.untold, workload));
+}
+
 nlohmann::ordered_json ToJson(const Result& result, const Workload& workload) {
   const Rates rates(result.outcome, workload);
   nlohmann::ordered_json json = {{"policy", result.policy},
@@ -32,6 +46,11 @@ nlohmann::ordered_json ToJson(const Result& result, const Workload& workload) {
   if (result.unbroken_hits.has_value()) {
     json["hits"] = result.outcome.hits;
     json["unbroken_hits"] = *result.unbroken_hits;
+  }
+  if (result.untold.has_value()) {
+    json["cost_spared"] = CostSpared(result.outcome, workload);
+    json["cost_spared_untold"] = CostSpared(*result.untold, workload);
+    json["hit_rate_untold"] = Rates(*result.untold, workload).hit_rate;
   }
   return json;
 }
@@ -93,11 +112,12 @@ std::string ReportTable(const Report& report) {
   for (const Result& result : report.results) {
     const Rates rates(result.outcome, workload);
     const Rates lru(AtSizeOf(report.lru, result).outcome, workload);
-    absl::StrAppendFormat(
-        &text, "%8s %10d  %-10s %9.4f %9.4f %9.4f %10.4f %10.4f %10.0f%s\n", result.size.text,
-        result.blocks, result.policy, rates.hit_rate, lru.hit_rate,
-        Rates(AtSizeOf(report.belady, result).outcome, workload).hit_rate, rates.writes_per_access,
-        lru.writes_per_access, rates.ns_per_access, UnbrokenText(result));
+    absl::StrAppendFormat(&text, "%8s %10d  %-10s %9.4f %9.4f %9.4f %10.4f %10.4f %10.0f%s%s\n",
+                          result.size.text, result.blocks, result.policy, rates.hit_rate,
+                          lru.hit_rate,
+                          Rates(AtSizeOf(report.belady, result).outcome, workload).hit_rate,
+                          rates.writes_per_access, lru.writes_per_access, rates.ns_per_access,
+                          UnbrokenText(result), CostText(result, workload));
   }
   return text;
 }

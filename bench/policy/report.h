@@ -18,6 +18,8 @@ struct Result {
   Outcome outcome;
   // Without the restarts. None: there are none.
   std::optional<uint64_t> unbroken_hits = std::nullopt;
+  // With costs that the policy was not told. None: there are none.
+  std::optional<Outcome> untold = std::nullopt;
 };
 
 // All that is known at the end. LRU's and Belady's results are beside the others', size by size.

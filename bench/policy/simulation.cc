@@ -14,6 +14,7 @@
 #include "src/base/check.h"
 #include "src/eviction/policy.h"
 #include "src/eviction/snapshot.h"
+#include "src/eviction/worth.h"
 
 namespace cairn::policy {
 namespace {
@@ -26,26 +27,31 @@ constexpr double kSecondsEnough = 0.5;
 struct Block final : EvictionNode {
   uint64_t key_hash = 0;
   bool present = false;
+  uint8_t worth = kWorthUnknown;
 };
 
 EvictionPolicy::Copy Describe(const EvictionNode& node) {
-  return {.key_hash = static_cast<const Block&>(node).key_hash, .bytes = 1};
+  const auto& block = static_cast<const Block&>(node);
+  return {.key_hash = block.key_hash, .bytes = 1, .worth = block.worth};
 }
 
 class Tier {
  public:
-  Tier(const Workload& workload, EvictionKind kind, uint64_t blocks_max,
-       const std::vector<size_t>& restarts)
+  Tier(const Workload& workload, EvictionKind kind, const OneTier& tier)
       : kind_(kind),
-        blocks_max_(blocks_max),
-        restarts_(restarts),
+        tier_(tier),
         policy_(NewEvictionPolicy(kind, Describe)),
         blocks_(workload.blocks) {
     for (uint32_t i = 0; i < workload.blocks; ++i) blocks_[i].key_hash = workload.key_hashes[i];
+    if (!tier.tell_costs) return;
+    for (size_t i = 0; i < workload.costs.size(); ++i) {
+      blocks_[i].worth = WorthOf(RecomputeLevel(absl::Nanoseconds(workload.costs[i]), 1));
+    }
   }
 
   void Serve(const Workload& workload, size_t number, Outcome& outcome) {
-    for (; restart_ < restarts_.size() && restarts_[restart_] <= number; ++restart_) Restart();
+    const std::vector<size_t>& restarts = tier_.restarts;
+    for (; restart_ < restarts.size() && restarts[restart_] <= number; ++restart_) Restart();
     const std::vector<uint32_t>& request = workload.requests[number];
     hashes_.clear();
     for (const uint32_t block : request) hashes_.push_back(blocks_[block].key_hash);
@@ -53,6 +59,9 @@ class Tier {
     size_t hits = 0;
     while (hits < request.size() && blocks_[request[hits]].present) ++hits;
     outcome.hits += hits;
+    for (size_t i = 0; i < hits && !workload.costs.empty(); ++i) {
+      outcome.hit_cost += workload.costs[request[i]];
+    }
     for (size_t i = hits; i-- > 0;) policy_->Touch(&blocks_[request[i]]);
     for (size_t i = hits; i < request.size(); ++i) Put(blocks_[request[i]], outcome);
   }
@@ -89,15 +98,15 @@ class Tier {
       policy_->Touch(&block);
       return;
     }
-    while (policy_->size() >= blocks_max_) static_cast<Block*>(policy_->Pick())->present = false;
+    while (policy_->size() >= tier_.blocks_max)
+      static_cast<Block*>(policy_->Pick())->present = false;
     block.present = true;
     policy_->Track(&block);
     ++outcome.writes;
   }
 
   const EvictionKind kind_;
-  const uint64_t blocks_max_;
-  const std::vector<size_t>& restarts_;
+  const OneTier tier_;
   size_t restart_ = 0;  // The next of them.
   std::unique_ptr<EvictionPolicy> policy_;
   std::vector<Block> blocks_;
@@ -232,9 +241,8 @@ Outcome Measure(const Workload& workload, const std::function<Cache()>& make) {
 
 }  // namespace
 
-Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_max,
-                 const std::vector<size_t>& restarts) {
-  return Measure<Tier>(workload, [&] { return Tier(workload, kind, blocks_max, restarts); });
+Outcome Simulate(const Workload& workload, EvictionKind kind, const OneTier& tier) {
+  return Measure<Tier>(workload, [&] { return Tier(workload, kind, tier); });
 }
 
 Outcome SimulateTiers(const Workload& workload, EvictionKind kind, const Tiers& tiers) {

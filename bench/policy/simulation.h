@@ -13,6 +13,7 @@ namespace cairn::policy {
 // What a cache did with a workload.
 struct Outcome {
   uint64_t hits = 0;    // Blocks present before which none of their request was missing.
+  double hit_cost = 0;  // What the hits took to compute (Workload::costs), in ns a byte.
   uint64_t writes = 0;  // Blocks that came into the cache; of two tiers, into L3.
   double seconds = 0;   // CPU time of all bookkeeping, the median of some runs. 0: not measured.
 };
@@ -20,9 +21,14 @@ struct Outcome {
 // A tier of `blocks_max` equal blocks under the store's own policy, asked as the store is: a
 // request names all of its blocks, uses those that it hits, and puts the others from the first on.
 // Before each of the requests `restarts`, in rising order, the policy is taken down as the store
-// does when it is closed, and a new one goes on with what was kept of it.
-Outcome Simulate(const Workload& workload, EvictionKind kind, uint64_t blocks_max,
-                 const std::vector<size_t>& restarts = {});
+// does when it is closed, and a new one goes on with what was kept of it. It is told the blocks'
+// costs, where they have any, or not.
+struct OneTier {
+  uint64_t blocks_max = 0;
+  std::vector<size_t> restarts = {};
+  bool tell_costs = true;
+};
+Outcome Simulate(const Workload& workload, EvictionKind kind, const OneTier& tier);
 
 // Two tiers, and what may be written to the lower one.
 struct Tiers {

@@ -14,10 +14,15 @@ struct Workload {
   std::vector<bool> ends_in_partial;  // Of the requests: their last block is not full.
   // What a store of kv-offload has for the blocks' keys: so the policies sample as they do there.
   std::vector<uint64_t> key_hashes;
+  // Of each block, what it takes to compute it, in ns a byte. Empty: all the same.
+  std::vector<double> costs;
   uint64_t accesses = 0;
   uint32_t blocks = 0;
 
-  explicit Workload(const offload::Trace& trace);
+  // With a `cost_spread` the requests are those of four models that share the cache, conversation
+  // by conversation: no block of one is another's, and they cost 1 ns a byte to compute, so many,
+  // and two in between.
+  explicit Workload(const offload::Trace& trace, double cost_spread = 0);
 
   int64_t span_ms() const { return times_ms.empty() ? 0 : times_ms.back(); }
   // The share of accesses that a cache without end hits.

@@ -100,6 +100,7 @@ struct cairn_put_options {
   uint32_t if_exists;                   // enum cairn_if_exists
   uint32_t tensor_class;                // enum cairn_class
   uint32_t partial_block;               // 0 or 1.
+  int64_t recompute_cost_ns;            // PutOptions::recompute_cost. 0: not known.
 };
 struct cairn_get_options {
   size_t struct_bytes;

@@ -271,6 +271,13 @@ struct PutOptions {
   // The last block of a chain, not full yet: soon to be put again, full, under another key. It is
   // not worth a write to L3, and where there is a write budget it gets none but by promise.
   bool partial_block = false;
+  // How long it takes to compute the tensor again, where the host knows: with what it waits for
+  // before it, and as this store's tensors compare with one another. What takes twice as long for
+  // each byte stays twice as long in a tier that is full, and a class of which it is so gets more
+  // of the tier. Counts in powers of two, from 1/16 ns to 1 us a byte; of a chain
+  // (Store::CountLeading) all count as the first that is used. 0: not known, counts as 1 ns a byte.
+  // Not negative.
+  absl::Duration recompute_cost = absl::ZeroDuration();
   // After this the tensor is gone (by the wall clock, kept over restarts). InfiniteDuration: never.
   absl::Duration ttl = absl::InfiniteDuration();
   // For room in L2 and L3, and for the device when durability asks for it. Then kResourceExhausted

@@ -255,6 +255,7 @@ class Store:
         if_exists: IfExists = ...,
         tensor_class: TensorClass = ...,
         partial_block: bool = False,
+        recompute_cost: float | None = None,
         ttl: float | None = None,
         timeout: float | None = 30.0,
     ) -> None: ...
@@ -277,6 +278,7 @@ class Store:
         if_exists: IfExists = ...,
         tensor_class: TensorClass = ...,
         partial_block: bool = False,
+        recompute_cost: float | None = None,
         ttl: float | None = None,
         timeout: float | None = 30.0,
     ) -> None: ...
@@ -311,6 +313,7 @@ class Store:
         if_exists: IfExists = ...,
         tensor_class: TensorClass = ...,
         partial_block: bool = False,
+        recompute_cost: float | None = None,
         ttl: float | None = None,
         timeout: float | None = 30.0,
     ) -> None: ...

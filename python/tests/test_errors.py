@@ -132,6 +132,7 @@ def test_times(store, seconds):
     for call in (
         lambda: store.put("k", GOOD, timeout=seconds),
         lambda: store.put("k", GOOD, ttl=seconds),
+        lambda: store.put("k", GOOD, recompute_cost=seconds),
         lambda: store.get("k", timeout=seconds),
         lambda: store.get_into("k", GOOD, timeout=seconds),
         lambda: store.count_leading(["k"], duration=seconds),

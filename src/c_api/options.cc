@@ -80,6 +80,7 @@ cairn_put_options Default(const cairn_put_options*) {
   options.if_exists = static_cast<uint32_t>(defaults.if_exists);
   options.tensor_class = static_cast<uint32_t>(defaults.tensor_class);
   options.partial_block = defaults.partial_block ? 1 : 0;
+  options.recompute_cost_ns = absl::ToInt64Nanoseconds(defaults.recompute_cost);
   return options;
 }
 
@@ -197,6 +198,7 @@ absl::Status ReadOptions(const cairn_put_options* given, PutOptions* target) {
   CAIRN_RETURN_IF_ERROR(
       ReadEnum("tensor_class", known.tensor_class, TensorClass::kText, &target->tensor_class));
   target->partial_block = known.partial_block != 0;
+  target->recompute_cost = absl::Nanoseconds(known.recompute_cost_ns);
   CAIRN_RETURN_IF_ERROR(ReadTime("ttl_us", known.ttl_us, &target->ttl));
   CAIRN_RETURN_IF_ERROR(ReadTime("timeout_us", known.timeout_us, &target->timeout));
   target->producer = ReadStream(known.producer);

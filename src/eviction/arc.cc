@@ -30,19 +30,20 @@ class ArcPolicy final : public EvictionPolicy {
       const uint64_t step = Step(copy.bytes, ghosts_once, ghosts_again);
       once_bytes_wanted_ -= std::min(once_bytes_wanted_, step);
     }
-    (was_once || was_again ? again_ : once_).Push(node, clock_->TimeOf(copy.key_hash));
+    (was_once || was_again ? again_ : once_).Push(node, clock_->UseOf(copy.key_hash, copy.worth));
   }
 
   // In the other list, or one that is all in use would be picked from for ever.
   void Keep(EvictionNode* node) override {
     (picked_from_once_ ? ghosts_once_ : ghosts_again_).Take(describe_(*node).key_hash);
-    (picked_from_once_ ? again_ : once_).Push(node, clock_->Now());
+    (picked_from_once_ ? again_ : once_).PushAgain(node, clock_->Now());
   }
 
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
     Forget(node);
-    again_.Push(node, clock_->TimeOf(describe_(*node).key_hash));
+    const Copy copy = describe_(*node);
+    again_.Push(node, clock_->UseOf(copy.key_hash, copy.worth));
   }
 
   void Forget(EvictionNode* node) override {
@@ -55,7 +56,7 @@ class ArcPolicy final : public EvictionPolicy {
     if (copies == 0) return nullptr;
     picked_from_once_ =
         once_.size() > 0 && (again_.size() == 0 || once_.bytes() > once_bytes_wanted_);
-    EvictionNode* const node = (picked_from_once_ ? once_ : again_).Pop();
+    EvictionNode* const node = (picked_from_once_ ? once_ : again_).Pop(*clock_);
     // Both lists remember, together, as many as the cache holds.
     if (picked_from_once_) {
       ghosts_once_.Add(describe_(*node).key_hash, copies - once_.size());

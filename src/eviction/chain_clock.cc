@@ -16,6 +16,14 @@ void ChainClock::Request(absl::Span<const uint64_t> key_hashes) {
   }
 }
 
+ChainClock::Use ChainClock::UseOf(uint64_t key_hash, uint8_t worth) {
+  if (!Expects(key_hash)) return {Now(), worth};
+  const Expected& expected = Slot(key_hash);
+  RequestWorth& of_request = worths_[expected.request % kRequestsMax];
+  if (of_request.request != expected.request) of_request = {expected.request, worth};
+  return {expected.time, of_request.worth};
+}
+
 bool ChainClock::Expects(uint64_t key_hash) const {
   if (expected_.empty()) return false;
   const Expected& expected = Slot(key_hash);

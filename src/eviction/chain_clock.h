@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -27,14 +29,27 @@ class ChainClock {
     return Expects(key_hash) ? Slot(key_hash).request : 0;
   }
   uint32_t requests() const { return requests_; }
-  // When a tensor that comes now was used: when it was requested, if that was lately, else now.
-  uint32_t TimeOf(uint64_t key_hash) { return Expects(key_hash) ? Slot(key_hash).time : Now(); }
+  // Of a tensor that comes now, or is used: when that was, which is when it was requested, if that
+  // was lately, else now; and what it is worth, which in a chain is what the first of it that comes
+  // is worth: a block that is dearer than those it depends on is still of no use without them.
+  struct Use {
+    uint32_t time = 0;
+    uint8_t worth = 0;
+  };
+  Use UseOf(uint64_t key_hash, uint8_t worth);
   // Whether it was requested lately.
   bool Expects(uint64_t key_hash) const;
   uint32_t Now() {
     now_ = (now_ + 1) & kTimeMax;
     return now_;
   }
+  uint32_t last() const { return now_; }
+  // How long ago that was.
+  uint32_t AgeOf(uint32_t time) const { return (now_ - time) & kTimeMax; }
+
+  // The search in hand for what may leave began then: what stays since is picked after the rest.
+  void SetSearchBegun(uint32_t time) { search_begun_ = time; }
+  bool BeforeSearch(uint32_t time) const { return AgeOf(time) >= AgeOf(search_begun_); }
 
  private:
   static constexpr uint32_t kTimeMax = (uint32_t{1} << kTimeBits) - 1;
@@ -44,14 +59,21 @@ class ChainClock {
     uint32_t time = 0;
     uint32_t request = 0;
   };
+  struct RequestWorth {
+    uint32_t request = 0;
+    uint8_t worth = 0;
+  };
+  static constexpr size_t kRequestsMax = 64;  // Under way at a time.
   static uint32_t Tag(uint64_t key_hash) { return static_cast<uint32_t>(key_hash >> 32) | 1; }
   Expected& Slot(uint64_t key_hash) { return expected_[key_hash % expected_.size()]; }
   const Expected& Slot(uint64_t key_hash) const { return expected_[key_hash % expected_.size()]; }
 
   uint32_t now_ = 0;
+  uint32_t search_begun_ = 0;
   uint32_t requests_ = 0;
   // By their hashes; a later one takes an earlier one's place. Empty until the first chain.
   std::vector<Expected> expected_;
+  std::array<RequestWorth, kRequestsMax> worths_;
 };
 
 }  // namespace cairn

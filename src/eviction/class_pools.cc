@@ -99,6 +99,7 @@ EvictionNode* ClassPools::Pick(const PickOptions& options) {
   if (!std::exchange(full_, true)) {
     for (Pool& pool : pools_) pool.bytes_wanted = static_cast<double>(pool.bytes());
   }
+  clock_.SetSearchBegun(options.begun.value_or(now()));
   return victim->policy->Pick();
 }
 
@@ -136,6 +137,9 @@ void ClassPools::Rebalance() {
     if (!pool.seen) continue;
     if (const uint64_t copies = pool.policy->size(); copies > 0) {
       pool.copy_bytes = static_cast<double>(pool.bytes()) / static_cast<double>(copies);
+      uint64_t worth = 0;
+      for (const NodeQueue* const queue : pool.parts.queues) worth += queue->worth();
+      pool.copy_worth = static_cast<double>(worth) / static_cast<double>(copies);
     }
     pool.sizes.SetCapacity(
         static_cast<uint64_t>(static_cast<double>(bytes_max_) / std::max(1., pool.copy_bytes)));
@@ -146,7 +150,7 @@ void ClassPools::Rebalance() {
   // The shadows are filled by then.
   if (++rebalances_ < kRebalancesPerTurn) return;
   std::stable_sort(gains.begin(), gains.end(),
-                   [](const Gain& a, const Gain& b) { return a.hit_bytes > b.hit_bytes; });
+                   [](const Gain& a, const Gain& b) { return a.hit_worth > b.hit_worth; });
   std::array<double, kTensorClasses> shares = {};
   double left = 1;
   for (const Gain& gain : gains) {
@@ -164,16 +168,16 @@ void ClassPools::Rebalance() {
 void ClassPools::AddGains(size_t number, std::vector<Gain>& gains) const {
   struct Point {
     double share = 0;
-    double hit_bytes = 0;
+    double hit_worth = 0;
   };
   const std::array<double, 5> hits = pools_[number].sizes.Hits();
   std::vector<Point> hull = {{}};
   const auto gain = [](const Point& from, const Point& to) {
-    return (to.hit_bytes - from.hit_bytes) / (to.share - from.share);
+    return (to.hit_worth - from.hit_worth) / (to.share - from.share);
   };
   for (size_t i = 0; i < hits.size(); ++i) {
-    const Point point = {ShadowCaches::kSizes[i], hits[i] * pools_[number].copy_bytes};
-    if (point.hit_bytes <= hull.back().hit_bytes) continue;
+    const Point point = {ShadowCaches::kSizes[i], hits[i] * pools_[number].copy_worth};
+    if (point.hit_worth <= hull.back().hit_worth) continue;
     while (hull.size() > 1 &&
            gain(hull[hull.size() - 2], hull.back()) <= gain(hull.back(), point)) {
       hull.pop_back();

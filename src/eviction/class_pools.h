@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -21,7 +22,8 @@ using ClassBytes = std::array<uint64_t, kTensorClasses>;
 // A tier's copies in pools, one for each class of tensors, over the same memory: each has a policy
 // of its own, and what leaves next comes from the pool that is most over its part. The parts follow
 // what is hit: shadows of each pool say what it would hit in a sixteenth of the tier, an eighth,
-// ... and in all of it, and the tier is given away piece by piece to who hits most bytes with it.
+// ... and in all of it, and the tier is given away piece by piece to who hits most with it, in
+// bytes times what they are worth.
 // What a class does not fill others use. With one class alone it is that policy and nothing else.
 class ClassPools final : public EvictionPolicy {
  public:
@@ -44,6 +46,9 @@ class ClassPools final : public EvictionPolicy {
   void TakeFindings(absl::Span<const uint64_t> findings) override;
 
   struct PickOptions {
+    // When the search began of which this is a part (now): what stays since is picked after the
+    // rest of its pool.
+    std::optional<uint32_t> begun;
     // Also of what a class is to keep (ClassShare::min).
     bool of_any = false;
     uint32_t without = 0;  // The classes of these bits.
@@ -51,6 +56,7 @@ class ClassPools final : public EvictionPolicy {
     ClassBytes bytes = {};
   };
   EvictionNode* Pick(const PickOptions& options);
+  uint32_t now() const { return clock_.last(); }
 
  private:
   struct Pool {
@@ -61,12 +67,13 @@ class ClassPools final : public EvictionPolicy {
     bool seen = false;
     double bytes_wanted = 0;
     double copy_bytes = 1;  // On average.
+    double copy_worth = 1;
 
     uint64_t bytes() const;
   };
   // A part of the tier, and what a class hits more with it than without, for each byte of it.
   struct Gain {
-    double hit_bytes = 0;
+    double hit_worth = 0;
     double share = 0;
     size_t pool = 0;
   };

@@ -14,12 +14,13 @@ class ClockPolicy final : public EvictionPolicy {
 
   void Track(EvictionNode* node) override {
     NodeQueue::SetUses(node, 0);
-    queue_.Push(node, clock_->TimeOf(describe_(*node).key_hash));
+    const Copy copy = describe_(*node);
+    queue_.Push(node, clock_->UseOf(copy.key_hash, copy.worth));
   }
 
   void Keep(EvictionNode* node) override {
     NodeQueue::SetUses(node, 0);
-    queue_.Push(node, clock_->Now());
+    queue_.PushAgain(node, clock_->Now());
   }
 
   void Touch(EvictionNode* node) override {
@@ -31,12 +32,12 @@ class ClockPolicy final : public EvictionPolicy {
   }
 
   EvictionNode* Pick() override {
-    EvictionNode* node = queue_.Pop();
+    EvictionNode* node = queue_.Pop(*clock_);
     // Once round at most: then none is used.
     while (node != nullptr && NodeQueue::Uses(*node) > 0) {
       NodeQueue::SetUses(node, 0);
-      queue_.Push(node, clock_->Now());
-      node = queue_.Pop();
+      queue_.PushAgain(node, clock_->Now());
+      node = queue_.Pop(*clock_);
     }
     return node;
   }

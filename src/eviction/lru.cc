@@ -13,10 +13,11 @@ class LruPolicy final : public EvictionPolicy {
       : describe_(describe), clock_(clock), queue_(1, describe) {}
 
   void Track(EvictionNode* node) override {
-    queue_.Push(node, clock_->TimeOf(describe_(*node).key_hash));
+    const Copy copy = describe_(*node);
+    queue_.Push(node, clock_->UseOf(copy.key_hash, copy.worth));
   }
 
-  void Keep(EvictionNode* node) override { queue_.Push(node, clock_->Now()); }
+  void Keep(EvictionNode* node) override { queue_.PushAgain(node, clock_->Now()); }
 
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
@@ -28,7 +29,7 @@ class LruPolicy final : public EvictionPolicy {
     if (node->tracked()) queue_.Remove(node);
   }
 
-  EvictionNode* Pick() override { return queue_.Pop(); }
+  EvictionNode* Pick() override { return queue_.Pop(*clock_); }
 
   uint64_t size() const override { return queue_.size(); }
 

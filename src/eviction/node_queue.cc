@@ -1,9 +1,9 @@
 #include "src/eviction/node_queue.h"
 
+#include <bit>
 #include <utility>
 
 #include "src/base/check.h"
-#include "src/eviction/chain_clock.h"
 
 namespace cairn {
 namespace {
@@ -11,20 +11,29 @@ namespace {
 // Blocks of a chain come nearly in order: what is out of it by more is not worth the search.
 constexpr int kStepsMax = 128;
 
+static_assert(kWorths <= 16);  // EvictionNode has four bits for it.
+
 }  // namespace
 
 NodeQueue::NodeQueue(uint8_t number, EvictionPolicy::Describe describe)
     : number_(number), describe_(describe) {
-  ends_.set_colder(&ends_);
-  ends_.set_warmer(&ends_);
+  for (size_t i = 0; i < kWorths; ++i) {
+    ends_[i].set_colder(&ends_[i]);
+    ends_[i].set_warmer(&ends_[i]);
+    walk_[i] = &ends_[i];
+  }
 }
 
-void NodeQueue::Push(EvictionNode* node, uint32_t time) {
-  CAIRN_CHECK(!node->tracked());
-  EvictionNode* colder = ends_.colder();
-  if (last_ != nullptr && ChainClock::Later(last_->time(), time)) colder = last_;
-  for (int step = 0; step < kStepsMax && colder != &ends_; ++step) {
-    if (!ChainClock::Later(colder->time(), time)) break;
+void NodeQueue::Push(EvictionNode* node, ChainClock::Use use) {
+  CAIRN_CHECK(!node->tracked() && use.worth < kWorths);
+  EvictionNode* const end = &ends_[use.worth];
+  EvictionNode* colder = end->colder();
+  if (last_ != nullptr && last_->worth() == use.worth &&
+      ChainClock::Later(last_->time(), use.time)) {
+    colder = last_;
+  }
+  for (int step = 0; step < kStepsMax && colder != end; ++step) {
+    if (!ChainClock::Later(colder->time(), use.time)) break;
     colder = colder->colder();
   }
   EvictionNode* const warmer = colder->warmer();
@@ -32,34 +41,67 @@ void NodeQueue::Push(EvictionNode* node, uint32_t time) {
   node->set_warmer(warmer);
   colder->set_warmer(node);
   warmer->set_colder(node);
-  node->set_time(time);
+  node->set_time(use.time);
+  node->set_worth(use.worth);
   node->set_queue(number_);
   last_ = node;
+  lists_ |= uint32_t{1} << use.worth;
   ++size_;
-  bytes_ += describe_(*node).bytes;
+  const uint64_t bytes = describe_(*node).bytes;
+  bytes_ += bytes;
+  worth_ += bytes << use.worth;
 }
 
 void NodeQueue::Remove(EvictionNode* node) {
   CAIRN_CHECK(Has(*node));
-  node->colder()->set_warmer(node->warmer());
-  node->warmer()->set_colder(node->colder());
+  EvictionNode* const colder = node->colder();
+  EvictionNode* const warmer = node->warmer();
+  colder->set_warmer(warmer);
+  warmer->set_colder(colder);
+  if (colder == warmer && IsEnd(colder)) lists_ &= ~(uint32_t{1} << node->worth());
   node->set_queue(0);
-  if (walk_ == node) walk_ = node->warmer();
-  if (last_ == node) last_ = node->warmer() == &ends_ ? nullptr : node->warmer();
+  if (walking_ && walk_[node->worth()] == node) walk_[node->worth()] = warmer;
+  if (last_ == node) last_ = IsEnd(warmer) ? nullptr : warmer;
   --size_;
-  bytes_ -= describe_(*node).bytes;
+  const uint64_t bytes = describe_(*node).bytes;
+  bytes_ -= bytes;
+  worth_ -= bytes << node->worth();
 }
 
-EvictionNode* NodeQueue::Walk() {
-  if (walk_ == &ends_) return nullptr;
-  return std::exchange(walk_, walk_->warmer());
+void NodeQueue::BeginWalk() {
+  walking_ = true;
+  for (size_t i = 0; i < kWorths; ++i) walk_[i] = ends_[i].warmer();
 }
 
-EvictionNode* NodeQueue::Pop() {
-  EvictionNode* const node = ends_.warmer();
-  if (node == &ends_) return nullptr;
-  Remove(node);
+EvictionNode* NodeQueue::Walk(const ChainClock& clock) {
+  EvictionNode** next = nullptr;
+  for (size_t i = 0; i < kWorths; ++i) {
+    if (walk_[i] == &ends_[i]) continue;
+    if (next == nullptr || clock.AgeOf(walk_[i]->time()) > clock.AgeOf((*next)->time())) {
+      next = &walk_[i];
+    }
+  }
+  walking_ = next != nullptr;
+  if (!walking_) return nullptr;
+  EvictionNode* const node = *next;
+  *next = node->warmer();
   return node;
+}
+
+EvictionNode* NodeQueue::Pop(const ChainClock& clock) {
+  EvictionNode* leaving = nullptr;
+  std::pair<bool, uint64_t> most;  // The age is for its worth.
+  for (uint32_t lists = lists_; lists != 0; lists &= lists - 1) {
+    const int worth = std::countr_zero(lists);
+    EvictionNode* const coldest = ends_[static_cast<size_t>(worth)].warmer();
+    const std::pair age(clock.BeforeSearch(coldest->time()),
+                        uint64_t{clock.AgeOf(coldest->time())} << (kWorths - worth));
+    if (leaving != nullptr && age <= most) continue;
+    leaving = coldest;
+    most = age;
+  }
+  if (leaving != nullptr) Remove(leaving);
+  return leaving;
 }
 
 }  // namespace cairn

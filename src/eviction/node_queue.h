@@ -1,13 +1,21 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
+#include "src/eviction/chain_clock.h"
 #include "src/eviction/policy.h"
 
 namespace cairn {
 
 // Nodes from the coldest to the warmest by the time that each came with, and their bytes. A policy
 // is made of one or two. A node is in one queue at most, and bears its number.
+//
+// What is worth more stays longer: there is a list for each worth (worth.h), and of the coldest of
+// all lists that one leaves whose age is greatest for what it is worth. So twice the worth is twice
+// the stay, as in GreedyDual-Size, in constant time, as in CAMP (Ghandeharizadeh and others,
+// Middleware '14). With one worth for all it is one list.
 class NodeQueue {
  public:
   // `number` is 1, 2 or 3.
@@ -18,40 +26,55 @@ class NodeQueue {
   bool Has(const EvictionNode& node) const { return node.queue() == number_; }
   // To the warm end, but on the colder side of what has a later time. Times go round: what is more
   // than half of them ahead is behind.
-  void Push(EvictionNode* node, uint32_t time);
+  void Push(EvictionNode* node, ChainClock::Use use);
+  // The same of one that was in a queue before: it is worth what it was.
+  void PushAgain(EvictionNode* node, uint32_t time) { Push(node, {time, node->worth()}); }
   void Remove(EvictionNode* node);
-  // The coldest, no longer in the queue; null when it is empty.
-  EvictionNode* Pop();
+  // The next to leave, no longer in the queue; null when it is empty.
+  EvictionNode* Pop(const ChainClock& clock);
 
-  // A walk from the coldest to the warmest, one at a time, that goes on whatever happens between
-  // its steps: who moves to the warm end meanwhile is met there, be it once more; only who comes in
-  // on the colder side of it is not.
-  void BeginWalk() { walk_ = ends_.warmer(); }
+  // A walk from the coldest to the warmest of all lists, one at a time, that goes on whatever
+  // happens between its steps: who moves to the warm end meanwhile is met there, be it once more;
+  // only who comes in on the colder side of it is not.
+  void BeginWalk();
   // The next; null at the end.
-  EvictionNode* Walk();
+  EvictionNode* Walk(const ChainClock& clock);
 
   static uint8_t Uses(const EvictionNode& node) { return node.uses(); }
   static void SetUses(EvictionNode* node, uint8_t uses) { node->set_uses(uses); }
   static void AddUse(EvictionNode* node) {
     if (node->uses() < EvictionNode::kUsesMax) node->set_uses(node->uses() + 1);
   }
+  // What it counted as when it came: in a chain not what it is worth by itself.
+  static uint8_t Worth(const EvictionNode& node) { return node.worth(); }
 
   uint64_t KeyHash(const EvictionNode& node) const { return describe_(node).key_hash; }
   TensorClass ClassOf(const EvictionNode& node) const { return describe_(node).tensor_class; }
+  uint8_t WorthOf(const EvictionNode& node) const { return describe_(node).worth; }
   uint64_t size() const { return size_; }
   uint64_t bytes() const { return bytes_; }
+  // Each byte times what it is worth.
+  uint64_t worth() const { return worth_; }
 
  private:
+  bool IsEnd(const EvictionNode* node) const {
+    return node >= ends_.data() && node < ends_.data() + ends_.size();
+  }
+
   const uint8_t number_;
   const EvictionPolicy::Describe describe_;
-  // A ring through this one, whose warmer neighbour is the coldest and whose colder the warmest.
-  EvictionNode ends_;
+  // Each list is a ring through one of these, whose warmer neighbour is the coldest and whose
+  // colder the warmest.
+  std::array<EvictionNode, kWorths> ends_;
+  uint32_t lists_ = 0;  // Those that are not empty, a bit each.
   // What was pushed last, or was next to it: a chain comes first to last, so its next block's place
   // is beside it. Null when that was the warm end.
   EvictionNode* last_ = nullptr;
-  EvictionNode* walk_ = &ends_;  // The next of the walk, or the end.
+  bool walking_ = false;
+  std::array<EvictionNode*, kWorths> walk_;  // The next of each list, or its end.
   uint64_t size_ = 0;
   uint64_t bytes_ = 0;
+  uint64_t worth_ = 0;
 };
 
 }  // namespace cairn

@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "cairn/options.h"
 #include "cairn/tensor.h"
+#include "src/eviction/worth.h"
 
 namespace cairn {
 
@@ -16,11 +17,13 @@ class GhostList;
 class NodeQueue;
 
 // A copy's place in the order of eviction, embedded in what it belongs to. The policy's own while
-// tracked. There is one for every tensor on L3: so its two neighbours take 48 bits each, as
-// addresses do, and what a policy remembers of the copy lies in what is left of 16 bytes.
-class EvictionNode {
+// tracked. There is one for every tensor on L3: so its two neighbours take 44 bits each, as
+// addresses of 48 bits do that are multiples of 16, and what a policy remembers of the copy lies in
+// what is left of 16 bytes.
+class alignas(16) EvictionNode {
  public:
-  EvictionNode() : colder_(0), queue_(0), uses_(0), time_high_(0), warmer_(0), time_low_(0) {}
+  EvictionNode()
+      : colder_(0), worth_(0), queue_(0), uses_(0), time_high_(0), warmer_(0), time_low_(0) {}
   EvictionNode(const EvictionNode&) = delete;
   EvictionNode& operator=(const EvictionNode&) = delete;
 
@@ -28,23 +31,30 @@ class EvictionNode {
 
  private:
   friend class NodeQueue;
-  static constexpr int kAddressBits = 48;
+  static constexpr int kAddressBits = 44;
+  static constexpr int kAddressShift = 4;
   static constexpr int kTimeLowBits = 16;
   static constexpr uintptr_t kAddressMax = (uintptr_t{1} << kAddressBits) - 1;
   static constexpr uint32_t kTimeLowMax = (uint32_t{1} << kTimeLowBits) - 1;
   static constexpr uint32_t kTimeHighMax = 0xfff;
   static constexpr uint8_t kQueueMax = 3;
   static constexpr uint8_t kUsesMax = 3;
+  static constexpr uint8_t kWorthMax = 15;
 
   static EvictionNode* NodeAt(uintptr_t address) {
-    // What the compiler no longer sees through the cast saves 16 bits a node.
+    // What the compiler no longer sees through the cast saves 20 bits a neighbour.
     // NOLINTNEXTLINE(performance-no-int-to-ptr)
-    return reinterpret_cast<EvictionNode*>(address);
+    return reinterpret_cast<EvictionNode*>(address << kAddressShift);
+  }
+  static uintptr_t AddressOf(EvictionNode* node) {
+    return (reinterpret_cast<uintptr_t>(node) >> kAddressShift) & kAddressMax;
   }
   EvictionNode* colder() const { return NodeAt(colder_); }
   EvictionNode* warmer() const { return NodeAt(warmer_); }
-  void set_colder(EvictionNode* node) { colder_ = reinterpret_cast<uintptr_t>(node) & kAddressMax; }
-  void set_warmer(EvictionNode* node) { warmer_ = reinterpret_cast<uintptr_t>(node) & kAddressMax; }
+  void set_colder(EvictionNode* node) { colder_ = AddressOf(node); }
+  void set_warmer(EvictionNode* node) { warmer_ = AddressOf(node); }
+  uint8_t worth() const { return static_cast<uint8_t>(worth_); }
+  void set_worth(uint8_t worth) { worth_ = worth & kWorthMax; }
   uint8_t queue() const { return static_cast<uint8_t>(queue_); }
   void set_queue(uint8_t queue) { queue_ = queue & kQueueMax; }
   uint8_t uses() const { return static_cast<uint8_t>(uses_); }
@@ -58,10 +68,12 @@ class EvictionNode {
   }
 
   uintptr_t colder_ : kAddressBits;
+  uintptr_t worth_ : 4;
   uintptr_t queue_ : 2;  // 0: in none.
   uintptr_t uses_ : 2;
   uintptr_t time_high_ : 12;
   uintptr_t warmer_ : kAddressBits;
+  uintptr_t : 4;
   uintptr_t time_low_ : kTimeLowBits;
 };
 static_assert(sizeof(EvictionNode) == 16);
@@ -69,6 +81,9 @@ static_assert(sizeof(EvictionNode) == 16);
 // Which copy leaves a tier next. Bookkeeping only: no lock, nothing per copy but its node, no
 // knowledge of what may leave (the caller asks again when it may not). What a policy remembers of
 // copies that have left is bounded (GhostList). The simulator and the store run the same code.
+//
+// Under every policy a copy that takes twice as long to compute, a byte, stays twice as long in the
+// queue that it is in (NodeQueue).
 class EvictionPolicy {
  public:
   // What a policy has to know of a copy. Constant while it is tracked.
@@ -76,6 +91,7 @@ class EvictionPolicy {
     uint64_t key_hash = 0;
     uint64_t bytes = 0;
     TensorClass tensor_class = TensorClass::kGeneral;
+    uint8_t worth = kWorthUnknown;  // What its bytes are worth (worth.h).
   };
   using Describe = Copy (*)(const EvictionNode& node);
 

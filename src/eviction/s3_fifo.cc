@@ -18,16 +18,17 @@ class S3FifoPolicy final : public EvictionPolicy {
       : describe_(describe), clock_(clock), probation_(1, describe), main_(2, describe) {}
 
   void Track(EvictionNode* node) override {
-    const uint64_t key_hash = describe_(*node).key_hash;
+    const Copy copy = describe_(*node);
     NodeQueue::SetUses(node, 0);
-    (ghosts_.Take(key_hash) ? main_ : probation_).Push(node, clock_->TimeOf(key_hash));
+    (ghosts_.Take(copy.key_hash) ? main_ : probation_)
+        .Push(node, clock_->UseOf(copy.key_hash, copy.worth));
   }
 
   // In the other queue, or one that is all in use would be picked from for ever.
   void Keep(EvictionNode* node) override {
     ghosts_.Take(describe_(*node).key_hash);
     NodeQueue::SetUses(node, picked_from_main_ ? kUsesToStay : 0);
-    (picked_from_main_ ? probation_ : main_).Push(node, clock_->Now());
+    (picked_from_main_ ? probation_ : main_).PushAgain(node, clock_->Now());
   }
 
   void Touch(EvictionNode* node) override {
@@ -45,24 +46,24 @@ class S3FifoPolicy final : public EvictionPolicy {
       const uint64_t bytes = probation_.bytes() + main_.bytes();
       if (main_.size() == 0 ||
           (probation_.size() > 0 && probation_.bytes() >= bytes / kProbationOneIn)) {
-        EvictionNode* const node = probation_.Pop();
+        EvictionNode* const node = probation_.Pop(*clock_);
         if (NodeQueue::Uses(*node) < kUsesToStay) {
           picked_from_main_ = false;
           ghosts_.Add(describe_(*node).key_hash, main_.size() + 1);
           return node;
         }
         NodeQueue::SetUses(node, 0);
-        main_.Push(node, clock_->Now());
+        main_.PushAgain(node, clock_->Now());
         continue;
       }
-      EvictionNode* const node = main_.Pop();
+      EvictionNode* const node = main_.Pop(*clock_);
       const uint8_t uses = NodeQueue::Uses(*node);
       if (uses == 0) {
         picked_from_main_ = true;
         return node;
       }
       NodeQueue::SetUses(node, uses - 1);
-      main_.Push(node, clock_->Now());
+      main_.PushAgain(node, clock_->Now());
     }
     return nullptr;
   }

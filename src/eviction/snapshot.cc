@@ -17,6 +17,17 @@ namespace {
 constexpr uint8_t kEnd = 4;  // As a kind, on disk.
 constexpr size_t kHeadBytes = 6;
 constexpr size_t kSumBytes = 8;
+constexpr uint8_t kWorthUnit = 4;
+
+uint8_t UsesAndWorth(const EvictionNode& node) {
+  return static_cast<uint8_t>(NodeQueue::Uses(node) + kWorthUnit * (NodeQueue::Worth(node) + 1));
+}
+
+// Of a copy in its chain; where none was kept, its own.
+uint8_t WorthOf(uint8_t uses_and_worth, const NodeQueue& queue, const EvictionNode& node) {
+  const int worth = uses_and_worth / kWorthUnit - 1;
+  return worth >= 0 && worth < kWorths ? static_cast<uint8_t>(worth) : queue.WorthOf(node);
+}
 
 void AppendRaw(uint8_t kind, const SnapshotPiece& piece, uint32_t count, std::string& bytes) {
   const size_t begin = bytes.size();
@@ -121,11 +132,11 @@ bool SnapshotReader::NextCopies(SnapshotPiece* piece) {
     piece->kind = SnapshotPiece::Kind::kCopies;
     piece->number = static_cast<uint8_t>(queue_);
     while (walking_ && piece->words.size() < SnapshotPiece::kKeysMax) {
-      const EvictionNode* const node = left_ == 0 ? nullptr : queue.Walk();
+      const EvictionNode* const node = left_ == 0 ? nullptr : queue.Walk(*parts_.clock);
       walking_ = node != nullptr;
       if (!walking_) break;
       piece->words.push_back(queue.KeyHash(*node));
-      piece->uses.push_back(NodeQueue::Uses(*node));
+      piece->uses.push_back(UsesAndWorth(*node));
       --left_;
     }
     if (!walking_) ++queue_;
@@ -158,14 +169,14 @@ void Restore(EvictionPolicy* policy, const SnapshotPiece& piece,
       continue;
     }
     policy->Forget(nodes[i]);
-    NodeQueue::SetUses(nodes[i], piece.uses[i]);
     // In the pool of its class, which may be another by now.
     NodeQueue* queue = parts.queues[piece.number];
     if (parts.pools > 1) {
       const auto pool = static_cast<size_t>(queue->ClassOf(*nodes[i]));
       queue = parts.queues[pool * pool_queues + piece.number % pool_queues];
     }
-    queue->Push(nodes[i], parts.clock->Now());
+    NodeQueue::SetUses(nodes[i], piece.uses[i] % kWorthUnit);
+    queue->Push(nodes[i], {parts.clock->Now(), WorthOf(piece.uses[i], *queue, *nodes[i])});
   }
 }
 

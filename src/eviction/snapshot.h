@@ -29,7 +29,7 @@ struct SnapshotPiece {
   Kind kind = Kind::kFindings;
   uint8_t number = 0;           // Of the queue or ghost list, from 0 on.
   std::vector<uint64_t> words;  // Hashes of keys, or the findings.
-  std::vector<uint8_t> uses;    // Of each copy.
+  std::vector<uint8_t> uses;    // Of each copy: its uses, and what it was worth, 4 * (worth + 1).
 };
 
 // Takes it down. The policy may be used between two pieces: a copy whose place changes meanwhile is

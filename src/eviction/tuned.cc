@@ -30,22 +30,21 @@ class TunedPolicy final : public EvictionPolicy {
   void Request(absl::Span<const uint64_t> key_hashes) override { shadows_.Request(key_hashes); }
 
   void Track(EvictionNode* node) override {
-    const uint64_t key_hash = describe_(*node).key_hash;
-    if (ghosts_.Take(key_hash)) return PushProven(node, key_hash);
-    probation_.Push(node, clock_->TimeOf(key_hash));
+    const Copy copy = describe_(*node);
+    if (ghosts_.Take(copy.key_hash)) return PushProven(node, copy);
+    probation_.Push(node, clock_->UseOf(copy.key_hash, copy.worth));
   }
 
   // Probation is picked from first.
   void Keep(EvictionNode* node) override {
     ghosts_.Take(describe_(*node).key_hash);
-    main_.Push(node, clock_->Now());
+    main_.PushAgain(node, clock_->Now());
   }
 
   void Touch(EvictionNode* node) override {
     if (!node->tracked()) return;
-    const uint64_t key_hash = describe_(*node).key_hash;
     Forget(node);
-    PushProven(node, key_hash);
+    PushProven(node, describe_(*node));
   }
 
   void Forget(EvictionNode* node) override {
@@ -58,7 +57,7 @@ class TunedPolicy final : public EvictionPolicy {
     capacity_copies_ = HighWater(capacity_copies_, size());
     capacity_bytes_ = HighWater(capacity_bytes_, probation_.bytes() + main_.bytes());
     shadows_.SetCapacity(capacity_copies_);
-    EvictionNode* const node = (probation_.size() > 0 ? probation_ : main_).Pop();
+    EvictionNode* const node = (probation_.size() > 0 ? probation_ : main_).Pop(*clock_);
     ghosts_.Add(describe_(*node).key_hash, ShadowCaches::kGhostsPerCopy * capacity_copies_);
     return node;
   }
@@ -80,15 +79,15 @@ class TunedPolicy final : public EvictionPolicy {
   }
 
  private:
-  void PushProven(EvictionNode* node, uint64_t key_hash) {
-    const uint32_t time = clock_->TimeOf(key_hash);
+  void PushProven(EvictionNode* node, const Copy& copy) {
+    const ChainClock::Use use = clock_->UseOf(copy.key_hash, copy.worth);
     const double main_share = 1 - shadows_.best_share();
-    (main_share > 0 ? main_ : probation_).Push(node, time);
+    (main_share > 0 ? main_ : probation_).Push(node, use);
     // What the main queue has no room for. More than a few only after the share has changed.
     const uint64_t bytes = std::max(capacity_bytes_, probation_.bytes() + main_.bytes());
     const auto main_max = static_cast<uint64_t>(main_share * static_cast<double>(bytes));
     for (int i = 0; main_.bytes() > main_max && i < kDemotionsMax; ++i) {
-      probation_.Push(main_.Pop(), clock_->Now());
+      probation_.PushAgain(main_.Pop(*clock_), clock_->Now());
     }
   }
 
