@@ -39,8 +39,18 @@ void PressureMonitor::Start() {
 
 void PressureMonitor::Turn() {
   const PressureReadings readings = parts_.read();
-  const uint32_t percent = HostPercent(readings);
+  uint32_t percent = HostPercent(readings);
   const PressureLevel before = gauge_.level();
+  // While there is plenty what falls is mostly what the store itself takes.
+  if (before == PressureLevel::kLow) {
+    trend_.Clear();
+  } else {
+    trend_.Note(HostBytesUntil(readings, 100), SteadyNow());
+  }
+  const int64_t bytes_going = trend_.BytesGoing();
+  if (HostBytesUntil(readings, kHighPercent) < bytes_going) {
+    percent = std::max(percent, kHighPercent);
+  }
   const PressureLevel level = gauge_.Update(percent);
   parts_.prefetches->SetPressure(level);
   parts_.predictions->SetPressure(level);
@@ -49,7 +59,7 @@ void PressureMonitor::Turn() {
   if (!parts_.sections->kept_because().empty()) return;
   for (Leaving& leaving : leaving_) ++leaving.turns;
   if (level == PressureLevel::kHigh) {
-    const int64_t spare = HostBytesUntil(readings, kMediumLeftPercent);
+    const int64_t spare = HostBytesUntil(readings, kMediumLeftPercent) - bytes_going;
     if (spare < 0) {
       GiveBack(static_cast<uint64_t>(-spare));
     } else if (IsTimeForOneSection()) {

@@ -56,6 +56,7 @@ class PressureMonitor {
 
   // The thread's.
   PressureGauge gauge_;
+  MemoryTrend trend_;  // From medium on.
   PressureGauge gpu_gauge_;
   struct Leaving {
     size_t section = 0;

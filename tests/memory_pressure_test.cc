@@ -89,6 +89,42 @@ TEST(PressureGaugeTest, RisesAtOnceAndFallsALittleLater) {
   }
 }
 
+TEST(MemoryTrendTest, SaysWhatWillBeGoneAsItFallsNow) {
+  using std::chrono::milliseconds;
+  MemoryTrend trend;
+  EXPECT_EQ(trend.BytesGoing(), 0);
+  // 100 MiB a second. Two readings say little.
+  Deadline now = kStart;
+  int64_t left = 300 * kMiB;
+  for (int reading = 0; reading < 3; ++reading) {
+    trend.Note(left, now);
+    EXPECT_EQ(trend.BytesGoing(), 0) << reading;
+    now += milliseconds(25);
+    left -= 5 * kMiB / 2;
+  }
+  for (int reading = 0; reading < 20; ++reading) {
+    trend.Note(left, now);
+    EXPECT_EQ(trend.BytesGoing(), 50 * kMiB) << reading;
+    now += milliseconds(25);
+    left -= 5 * kMiB / 2;
+  }
+  // What is given back counts against it, and what does not fall is no loss.
+  left += 200 * kMiB;
+  for (int reading = 0; reading < 8; ++reading) {
+    trend.Note(left, now += milliseconds(25));
+    EXPECT_EQ(trend.BytesGoing(), 0) << reading;
+  }
+  // What was long ago is no reading: the thread was held up.
+  now += seconds(2);
+  trend.Note(left - 100 * kMiB, now);
+  EXPECT_EQ(trend.BytesGoing(), 0);
+  trend.Note(left - 110 * kMiB, now + milliseconds(100));
+  EXPECT_EQ(trend.BytesGoing(), 50 * kMiB);
+  trend.Clear();
+  trend.Note(left - 200 * kMiB, now + milliseconds(200));
+  EXPECT_EQ(trend.BytesGoing(), 0);
+}
+
 TEST(PressureReadingsTest, TheWorstCountsAndWhatIsMissingDoesNot) {
   PressureReadings readings;
   EXPECT_EQ(HostPercent(readings), 0u);

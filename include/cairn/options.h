@@ -138,9 +138,10 @@ struct CAIRN_EXPORT StoreOptions {
   // which tasks waited for memory (PSI) where that is more. Files that the kernel could drop count
   // as free. It is read ten times a second, forty times from medium on.
   //   From 30 % on, medium: prefetches are ahead by an eighth of what they may else.
-  //   From 80 % on, high: no prefetch begins, and L2 gives memory back to the system, 1/32 of it at
-  //   a time, until the pressure is 25 %; what lies there leaves L2, clean tensors at once, others
-  //   when they are written. What is pinned stays.
+  //   From 80 % on, or where it will be so in half a second as it rises now, high: no prefetch
+  //   begins, and L2 gives memory back to the system, 1/32 of it at a time, until the pressure is
+  //   25 %; what lies there leaves L2, clean tensors at once, others when they are written. What is
+  //   pinned stays.
   //   Below: L2 takes memory back, little by little, where the whole eighth stays free.
   // A level is left 5 and 10 % lower. Open takes of l2_bytes_max what is there by the same rule.
   // L2 is not given back where its pages are reserved huge pages or pinned by a GPU's driver;

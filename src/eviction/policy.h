@@ -47,12 +47,12 @@ class alignas(16) EvictionNode {
     return reinterpret_cast<EvictionNode*>(address << kAddressShift);
   }
   static uintptr_t AddressOf(EvictionNode* node) {
-    return (reinterpret_cast<uintptr_t>(node) >> kAddressShift) & kAddressMax;
+    return reinterpret_cast<uintptr_t>(node) >> kAddressShift;
   }
   EvictionNode* colder() const { return NodeAt(colder_); }
   EvictionNode* warmer() const { return NodeAt(warmer_); }
-  void set_colder(EvictionNode* node) { colder_ = AddressOf(node); }
-  void set_warmer(EvictionNode* node) { warmer_ = AddressOf(node); }
+  void set_colder(EvictionNode* node) { colder_ = AddressOf(node) & kAddressMax; }
+  void set_warmer(EvictionNode* node) { warmer_ = AddressOf(node) & kAddressMax; }
   uint8_t worth() const { return static_cast<uint8_t>(worth_); }
   void set_worth(uint8_t worth) { worth_ = worth & kWorthMax; }
   uint8_t queue() const { return static_cast<uint8_t>(queue_); }

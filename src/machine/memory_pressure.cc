@@ -11,6 +11,9 @@ constexpr uint64_t kReservePart = 8;
 constexpr uint64_t kReserveBytesMax = uint64_t{8} << 30;
 // Shorter ones say little: a single wait fills them.
 constexpr std::chrono::milliseconds kStallWindow{500};
+// Of the trend. The longest one is that of a thread that was held up.
+constexpr std::chrono::milliseconds kWindow{400};
+constexpr std::chrono::milliseconds kWindowMin{70};
 
 uint64_t ReserveBytes(const MemoryAmount& memory) {
   return std::min(memory.bytes_max / kReservePart, kReserveBytesMax);
@@ -54,6 +57,24 @@ const MemoryAmount* TightestGroup(const PressureReadings& readings) {
   };
   const auto tightest = std::max_element(readings.groups.begin(), readings.groups.end(), looser);
   return tightest == readings.groups.end() ? nullptr : &*tightest;
+}
+
+void MemoryTrend::Note(int64_t bytes_left, Deadline now) {
+  readings_[count_++ % kReadings] = {bytes_left, now};
+}
+
+int64_t MemoryTrend::BytesGoing() const {
+  if (count_ == 0) return 0;
+  const Reading& last = readings_[(count_ - 1) % kReadings];
+  for (size_t number = count_ - std::min(count_, kReadings); number + 1 < count_; ++number) {
+    const Reading& first = readings_[number % kReadings];
+    const auto elapsed = last.at - first.at;
+    if (elapsed > kWindow) continue;
+    if (elapsed < kWindowMin || first.bytes_left <= last.bytes_left) return 0;
+    const double times = std::chrono::duration<double>(kAhead) / elapsed;
+    return static_cast<int64_t>(static_cast<double>(first.bytes_left - last.bytes_left) * times);
+  }
+  return 0;
 }
 
 PressureLevel PressureGauge::Update(uint32_t percent) {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <array>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -48,6 +51,31 @@ uint32_t HostPercent(const PressureReadings& readings);
 int64_t HostBytesUntil(const PressureReadings& readings, uint32_t percent);
 // The control group with the highest pressure; null without any.
 const MemoryAmount* TightestGroup(const PressureReadings& readings);
+
+// How fast memory goes. A process that takes 100 MB/s has taken the fifth of a small reserve that
+// is left at high before L2 has found and emptied as much: so what will be gone soon counts as
+// gone. Thread-compatible.
+class MemoryTrend {
+ public:
+  static constexpr std::chrono::milliseconds kAhead{500};
+
+  // The reading of a moment. The last eight are looked at, those of 0.4 s.
+  void Note(int64_t bytes_left, Deadline now);
+  void Clear() { count_ = 0; }
+  // What will be gone in kAhead if it goes on so; 0 where it does not fall, and before there are
+  // readings of 70 ms.
+  int64_t BytesGoing() const;
+
+ private:
+  struct Reading {
+    int64_t bytes_left = 0;
+    Deadline at;
+  };
+  static constexpr size_t kReadings = 8;
+
+  std::array<Reading, kReadings> readings_;  // By their number modulo theirs.
+  size_t count_ = 0;
+};
 
 // The level by the percentages read one after the other. Thread-compatible.
 class PressureGauge {
