@@ -80,10 +80,12 @@ class IoQueue {
     }
   }
 
-  // As Push would take it.
+  // By its priority, which stays as it is from Pop on, whoever raises the op then.
   static bool IsDemandRead(const IoOp& op) {
-    return IsRaised(op) || (op.priority == IoPriority::kDemandRead && op.kind != IoOp::Kind::kSync);
+    return op.priority == IoPriority::kDemandRead && op.kind != IoOp::Kind::kSync;
   }
+  // As Push would take it.
+  static bool WillBeDemandRead(const IoOp& op) { return IsRaised(op) || IsDemandRead(op); }
   bool has_demand_read() const { return !lists_[0].empty(); }
 
   // nullptr when empty.

@@ -30,7 +30,7 @@ class IoWindow {
     IoOp* const op = OthersMay() ? queue.Pop() : queue.PopDemandRead();
     ++ops_;
     bytes_ += op->bytes_total_;
-    if (!IsDemandRead(*op)) other_bytes_ += op->bytes_total_;
+    if (!IoQueue::IsDemandRead(*op)) other_bytes_ += op->bytes_total_;
     op->service_us_ = -SteadyNowUs();
     return op;
   }
@@ -41,13 +41,10 @@ class IoWindow {
     CAIRN_CHECK(ops_ > 0 && bytes_ >= op.bytes_total_);
     --ops_;
     bytes_ -= op.bytes_total_;
-    if (!IsDemandRead(op)) other_bytes_ -= op.bytes_total_;
+    if (!IoQueue::IsDemandRead(op)) other_bytes_ -= op.bytes_total_;
   }
 
  private:
-  static bool IsDemandRead(const IoOp& op) {
-    return op.priority == IoPriority::kDemandRead && op.kind != IoOp::Kind::kSync;
-  }
   bool OthersMay() const { return other_bytes_ == 0 || other_bytes_ < bytes_max_ / 2; }
 
   const uint64_t bytes_max_;

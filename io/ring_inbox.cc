@@ -27,7 +27,7 @@ void RingInbox::Submit(absl::Span<IoOp* const> ops) {
     bool demand_read = false;
     for (IoOp* op : ops) {
       if (closing_) IoTransfer::Refuse(*op);
-      demand_read |= IoQueue::IsDemandRead(*op);
+      demand_read |= IoQueue::WillBeDemandRead(*op);
       ops_.PushBack(op);
     }
     wake = IsToWake(demand_read);

@@ -46,6 +46,9 @@ inline std::vector<AllocatorUnderTest> AllocatorsUnderTest() {
       {.name = "BuddyBehindMagazines",
        .create = behind_magazines(AllocatorKind::kBuddy),
        .wastes_nothing_uniform = false},
+      {.name = "BestFitBehindMagazines",
+       .create = behind_magazines(AllocatorKind::kBestFit),
+       .is_exact = true},
   };
 }
 

@@ -1,5 +1,5 @@
-// Random allocations, frees, splits and evacuations of ranges on every allocator beside the
-// simplest thing that is right: a map of the intervals that are taken. Ctest runs a few seeds;
+// Random allocations, frees, splits, moves out of ranges and exhaustion of every allocator, at
+// several alignments, beside a map of the intervals that are taken. Ctest runs a few seeds;
 // tests/campaign/allocators.sh runs as many as fit a time.
 //
 //   CAIRN_TEST_SECONDS=600   new seeds for so long
@@ -11,18 +11,18 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <map>
 #include <random>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/allocator_kinds.h"
+#include "tests/interval_model.h"
 #include "tiers/extent_allocator.h"
 
 namespace cairn {
 namespace {
 
-constexpr uint64_t kAlignment = 4096;
+constexpr std::array<uint64_t, 5> kAlignments = {4096, 1, 256, 4096, uint64_t{2} << 20};
 constexpr int kSteps = 6000;
 constexpr uint64_t kSeeds = 3;
 
@@ -31,64 +31,15 @@ uint64_t NumberFromEnvironment(const char* name, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-class Model {
- public:
-  explicit Model(uint64_t space_bytes) : space_bytes_(space_bytes) {}
-
-  // False when part of it is taken or outside.
-  [[nodiscard]] bool Take(Extent extent) {
-    if (extent.bytes > space_bytes_ || extent.offset > space_bytes_ - extent.bytes) return false;
-    const auto behind = taken_.lower_bound(extent.offset);
-    if (behind != taken_.end() && behind->first < extent.offset + extent.bytes) return false;
-    if (behind != taken_.begin()) {
-      const auto before = std::prev(behind);
-      if (before->first + before->second > extent.offset) return false;
-    }
-    taken_.emplace_hint(behind, extent.offset, extent.bytes);
-    bytes_used_ += extent.bytes;
-    return true;
-  }
-  void Give(Extent extent) {
-    taken_.erase(extent.offset);
-    bytes_used_ -= extent.bytes;
-  }
-  bool IsTaken(Extent extent) const {
-    const auto found = taken_.find(extent.offset);
-    return found != taken_.end() && found->second == extent.bytes;
-  }
-  uint64_t bytes_used() const { return bytes_used_; }
-  // What has a byte in the range, in order.
-  std::vector<Extent> TakenIn(Extent range) const {
-    std::vector<Extent> extents;
-    for (const auto& [offset, bytes] : taken_) {
-      if (Intersect({offset, bytes}, range).bytes > 0) extents.push_back({offset, bytes});
-    }
-    return extents;
-  }
-  uint64_t LongestFree() const {
-    uint64_t longest = 0;
-    uint64_t end = 0;
-    for (const auto& [offset, bytes] : taken_) {
-      longest = std::max(longest, offset - end);
-      end = offset + bytes;
-    }
-    return std::max(longest, space_bytes_ - end);
-  }
-
- private:
-  const uint64_t space_bytes_;
-  std::map<uint64_t, uint64_t> taken_;
-  uint64_t bytes_used_ = 0;
-};
-
 // One allocator beside its model.
 class Pair {
  public:
   Pair(const AllocatorUnderTest& kind, uint64_t seed)
       : random_(seed),
-        space_bytes_((Below(2) == 0 ? 300 + Below(4000) : 60'000 + Below(40'000)) * kAlignment),
+        alignment_(kAlignments[Below(kAlignments.size())]),
+        space_bytes_((Below(2) == 0 ? 300 + Below(4000) : 60'000 + Below(40'000)) * alignment_),
         model_(space_bytes_) {
-    auto allocator = kind.create(space_bytes_, kAlignment);
+    auto allocator = kind.create(space_bytes_, alignment_);
     EXPECT_TRUE(allocator.ok()) << allocator.status();
     allocator_ = std::move(*allocator);
     at_first_bytes_ = allocator_->largest_free_bytes();
@@ -116,6 +67,31 @@ class Pair {
     }
   }
 
+  // Until not even the least fits. What is freed then is all there is, and of use at once; half of
+  // it is freed at the end.
+  void Exhaust() {
+    for (uint64_t bytes = space_bytes_; !testing::Test::HasFailure();) {
+      const auto extent = allocator_->Allocate(bytes);
+      if (extent.ok()) {
+        ASSERT_TRUE(model_.Take(*extent)) << extent->offset << " +" << extent->bytes;
+        in_use_.push_back(*extent);
+      } else if (bytes > alignment_) {
+        bytes = (bytes / alignment_ + 1) / 2 * alignment_;
+      } else {
+        EXPECT_EQ(extent.status().code(), absl::StatusCode::kResourceExhausted);
+        break;
+      }
+    }
+    EXPECT_EQ(allocator_->largest_free_bytes(), 0u);
+    EXPECT_EQ(allocator_->bytes_used(), model_.bytes_used());
+    for (int i = 0; i < 8 && !testing::Test::HasFailure(); ++i) {
+      const uint64_t used_bytes = model_.bytes_used();
+      FreeSome();
+      AllocateAtOnce(used_bytes - model_.bytes_used());
+    }
+    for (size_t left = in_use_.size() / 2; in_use_.size() > left;) FreeSome();
+  }
+
   void EndEmpty() {
     while (!in_use_.empty() && !testing::Test::HasFailure()) FreeSome();
     EXPECT_EQ(allocator_->bytes_used(), 0u);
@@ -131,8 +107,10 @@ class Pair {
   // Mostly of a few sizes, so that these become frequent, else anything.
   uint64_t SomeBytes() {
     const uint64_t dice = Below(10);
-    if (dice < 6) return frequent_units_[Below(frequent_units_.size())] * kAlignment - Below(100);
-    if (dice < 9) return 1 + Below(40 * kAlignment);
+    if (dice < 6)
+      return frequent_units_[Below(frequent_units_.size())] * alignment_ -
+             Below(std::min<uint64_t>(100, alignment_));
+    if (dice < 9) return 1 + Below(40 * alignment_);
     return 1 + Below(space_bytes_ / 4);
   }
 
@@ -146,15 +124,26 @@ class Pair {
       return;
     }
     EXPECT_GE(extent->bytes, bytes);
-    EXPECT_EQ((extent->offset | extent->bytes) % kAlignment, 0u);
+    EXPECT_EQ((extent->offset | extent->bytes) % alignment_, 0u);
     ASSERT_TRUE(model_.Take(*extent)) << extent->offset << " +" << extent->bytes << " is taken";
+    in_use_.push_back(*extent);
+  }
+
+  void AllocateAtOnce(uint64_t bytes) {
+    const auto extent = allocator_->Allocate(bytes);
+    ASSERT_TRUE(extent.ok()) << extent.status();
+    ASSERT_TRUE(model_.Take(*extent));
     in_use_.push_back(*extent);
   }
 
   void AllocateImpossibly() {
     EXPECT_EQ(allocator_->Allocate(0).status().code(), absl::StatusCode::kInvalidArgument);
-    const uint64_t bytes = space_bytes_ + 1 + (Below(2) == 0 ? Below(kAlignment) : random_() / 2);
-    EXPECT_EQ(allocator_->Allocate(bytes).status().code(), absl::StatusCode::kResourceExhausted);
+    const uint64_t bytes = space_bytes_ + 1 + (Below(2) == 0 ? Below(alignment_) : random_() / 2);
+    for (const uint64_t impossible : {bytes, UINT64_MAX, UINT64_MAX - alignment_ + 1}) {
+      EXPECT_EQ(allocator_->Allocate(impossible).status().code(),
+                absl::StatusCode::kResourceExhausted)
+          << impossible;
+    }
   }
 
   void FreeSome() {
@@ -171,15 +160,15 @@ class Pair {
 
   // Frees that are near the truth and not it.
   void FreeWrongly() {
-    ExpectRefused({space_bytes_, kAlignment});
+    ExpectRefused({space_bytes_, alignment_});
     ExpectRefused({Below(space_bytes_), 1 + Below(space_bytes_)});
     ExpectRefused({random_(), random_()});
-    ExpectRefused({Below(space_bytes_ / kAlignment) * kAlignment, (1 + Below(64)) * kAlignment});
+    ExpectRefused({Below(space_bytes_ / alignment_) * alignment_, (1 + Below(64)) * alignment_});
     if (in_use_.empty()) return;
     const Extent extent = in_use_[Below(in_use_.size())];
-    ExpectRefused({extent.offset, extent.bytes + kAlignment});
-    ExpectRefused({extent.offset, extent.bytes - kAlignment});
-    ExpectRefused({extent.offset + kAlignment, extent.bytes});
+    ExpectRefused({extent.offset, extent.bytes + alignment_});
+    ExpectRefused({extent.offset, extent.bytes - alignment_});
+    ExpectRefused({extent.offset + alignment_, extent.bytes});
     ExpectRefused({extent.offset, extent.bytes * 2});
     ExpectRefused({extent.offset, 0});
   }
@@ -192,23 +181,12 @@ class Pair {
 
   // Withholds a range, moves what is in it elsewhere as far as there is room, and gives it back.
   void EvacuateSome() {
-    const uint64_t units = space_bytes_ / kAlignment;
+    const uint64_t units = space_bytes_ / alignment_;
     const uint64_t begin = Below(units);
-    Extent range = {begin * kAlignment, (1 + Below(units - begin)) * kAlignment};
-    if (Below(2) == 0) range.bytes = std::min(range.bytes, 64 * kAlignment);
+    Extent range = {begin * alignment_, (1 + Below(units - begin)) * alignment_};
+    if (Below(2) == 0) range.bytes = std::min(range.bytes, 64 * alignment_);
     if (auto* const magazines = dynamic_cast<MagazineAllocator*>(allocator_.get())) {
-      range = magazines->Widen(range);
-      ExpectAllocatedIn(*magazines, range);
-      ASSERT_TRUE(magazines->Withhold(range));
-      EXPECT_FALSE(magazines->Withhold(range));
-      const bool all = MoveOutOf(range, [] {});
-      ExpectAllocatedIn(*magazines, range);
-      EXPECT_EQ(magazines->withheld_bytes(), magazines->withheld_bytes(range));
-      EXPECT_EQ(magazines->withheld_bytes(range) == range.bytes, all);
-      magazines->Restore(range);
-      EXPECT_EQ(magazines->withheld_bytes(), 0u);
-      if (all) ExpectOneRun(range);
-      return;
+      return EvacuateAndTake(*magazines, range);
     }
     auto& spaces = dynamic_cast<SpaceAllocator&>(*allocator_);
     range = spaces.Widen(range);
@@ -233,6 +211,36 @@ class Pair {
     if (all) ExpectOneRun(range);
   }
 
+  // As the defragmenter does, with a window for a size half of the time.
+  void EvacuateAndTake(MagazineAllocator& magazines, Extent range) {
+    const uint64_t wanted_bytes = Below(2) == 0 ? SomeBytes() : 0;
+    if (wanted_bytes > 0) {
+      range = magazines.WindowFor(wanted_bytes, range.offset);
+      if (range.bytes > space_bytes_) return;
+      range.offset = std::min(range.offset, space_bytes_ - range.bytes);
+    }
+    range = magazines.Widen(range);
+    ExpectAllocatedIn(magazines, range);
+    ASSERT_TRUE(magazines.Withhold(range));
+    EXPECT_FALSE(magazines.Withhold(range));
+    const bool all = MoveOutOf(range, [] {});
+    ExpectAllocatedIn(magazines, range);
+    EXPECT_EQ(magazines.withheld_bytes(), magazines.withheld_bytes(range));
+    EXPECT_EQ(magazines.withheld_bytes(range) == range.bytes, all);
+    if (wanted_bytes == 0) {
+      magazines.Restore(range);
+      if (all) ExpectOneRun(range);
+    } else {
+      const auto extent = magazines.RestoreAndAllocate(range, wanted_bytes);
+      EXPECT_TRUE(extent.ok() || !all) << extent.status() << " of the emptied " << range.bytes;
+      if (extent.ok()) {
+        ASSERT_TRUE(model_.Take(*extent)) << extent->offset << " +" << extent->bytes;
+        in_use_.push_back(*extent);
+      }
+    }
+    EXPECT_EQ(magazines.withheld_bytes(), 0u);
+  }
+
   void ExpectOneRun(Extent range) {
     if (dynamic_cast<ExtentAllocator*>(allocator_.get()) == nullptr) return;
     EXPECT_GE(allocator_->largest_free_bytes(), range.bytes);
@@ -240,8 +248,8 @@ class Pair {
 
   // What is free and what is taken make the whole space, and an empty window has room.
   void ExpectFree(const SpaceAllocator& spaces) {
-    Model model = model_;
-    const uint64_t part_bytes = 64 * kAlignment;
+    IntervalModel model = model_;
+    const uint64_t part_bytes = 64 * alignment_;
     for (uint64_t begin = 0; begin < space_bytes_; begin += part_bytes) {
       spaces.ForEachFree({begin, std::min(part_bytes, space_bytes_ - begin)}, [&](Extent run) {
         EXPECT_TRUE(model.Take(run)) << run.offset << " +" << run.bytes;
@@ -249,7 +257,7 @@ class Pair {
     }
     EXPECT_EQ(model.bytes_used(), space_bytes_);
     const uint64_t bytes = SomeBytes();
-    const Extent window = spaces.WindowFor(bytes, Below(space_bytes_ / kAlignment) * kAlignment);
+    const Extent window = spaces.WindowFor(bytes, Below(space_bytes_ / alignment_) * alignment_);
     EXPECT_GE(window.bytes, bytes);
     if (window.bytes > spaces.largest_free_bytes()) return;
     const auto extent = allocator_->Allocate(bytes);
@@ -293,7 +301,7 @@ class Pair {
     if (extents == nullptr || in_use_.empty()) return;
     const size_t chosen = Below(in_use_.size());
     const Extent whole = in_use_[chosen];
-    const uint64_t bytes = Below(whole.bytes / kAlignment + 2) * kAlignment;
+    const uint64_t bytes = Below(whole.bytes / alignment_ + 2) * alignment_;
     const absl::Status status = extents->Split(whole, bytes);
     if (bytes == 0 || bytes >= whole.bytes) {
       EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -309,8 +317,9 @@ class Pair {
   }
 
   std::mt19937_64 random_;
+  const uint64_t alignment_;
   const uint64_t space_bytes_;
-  Model model_;
+  IntervalModel model_;
   std::unique_ptr<Allocator> allocator_;
   uint64_t at_first_bytes_ = 0;
   std::array<uint64_t, 3> frequent_units_ = {};
@@ -325,6 +334,7 @@ class AllocatorModelTest : public testing::TestWithParam<AllocatorUnderTest> {
     for (int step = 0; step < kSteps && !HasFailure(); ++step) {
       // Waves of filling and of emptying, so that both ends are reached.
       pair.Step((step / 600) % 2 == 0 ? 75 : 30);
+      if (step % 1200 == 599) pair.Exhaust();
     }
     if (!HasFailure()) pair.EndEmpty();
   }
@@ -340,7 +350,14 @@ TEST_P(AllocatorModelTest, AgreesWithTheModel) {
       Clock::now() + std::chrono::seconds(NumberFromEnvironment("CAIRN_TEST_SECONDS", 0));
   const uint64_t first_seed = std::random_device()() | uint64_t{1};
   uint64_t seeds = 0;
-  while (!HasFailure() && (seeds < kSeeds || Clock::now() < end)) Run(first_seed + seeds++);
+  while (!HasFailure() && (seeds < kSeeds || Clock::now() < end)) {
+    const uint64_t seed = first_seed + seeds++;
+    // Who ends the process says no more.
+    std::fprintf(stderr, "\r%s: seed %llu ", GetParam().name.c_str(),
+                 static_cast<unsigned long long>(seed));
+    Run(seed);
+  }
+  std::fprintf(stderr, "\n");
   std::printf("%s: %llu seeds from %llu on, %d steps each\n", GetParam().name.c_str(),
               static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(first_seed),
               kSteps);

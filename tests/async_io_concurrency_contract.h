@@ -49,7 +49,7 @@ TEST_P(AsyncIoContract, TakesTheMoreUrgentFirst) {
   Gate gate;
   GateOp first(gate);
   first.Set(Kind::kRead, file, 0, buffer.span(0, kBlock));
-  SubmitOne(first);
+  SubmitOne(*io_, first);
   gate.WaitForArrival();
 
   std::vector<IoPriority> order;
@@ -93,7 +93,7 @@ TEST_P(AsyncIoContract, OnDoneMaySubmitItsOwnOp) {
   AlignedBuffer buffer(kBlock);
   ChainOp chain(*io_, kLinks);
   chain.Set(Kind::kWrite, file, 0, buffer.span());
-  SubmitOne(chain);
+  SubmitOne(*io_, chain);
   EXPECT_TRUE(chain.Wait().ok());
   EXPECT_EQ(io_->stats().writes, static_cast<uint64_t>(kLinks));
 }
@@ -130,7 +130,7 @@ TEST_P(AsyncIoContract, OnDoneMayDestroyItsOp) {
   ASSERT_EQ(Add(temporary), 0);
   AlignedBuffer buffer((1 << kDepth) * kBlock);
   std::atomic<int> done = 0;
-  SubmitOne(*new TreeOp(*io_, kDepth, done, buffer.span()));
+  SubmitOne(*io_, *new TreeOp(*io_, kDepth, done, buffer.span()));
   // A drain waits for one generation at least; what its ops submit comes after it.
   for (int generation = 0; generation <= kDepth; ++generation) io_->Drain();
   EXPECT_EQ(done.load(), (2 << kDepth) - 1);
@@ -173,7 +173,7 @@ TEST_P(AsyncIoContract, DrainEndsWhileOthersGoOnSubmitting) {
           ops[index].Set(Kind::kRead, file, index * kBlock, buffer.span(index * kBlock, kBlock));
         }
         const int rounds = ops[0].done_count() + 1;
-        for (TestOp& op : ops) SubmitOne(op);
+        for (TestOp& op : ops) SubmitOne(*io_, op);
         for (TestOp& op : ops) EXPECT_TRUE(op.Wait(rounds).ok());
       }
     });
@@ -187,7 +187,7 @@ TEST_P(AsyncIoContract, DrainEndsWhileOthersGoOnSubmitting) {
         TestOp ops[4];
         for (size_t index = 0; index < 4; ++index) {
           ops[index].Set(Kind::kRead, file, 0, buffer.span(index * kBlock, kBlock));
-          SubmitOne(ops[index]);
+          SubmitOne(*io_, ops[index]);
         }
         io_->Drain();
         for (TestOp& op : ops) EXPECT_EQ(op.done_count(), 1);
@@ -283,7 +283,7 @@ TEST_P(AsyncIoContract, WhatOnDoneSubmitsToAClosingEngineIsRefused) {
   AlignedBuffer buffer(kBlock);
   ChainOp chain(*io_, 1 << 30);
   chain.Set(Kind::kWrite, file, 0, buffer.span());
-  SubmitOne(chain);
+  SubmitOne(*io_, chain);
   io_.reset();
   EXPECT_EQ(chain.done_count(), 1);
   EXPECT_TRUE(absl::IsUnavailable(chain.Wait()));

@@ -46,11 +46,6 @@ class AsyncIoContract : public ::testing::TestWithParam<AsyncIoParam> {
 
   int Add(const TemporaryFile& file) { return *io_->AddFile(file.fd()); }
 
-  void SubmitOne(IoOp& op) {
-    IoOp* const ops[] = {&op};
-    io_->Submit(ops);
-  }
-
   std::unique_ptr<AsyncIo> io_;
 };
 

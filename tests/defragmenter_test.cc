@@ -133,6 +133,22 @@ TEST_P(DefragmenterTest, MakesRoomByMovingLessThanItGains) {
   EXPECT_EQ(space_->withheld_bytes(), 0u);
 }
 
+// At the end of the space least lies, but no block of a buddy's begins where it would have to.
+TEST_P(DefragmenterTest, EmptiesNoWindowThatGivesNoRoom) {
+  space_ = *MagazineAllocator::Create(GetParam(), 224 * kMiB, kAlignment);
+  blocks_ = std::make_unique<Blocks>(space_.get());
+  for (int number = 0; number < 224; ++number) ASSERT_TRUE(blocks_->Add(kMiB, number));
+  for (size_t index = 224; index-- > 0;) {
+    if (index % (index < 64 ? 4 : 32) != 2) blocks_->RemoveAt(index);
+  }
+  constexpr uint64_t kBytes = 70 * kMiB;
+  ASSERT_FALSE(space_->Allocate(kBytes).ok());
+  const auto defragmenter = New({});
+  const absl::StatusOr<Extent> extent = defragmenter->MakeRoom(kBytes, Soon());
+  ASSERT_TRUE(extent.ok()) << extent.status();
+  EXPECT_EQ(blocks_->size(), 21u);
+}
+
 TEST_P(DefragmenterTest, LeavesAloneWhatIsHeld) {
   Fragment(70);
   for (const auto& [bytes, number] : blocks_->Contents()) {

@@ -12,7 +12,7 @@
 namespace cairn {
 
 // A device whose copies fail when the test says so: refused at once, or found to have failed when
-// somebody waits for them.
+// somebody waits for them. It remembers what it was asked for.
 class FaultyDevice final : public Device {
  public:
   explicit FaultyDevice(std::unique_ptr<Device> inner) : inner_(std::move(inner)) {}
@@ -23,6 +23,10 @@ class FaultyDevice final : public Device {
   std::atomic<int> copies = 0;
   std::atomic<int> row_copies = 0;
   std::atomic<int> copies_within = 0;
+  std::atomic<int> setups = 0;  // For memory or streams, or to have nothing more to do.
+  // The last ones.
+  absl::Span<std::byte> pinned_memory;
+  absl::Span<std::byte> arena;
 
   std::string name() const override { return inner_->name(); }
   bool is_gpu() const override { return inner_->is_gpu(); }
@@ -31,17 +35,32 @@ class FaultyDevice final : public Device {
   absl::StatusOr<DeviceProperties> Properties() const override { return inner_->Properties(); }
   absl::StatusOr<DeviceMemory> Memory() const override { return inner_->Memory(); }
   absl::Status PinMemory(absl::Span<std::byte> memory) override {
+    ++setups;
+    pinned_memory = memory;
     return inner_->PinMemory(memory);
   }
   absl::Status UnpinMemory(absl::Span<std::byte> memory) override {
+    ++setups;
     return inner_->UnpinMemory(memory);
   }
   absl::StatusOr<absl::Span<std::byte>> AllocateArena(uint64_t bytes) override {
-    return inner_->AllocateArena(bytes);
+    ++setups;
+    absl::StatusOr<absl::Span<std::byte>> allocated = inner_->AllocateArena(bytes);
+    if (allocated.ok()) arena = *allocated;
+    return allocated;
   }
-  absl::Status FreeArena(absl::Span<std::byte> arena) override { return inner_->FreeArena(arena); }
-  absl::StatusOr<StreamRef> CreateStream() override { return inner_->CreateStream(); }
-  absl::Status DestroyStream(StreamRef stream) override { return inner_->DestroyStream(stream); }
+  absl::Status FreeArena(absl::Span<std::byte> memory) override {
+    ++setups;
+    return inner_->FreeArena(memory);
+  }
+  absl::StatusOr<StreamRef> CreateStream() override {
+    ++setups;
+    return inner_->CreateStream();
+  }
+  absl::Status DestroyStream(StreamRef stream) override {
+    ++setups;
+    return inner_->DestroyStream(stream);
+  }
   absl::Status Copy(StreamRef stream, CopyDirection direction,
                     absl::Span<const CopyPiece> pieces) override {
     if (Take(copies_to_refuse)) return absl::UnavailableError("the device refused");
@@ -61,8 +80,14 @@ class FaultyDevice final : public Device {
   absl::Status WaitFor(StreamRef stream, const std::shared_ptr<DeviceEvent>& event) override {
     return inner_->WaitFor(stream, static_cast<const Event&>(*event).inner);
   }
-  absl::Status Synchronize(StreamRef stream) override { return inner_->Synchronize(stream); }
-  absl::Status Synchronize() override { return inner_->Synchronize(); }
+  absl::Status Synchronize(StreamRef stream) override {
+    ++setups;
+    return inner_->Synchronize(stream);
+  }
+  absl::Status Synchronize() override {
+    ++setups;
+    return inner_->Synchronize();
+  }
 
  private:
   struct Event final : DeviceEvent {

@@ -153,10 +153,14 @@ class TestOp : public IoOp {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
-inline absl::Status Carry(AsyncIo& io, TestOp& op) {
+inline void SubmitOne(AsyncIo& io, IoOp& op) {
   IoOp* const ops[] = {&op};
-  const int count = op.done_count() + 1;
   io.Submit(ops);
+}
+
+inline absl::Status Carry(AsyncIo& io, TestOp& op) {
+  const int count = op.done_count() + 1;
+  SubmitOne(io, op);
   return op.Wait(count);
 }
 

@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/kv_offload_fixture.h"
 #include "tests/lru_simulation.h"
 #include "tests/process.h"
 #include "tools/offload/trace.h"
@@ -22,74 +23,14 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using Json = nlohmann::json;
-using Words = std::vector<std::string>;
 
-Words operator+(Words left, const Words& right) {
-  left.insert(left.end(), right.begin(), right.end());
-  return left;
+void ExpectLru(const offload::Trace& trace, const Json& figures) {
+  LruSimulation lru({.bytes_max = figures["config"]["l3_bytes_for_tensors"],
+                     .block_bytes = figures["config"]["block_bytes"]});
+  for (const offload::Request& request : trace.requests) lru.Replay(request.block_ids);
+  EXPECT_EQ(figures["blocks_looked_up"], lru.lookups());
+  EXPECT_NEAR(figures["hit_rate"], lru.hit_rate(), 0.02);
 }
-
-class KvOffloadTest : public ::testing::Test {
- protected:
-  KvOffloadTest() {
-    std::string name = ::testing::TempDir() + "kv_offload_test_XXXXXX";
-    directory_ = mkdtemp(name.data());
-  }
-  ~KvOffloadTest() override { std::filesystem::remove_all(directory_); }
-
-  std::string Path(const std::string& name) const { return directory_ + "/" + name; }
-
-  // A small store, a tenth of what the workload holds, with blocks of 16 KiB.
-  Words Small() const {
-    return {"--dir", Path("store"),          "--l2", "8MiB", "--l3",
-            "64MiB", "--kv-bytes-per-token", "1024"};
-  }
-
-  Words Command(const Words& arguments) const {
-    Words command = Words{KV_OFFLOAD_PATH} + arguments;
-    if (const char* engine = getenv("CAIRN_TEST_IO_ENGINE")) {
-      command = command + Words{"--io-engine", engine};
-    }
-    return command;
-  }
-
-  ProcessEnd Run(const Words& arguments) const {
-    return Process(directory_, Command(arguments)).Wait();
-  }
-
-  // A run that must go well, and its figures.
-  Json Figures(const Words& arguments) const {
-    const ProcessEnd end = Run(arguments + Words{"--json", Path("figures.json")});
-    EXPECT_EQ(end.exit_code, 0) << end.err;
-    EXPECT_THAT(end.out, HasSubstr("mismatches: 0"));
-    return ReadFigures();
-  }
-
-  Json ReadFigures() const {
-    Json figures = Json::parse(ReadWholeFile(Path("figures.json")), nullptr, false);
-    if (!figures.is_object()) {
-      ADD_FAILURE() << "no figures";
-      return {};
-    }
-    EXPECT_EQ(figures["mismatches"], 0);
-    EXPECT_EQ(figures["bytes_compared"], figures["bytes_restored"]);
-    EXPECT_EQ(figures["blocks_hit"].get<uint64_t>(), figures["hits_l1"].get<uint64_t>() +
-                                                         figures["hits_l2"].get<uint64_t>() +
-                                                         figures["hits_l3"].get<uint64_t>());
-    return figures;
-  }
-
-  void ExpectLru(const offload::Trace& trace, const Json& figures) const {
-    LruSimulation lru({.bytes_max = figures["config"]["l3_bytes_for_tensors"],
-                       .block_bytes = figures["config"]["block_bytes"]});
-    for (const offload::Request& request : trace.requests) lru.Replay(request.block_ids);
-    EXPECT_EQ(figures["blocks_looked_up"], lru.lookups());
-    EXPECT_NEAR(figures["hit_rate"], lru.hit_rate(), 0.02);
-  }
-
-  std::string directory_;
-};
 
 TEST_F(KvOffloadTest, RestoresWhatItStored) {
   const Json figures = Figures(Small() + Words{"--requests", "150"});
@@ -198,16 +139,6 @@ TEST_F(KvOffloadTest, KeepsToAWriteBudget) {
   EXPECT_EQ(Figures(run)["write_budget"]["bytes_per_day"], 0);
 }
 
-TEST_F(KvOffloadTest, HeedsMemoryPressureUnlessToldOtherwise) {
-  const Words run = Small() + Words{"--requests", "20"};
-  const Json heeding = Figures(run + Words{"--l2-min", "8MiB"})["pressure"];
-  EXPECT_GT(heeding["readings"], 0);
-  EXPECT_EQ(heeding["l2_bytes_usable"], 8 << 20);
-  const Json ignoring = Figures(run + Words{"--ignore-pressure"})["pressure"];
-  EXPECT_EQ(ignoring["readings"], 0);
-  EXPECT_EQ(ignoring["l2_bytes_usable"], 8 << 20);
-}
-
 TEST_F(KvOffloadTest, RefusesTheStoreOfAnotherModelByName) {
   Figures(Small() + Words{"--requests", "5"});
   const ProcessEnd end = Run({"--dir", Path("store"), "--l2", "8MiB", "--l3", "64MiB", "--requests",
@@ -217,53 +148,6 @@ TEST_F(KvOffloadTest, RefusesTheStoreOfAnotherModelByName) {
               AllOf(HasSubstr("kv_bytes_per_token=1024"), HasSubstr("kv_bytes_per_token=2048")));
 }
 
-struct Mistake {
-  Words arguments;
-  std::vector<std::string> said;
-};
-
-TEST_F(KvOffloadTest, NamesWhatIsWrong) {
-  std::ofstream(Path("broken.jsonl"))
-      << R"({"timestamp": 0, "input_length": 9, "output_length": 1, "hash_ids": [1]})"
-      << "\n{\n";
-  std::ofstream(Path("empty.jsonl")) << "";
-  const std::vector<Mistake> mistakes = {
-      {{}, {"--dir is required"}},
-      {Small() + Words{"--frobnicate"}, {"--frobnicate"}},
-      {Small() + Words{"--trace", Path("none.jsonl")}, {Path("none.jsonl"), "No such file"}},
-      {Small() + Words{"--trace", Path("broken.jsonl")}, {"broken.jsonl:2: not valid JSON"}},
-      {Small() + Words{"--trace", Path("empty.jsonl")}, {"empty.jsonl", "no requests"}},
-      {Small() + Words{"--trace", ""}, {"--trace", "no file"}},
-      {{"--dir", Path("store"), "--l2", "8MiB", "--l3", "64MiB", "--model", "gpt-2"},
-       {"--model", "gpt-2", "qwen3-vl-8b"}},
-      {Small() + Words{"--model", "llama-3-8b"}, {"--kv-bytes-per-token", "--model"}},
-      {Small() + Words{"--requests", "-1"}, {"--requests", "\"-1\""}},
-      {Small() + Words{"--block-tokens", "0"}, {"--block-tokens", "\"0\""}},
-      {Small() + Words{"--block-tokens", "8192"}, {"--l2", "8 MiB"}},
-      {Small() + Words{"--speed", "fast"}, {"--speed", "fast"}},
-      {Small() + Words{"--write-policy", "never"}, {"--write-policy", "never"}},
-      {Small() + Words{"--l3-write-budget", "some"}, {"--l3-write-budget", "some"}},
-      {Small() + Words{"--l3-write-budget", ""}, {"--l3-write-budget"}},
-      {Small() + Words{"--l2-min", "little"}, {"--l2-min", "little"}},
-      {Small() + Words{"--l2-min", "9MiB"}, {"l2_bytes_min", "9437184"}},
-      {Small() + Words{"--json", Path("none/figures.json")}, {Path("none/figures.json")}},
-      {{"--dir", Path("store"), "--l2", "0", "--l3", "64MiB"}, {"--l2", "\"0\""}},
-      {{"--dir", Path("store"), "--l2", "8MiB", "--l3", "lots"}, {"--l3", "\"lots\""}},
-      {{"--dir", Path("store"), "--l2", "8MiB", "--l3", "4000TiB"}, {"disk", Path("store")}},
-      {{"--dir", Path("empty.jsonl"), "--l2", "8MiB", "--l3", "64MiB"}, {Path("empty.jsonl")}},
-      {{"--dir", Path("none/store"), "--l2", "8MiB", "--l3", "64MiB"}, {Path("none")}},
-  };
-  for (const Mistake& mistake : mistakes) {
-    const ProcessEnd end = Run(mistake.arguments);
-    EXPECT_EQ(end.exit_code, 2) << mistake.arguments.back();
-    EXPECT_EQ(std::count(end.err.begin(), end.err.end(), '\n'), 1) << end.err;
-    for (const std::string& said : mistake.said) EXPECT_THAT(end.err, HasSubstr(said));
-    EXPECT_EQ(end.out, "");
-  }
-  EXPECT_FALSE(std::filesystem::exists(Path("store")));
-}
-
-// Nine requests at once and one that is never due: where the process is does not depend on time.
 TEST_F(KvOffloadTest, ReportsWhenInterrupted) {
   std::ofstream trace(Path("trace.jsonl"));
   for (int i = 0; i < 10; ++i) {
@@ -345,22 +229,6 @@ TEST_F(KvOffloadTest, RestoresToL1) {
   EXPECT_GT(figures["hits_l3"], 0);
   EXPECT_GT(figures["evictions_l1"], 0);
   EXPECT_EQ(figures["device"], "host");
-}
-
-TEST_F(KvOffloadTest, MixesClassesOfTensors) {
-  const Words arguments = {"--dir",       Path("store"),
-                           "--l1",        "8MiB",
-                           "--l2",        "16MiB",
-                           "--l3",        "128MiB",
-                           "--model",     "qwen3-vl-8b",
-                           "--scale",     "64",
-                           "--class-mix", "kv:70,vision:20,text:10",
-                           "--requests",  "80"};
-  const Json figures = Figures(arguments);
-  for (const char* hits : {"hits_l1", "hits_kv", "hits_vision", "hits_text"}) {
-    EXPECT_GT(figures[hits], 0) << hits;
-  }
-  EXPECT_EQ(figures["mismatches"], 0);
 }
 
 TEST_F(KvOffloadTest, ReplaysARealTrace) {

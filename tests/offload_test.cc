@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -18,7 +19,9 @@
 #include "tools/offload/block_content.h"
 #include "tools/offload/block_plan.h"
 #include "tools/offload/class_mix.h"
+#include "tools/offload/class_shares.h"
 #include "tools/offload/model.h"
+#include "tools/offload/option_values.h"
 #include "tools/offload/options.h"
 #include "tools/offload/replay.h"
 #include "tools/offload/report.h"
@@ -187,6 +190,19 @@ TEST(ClassMix, IsReadOrRefused) {
   for (const char* text :
        {"", "kv", "kv:", "kv:x", "kv:-1", "kv:0", "audio:1", "kv:1,,", "70,20"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseClassMix(text).status())) << text;
+  }
+}
+
+TEST(ClassShares, AreReadOrRefused) {
+  EXPECT_EQ(ToString(*ParseClassShares("vision=0:0.3,kv=0.5:1")),
+            "general=0:1,kv=0.5:1,vision=0:0.3,text=0:1");
+  EXPECT_EQ(ToString(*ParseClassShares("text=0.25:0.75")),
+            "general=0:1,kv=0:1,vision=0:1,text=0.25:0.75");
+  for (const char* text : {"", "kv", "kv=", "kv=0.5", "kv=0.5:", "kv=:1", "kv=x:1", "kv=0.5:1:1",
+                           "audio=0:1", "kv=0:1,", "kv=0:1,kv=0:1", "kv:0.5:1"}) {
+    const absl::Status status = ParseClassShares(text).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrCat("\"", text, "\"")));
   }
 }
 

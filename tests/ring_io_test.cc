@@ -151,11 +151,6 @@ class RingIoTest : public ::testing::Test {
     FillPattern(source_.span(), 1);
   }
 
-  void SubmitOne(IoOp& op) {
-    IoOp* const ops[] = {&op};
-    io_->Submit(ops);
-  }
-
   // Writes and reads the file in ops of four blocks, in two pieces each, all at once.
   void WriteAndReadBack() {
     for (const auto kind : {IoOp::Kind::kWrite, IoOp::Kind::kRead}) {
@@ -227,14 +222,14 @@ TEST_F(RingIoTest, DemandReadsPassWhatWaitsWhileTheRingSleeps) {
   for (uint64_t index = 0; index < 2; ++index) {
     writes[index].Set(IoOp::Kind::kWrite, 0, index * kBlock, source_.span(index * kBlock, kBlock));
     writes[index].priority = IoPriority::kWrite;
-    SubmitOne(writes[index]);
+    SubmitOne(*io_, writes[index]);
   }
   TestOp prefetch(IoOp::Kind::kRead, 0, 0, target_.span(0, kBlock));
   prefetch.priority = IoPriority::kPrefetch;
-  SubmitOne(prefetch);
+  SubmitOne(*io_, prefetch);
   for (size_t index = 1; index < 5; ++index) {
     TestOp read(IoOp::Kind::kRead, 0, index * kBlock, target_.span(index * kBlock, kBlock));
-    SubmitOne(read);
+    SubmitOne(*io_, read);
     EXPECT_TRUE(read.Wait().ok());
   }
   EXPECT_EQ(prefetch.done_count(), 0);
@@ -244,7 +239,7 @@ TEST_F(RingIoTest, DemandReadsPassWhatWaitsWhileTheRingSleeps) {
   EXPECT_EQ(writes[0].done_count(), 0);
   writes_may_end = true;
   TestOp last(IoOp::Kind::kRead, 0, 0, target_.span(0, kBlock));
-  SubmitOne(last);
+  SubmitOne(*io_, last);
   for (TestOp& write : writes) EXPECT_TRUE(write.Wait().ok());
   EXPECT_TRUE(last.Wait().ok());
 }

@@ -244,15 +244,6 @@ class SoakTest : public StressFixture {
     return read;
   }
 
-  template <typename Reached>
-  void AwaitPressure(Reached reached) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
-    while (!reached(store_->Stats().pressure)) {
-      ASSERT_LT(std::chrono::steady_clock::now(), end) << "L2 is neither whole nor given back";
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-  }
-
   struct Tally {
     std::atomic<uint64_t> calls = 0;
     std::atomic<uint64_t> done = 0;

@@ -39,14 +39,6 @@ class StoreCloseTest : public StoreTest {
     EXPECT_GE(SteadyNow() - start, milliseconds(50));
   }
 
-  void ExpectClosesNow() {
-    absl::Status closed;
-    do {
-      closed = store_->Close();
-    } while (absl::IsDeadlineExceeded(closed));
-    EXPECT_TRUE(closed.ok()) << closed;
-  }
-
   ManualIo* io_ = nullptr;
   std::atomic<bool> gate_ = false;
 };

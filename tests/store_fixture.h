@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -12,7 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "cairn/store.h"
+#include "src/base/clock.h"
 #include "src/store_core.h"
 #include "tests/io_fixture.h"
 
@@ -89,6 +92,14 @@ class StoreTest : public ::testing::Test {
     EXPECT_TRUE(status.ok()) << status;
     store_.reset();
   }
+  // Of a store whose close_timeout is short, once nothing holds it up any more.
+  void ExpectClosesNow() {
+    absl::Status closed;
+    do {
+      closed = store_->Close();
+    } while (absl::IsDeadlineExceeded(closed));
+    EXPECT_TRUE(closed.ok()) << closed;
+  }
   void Reopen() {
     Close();
     Open();
@@ -111,6 +122,10 @@ class StoreTest : public ::testing::Test {
     EXPECT_EQ(status.code(), code) << status;
     EXPECT_NE(status.ToString().find(std::string(text)), std::string::npos)
         << "\"" << text << "\" is not in: " << status;
+  }
+  // Bounded by the test's own time alone.
+  void AwaitPressure(absl::FunctionRef<bool(const PressureStats&)> reached) {
+    while (!reached(store_->Stats().pressure)) SleepFor(std::chrono::milliseconds(5));
   }
   absl::Status GetStatus(std::string_view key) { return store_->Get(key, {}).status(); }
 

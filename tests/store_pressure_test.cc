@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <functional>
 #include <random>
 #include <string>
 #include <thread>
@@ -53,24 +52,22 @@ class StorePressureTest : public StoreTest {
   static PressureReadings Full() { return {.host = MemoryAmount{kHostBytes, 0}}; }
 
   PressureStats Pressure() { return store_->Stats().pressure; }
-  // Bounded by the test's own time alone.
-  void Await(const std::function<bool(const PressureStats&)>& condition) {
-    while (!condition(Pressure())) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
   void AwaitUsable(uint64_t bytes) {
-    Await([bytes](const PressureStats& stats) { return stats.l2_bytes_usable == bytes; });
+    AwaitPressure([bytes](const PressureStats& stats) { return stats.l2_bytes_usable == bytes; });
   }
   // What is usable shrinks when a section is chosen, before it is given back; and grows before that
   // is counted.
   void AwaitGivenBack(uint64_t bytes) {
-    Await([bytes](const PressureStats& stats) { return stats.l2_bytes_given_back >= bytes; });
+    AwaitPressure(
+        [bytes](const PressureStats& stats) { return stats.l2_bytes_given_back >= bytes; });
   }
   void AwaitTakenBack(uint64_t bytes) {
-    Await([bytes](const PressureStats& stats) { return stats.l2_bytes_taken_back >= bytes; });
+    AwaitPressure(
+        [bytes](const PressureStats& stats) { return stats.l2_bytes_taken_back >= bytes; });
   }
   void AwaitReadings(uint64_t more) {
     const uint64_t wanted = Pressure().readings + more;
-    Await([wanted](const PressureStats& stats) { return stats.readings >= wanted; });
+    AwaitPressure([wanted](const PressureStats& stats) { return stats.readings >= wanted; });
   }
 
   static std::string Key(int number) { return absl::StrCat("t", number); }
@@ -197,7 +194,8 @@ TEST_F(StorePressureTest, WhatIsNotWrittenYetLeavesWhenItIs) {
   constexpr int kDirty = 40;
   for (int i = 0; i < kDirty; ++i) ASSERT_TRUE(Put(Key(i), kTensorBytes).ok());
   Set(Full());
-  Await([](const PressureStats& stats) { return stats.l2_bytes_given_back > kL2Bytes / 2; });
+  AwaitPressure(
+      [](const PressureStats& stats) { return stats.l2_bytes_given_back > kL2Bytes / 2; });
   EXPECT_EQ(CountInL2(kDirty), kDirty);
   io->Release();
   ASSERT_TRUE(store_->Flush().ok());
@@ -216,7 +214,7 @@ TEST_F(StorePressureTest, MediumPressureHoldsPrefetchesBackAndHighStopsThem) {
   const std::vector<TensorKey> keys(names.begin(), names.end());
 
   Set({.host = MemoryAmount{kHostBytes, 512 * kMiB}});  // 50 %.
-  Await([](const PressureStats& stats) { return stats.level == PressureLevel::kMedium; });
+  AwaitPressure([](const PressureStats& stats) { return stats.level == PressureLevel::kMedium; });
   ASSERT_TRUE(store_->WillNeed(keys, {}).ok());
   while (store_->Stats().prefetches < 2) std::this_thread::yield();
   AwaitReadings(2);
@@ -227,7 +225,7 @@ TEST_F(StorePressureTest, MediumPressureHoldsPrefetchesBackAndHighStopsThem) {
   EXPECT_EQ(Pressure().l2_bytes_given_back, 0u);
 
   Set(Full());
-  Await([](const PressureStats& now) { return now.level == PressureLevel::kHigh; });
+  AwaitPressure([](const PressureStats& now) { return now.level == PressureLevel::kHigh; });
   Expect(Key(0), kTensorBytes);
   Expect(Key(1), kTensorBytes);
   EXPECT_EQ(store_->Prefetch({keys.data() + 50, 3}, {}), 0u);
@@ -235,7 +233,7 @@ TEST_F(StorePressureTest, MediumPressureHoldsPrefetchesBackAndHighStopsThem) {
   EXPECT_EQ(Pressure().prefetches_refused, 6u);
 
   Set(Plenty());
-  Await([](const PressureStats& now) { return now.level == PressureLevel::kLow; });
+  AwaitPressure([](const PressureStats& now) { return now.level == PressureLevel::kLow; });
   Expect(Key(0), kTensorBytes);  // Who asks makes those begin that wait.
   while (store_->Stats().prefetches < 10) std::this_thread::yield();
 }
@@ -322,7 +320,7 @@ TEST_F(StorePressureTest, ReadersAndWritersNoticeNothing) {
     const uint64_t before = done;
     while (done < before + 50) std::this_thread::yield();
     Set(Plenty());
-    Await([](const PressureStats& stats) { return stats.l2_bytes_usable >= kL2Bytes / 4; });
+    AwaitPressure([](const PressureStats& stats) { return stats.l2_bytes_usable >= kL2Bytes / 4; });
   }
   stop = true;
   for (std::thread& thread : threads) thread.join();

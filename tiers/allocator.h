@@ -56,7 +56,9 @@ class SpaceAllocator : public Allocator {
   // The least range around this one that can become one free run when all in it is freed: cuts
   // nothing that was taken as a whole to be divided further (a slab).
   virtual Extent Widen(Extent range) const { return range; }
-  // A range from about `offset` on that, once all of it is free, has room for `bytes`.
+  // A range from about `offset` on that, once all of it is free, has room for `bytes`. Where it
+  // reaches out of the space, one as long that ends with the space will do; one that is longer than
+  // the space has no room.
   virtual Extent WindowFor(uint64_t bytes, uint64_t offset) const = 0;
   // Calls `visit` for each run that is free and begins in the range, in no order: as long as an
   // allocation could be there.

@@ -88,7 +88,9 @@ uint64_t BuddyAllocator::largest_free_bytes() const {
 
 Extent BuddyAllocator::WindowFor(uint64_t bytes, uint64_t offset) const {
   const uint64_t block_bytes = std::max(std::bit_ceil(bytes), uint64_t{1} << unit_shift_);
-  return {offset & ~(block_bytes - 1), block_bytes};
+  const uint64_t blocks = space_bytes_ / block_bytes;
+  if (blocks == 0) return {0, block_bytes};
+  return {std::min(offset / block_bytes, blocks - 1) * block_bytes, block_bytes};
 }
 
 void BuddyAllocator::ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const {

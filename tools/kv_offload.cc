@@ -46,6 +46,9 @@ StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Prog
   store.l2_bytes_max = options.l2_bytes;
   store.l2_bytes_min = options.l2_bytes_min;
   store.heed_memory_pressure = options.heed_memory_pressure;
+  store.l2_allocator = options.l2_allocator;
+  store.l2_class_shares = options.l2_class_shares;
+  store.l3_class_shares = options.l3_class_shares;
   store.l3_bytes_max = options.l3_bytes;
   store.l3_prewrite = options.l3_prewrite;
   store.l3_write_bytes_per_day = options.l3_write_bytes_per_day;

@@ -11,7 +11,6 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -37,9 +36,7 @@ constexpr const char* kBaseline = "mutex";
 
 struct Arguments {
   uint64_t tensors = 100'000;
-  int rounds = 7;
-  int window_ms = 200;
-  std::string json;
+  RateArguments rates = {.rounds = 7, .window_ms = 200, .json = {}};
 };
 
 // SplitMix64.
@@ -122,9 +119,9 @@ using Figures = std::map<std::pair<std::string, int>, Series>;
 
 Figures Measure(const Arguments& arguments, std::vector<std::unique_ptr<Contestant>>& contestants) {
   Figures figures;
-  const double seconds = arguments.window_ms / 1e3;
+  const double seconds = arguments.rates.window_ms / 1e3;
   for (const int threads : kThreadCounts) {
-    for (int round = 0; round < arguments.rounds; ++round) {
+    for (int round = 0; round < arguments.rates.rounds; ++round) {
       for (auto& contestant : contestants) {
         figures[{contestant->name(), threads}].millions.push_back(
             contestant->MillionsASecond(threads, seconds));
@@ -162,7 +159,7 @@ void Print(const std::vector<MapKind>& kinds, Figures& figures) {
   }
 }
 
-bool WriteJson(const Arguments& arguments, const Figures& figures) {
+nlohmann::ordered_json ToJson(const Arguments& arguments, const Figures& figures) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const auto& [of, series] : figures) {
     const double millions = Median(series.millions);
@@ -172,14 +169,10 @@ bool WriteJson(const Arguments& arguments, const Figures& figures) {
                     {"ns", Nanoseconds(millions, of.second)},
                     {"ratio_to_mutex", Median(series.ratios)}});
   }
-  const nlohmann::ordered_json json = {{"tensors", arguments.tensors},
-                                       {"rounds", arguments.rounds},
-                                       {"window_ms", arguments.window_ms},
-                                       {"rows", std::move(rows)}};
-  std::ofstream file(arguments.json);
-  file << json.dump(2) << "\n";
-  file.close();
-  return file.good();
+  return {{"tensors", arguments.tensors},
+          {"rounds", arguments.rates.rounds},
+          {"window_ms", arguments.rates.window_ms},
+          {"rows", std::move(rows)}};
 }
 
 int Run(const Arguments& arguments) {
@@ -196,9 +189,7 @@ int Run(const Arguments& arguments) {
   }
   Figures figures = Measure(arguments, contestants);
   Print(kinds, figures);
-  if (arguments.json.empty() || WriteJson(arguments, figures)) return 0;
-  absl::FPrintF(stderr, "directory_bench: %s could not be written\n", arguments.json);
-  return 1;
+  return WriteFigures("directory_bench", arguments.rates, ToJson(arguments, figures));
 }
 
 }  // namespace
@@ -208,11 +199,7 @@ int main(int argc, char** argv) {
   CLI::App app("The directory beside other maps", "directory_bench");
   cairn::micro::Arguments arguments;
   app.add_option("--tensors", arguments.tensors)->check(CLI::Range(1, 10'000'000));
-  app.add_option("--rounds", arguments.rounds, "of which the medians count")
-      ->check(CLI::Range(1, 1000));
-  app.add_option("--window-ms", arguments.window_ms, "of each kind in a round")
-      ->check(CLI::Range(1, 60'000));
-  app.add_option("--json", arguments.json, "Write the figures here, too")->type_name("FILE");
+  cairn::micro::DeclareRateOptions(app, arguments.rates);
   CLI11_PARSE(app, argc, argv);
   return cairn::micro::Run(arguments);
 }

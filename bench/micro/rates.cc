@@ -1,11 +1,34 @@
 #include "bench/micro/rates.h"
 
+#include <CLI/CLI.hpp>
 #include <chrono>
+#include <cstdio>
+#include <fstream>
 #include <latch>
+#include <nlohmann/json.hpp>
 #include <thread>
 #include <vector>
 
 namespace cairn::micro {
+
+void DeclareRateOptions(CLI::App& app, RateArguments& arguments) {
+  app.add_option("--rounds", arguments.rounds, "of which the medians count")
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--window-ms", arguments.window_ms, "of each kind in a round")
+      ->check(CLI::Range(1, 60'000));
+  app.add_option("--json", arguments.json, "Write the figures here, too")->type_name("FILE");
+}
+
+int WriteFigures(const char* bench, const RateArguments& arguments,
+                 const nlohmann::ordered_json& figures) {
+  if (arguments.json.empty()) return 0;
+  std::ofstream file(arguments.json);
+  file << figures.dump(2) << "\n";
+  file.close();
+  if (file.good()) return 0;
+  std::fprintf(stderr, "%s: %s could not be written\n", bench, arguments.json.c_str());
+  return 1;
+}
 
 WindowRates MeasureWindow(const WindowOptions& options, const WindowWork& work) {
   std::atomic<bool> stop = false;

@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -31,12 +30,6 @@ constexpr std::array<int, 4> kThreadCounts = {1, 2, 4, 8};
 constexpr uint64_t kBytes = 4096;
 constexpr int kOperationsAStep = 16;
 constexpr const char* kBaseline = "shared_mutex";
-
-struct Arguments {
-  int rounds = 7;
-  int window_ms = 100;
-  std::string json;
-};
 
 class Statistics {
  public:
@@ -202,7 +195,7 @@ struct Row {
   std::vector<double> ratios;
 };
 
-std::vector<Row> MeasureAll(const Arguments& arguments) {
+std::vector<Row> MeasureAll(const RateArguments& arguments) {
   const std::vector<Kind> kinds = Kinds();
   // The buckets in use are those up to here.
   for (const Kind& kind : kinds) kind.statistics->CountHit(TensorClass::kGeneral, 4095);
@@ -240,7 +233,7 @@ void Print(const std::vector<Row>& rows) {
   }
 }
 
-bool WriteJson(const Arguments& arguments, const std::vector<Row>& rows) {
+nlohmann::ordered_json ToJson(const RateArguments& arguments, const std::vector<Row>& rows) {
   nlohmann::ordered_json array = nlohmann::ordered_json::array();
   for (const Row& row : rows) {
     array.push_back({{"kind", row.kind},
@@ -251,12 +244,8 @@ bool WriteJson(const Arguments& arguments, const std::vector<Row>& rows) {
                      {"counts_per_s", Median(row.counts) * 1e6},
                      {"reads_ratio_to_shared_mutex", Median(row.ratios)}});
   }
-  const nlohmann::ordered_json json = {
+  return {
       {"rounds", arguments.rounds}, {"window_ms", arguments.window_ms}, {"rows", std::move(array)}};
-  std::ofstream file(arguments.json);
-  file << json.dump(2) << "\n";
-  file.close();
-  return file.good();
 }
 
 }  // namespace
@@ -264,16 +253,11 @@ bool WriteJson(const Arguments& arguments, const std::vector<Row>& rows) {
 
 int main(int argc, char** argv) {
   CLI::App app("Statistics beside a struct behind a lock", "stats_bench");
-  cairn::micro::Arguments arguments;
-  app.add_option("--rounds", arguments.rounds, "of which the medians count")
-      ->check(CLI::Range(1, 1000));
-  app.add_option("--window-ms", arguments.window_ms, "of each kind in a round")
-      ->check(CLI::Range(1, 60'000));
-  app.add_option("--json", arguments.json, "Write the figures here, too")->type_name("FILE");
+  cairn::micro::RateArguments arguments = {.rounds = 7, .window_ms = 100, .json = {}};
+  cairn::micro::DeclareRateOptions(app, arguments);
   CLI11_PARSE(app, argc, argv);
   const auto rows = cairn::micro::MeasureAll(arguments);
   cairn::micro::Print(rows);
-  if (arguments.json.empty() || cairn::micro::WriteJson(arguments, rows)) return 0;
-  std::fprintf(stderr, "stats_bench: %s could not be written\n", arguments.json.c_str());
-  return 1;
+  return cairn::micro::WriteFigures("stats_bench", arguments,
+                                    cairn::micro::ToJson(arguments, rows));
 }

@@ -12,7 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "src/base/status_macros.h"
 #include "tools/offload/eviction_name.h"
-#include "tools/offload/options.h"
+#include "tools/offload/option_values.h"
 
 namespace cairn::policy {
 namespace {

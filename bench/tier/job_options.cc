@@ -13,7 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
-#include "tools/offload/options.h"
+#include "tools/offload/option_values.h"
 
 namespace cairn::bench {
 namespace {

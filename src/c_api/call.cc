@@ -7,12 +7,17 @@
 
 namespace cairn::c_api {
 
+void CopyText(std::string_view text, char* buffer, size_t size) noexcept {
+  if (buffer == nullptr || size == 0) return;
+  const size_t copied = std::min(text.size(), size - 1);
+  if (copied > 0) std::memcpy(buffer, text.data(), copied);
+  buffer[copied] = 0;
+}
+
 int Report(int code, std::string_view text, cairn_status* out) noexcept {
   if (out == nullptr) return code;
   out->code = code;
-  const size_t size = std::min(text.size(), sizeof(out->message) - 1);
-  if (size > 0) std::memcpy(out->message, text.data(), size);
-  out->message[size] = 0;
+  CopyText(text, out->message, sizeof(out->message));
   return code;
 }
 

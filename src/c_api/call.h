@@ -30,6 +30,9 @@ struct cairn_queue {
 
 namespace cairn::c_api {
 
+// As much of the text as `size` bytes hold with a 0 behind it; nothing where there are none.
+void CopyText(std::string_view text, char* buffer, size_t size) noexcept;
+
 // Writes code and text where `out` is not null, and returns the code. Allocates nothing.
 int Report(int code, std::string_view text, cairn_status* out) noexcept;
 int Report(const absl::Status& status, cairn_status* out) noexcept;

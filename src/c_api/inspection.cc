@@ -1,6 +1,5 @@
 // What is in a store, and its figures.
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -85,8 +84,7 @@ int cairn_store_advise(cairn_store* store, uint64_t bytes, uint32_t tensor_class
     told.struct_bytes = sizeof(told);
     told.arrival_us = cairn::c_api::WriteTime(found.arrival);
     told.level = found.level.has_value() ? static_cast<uint32_t>(*found.level) : 0;
-    std::memcpy(told.reason, found.reason.data(),
-                std::min(found.reason.size(), sizeof(told.reason) - 1));
+    cairn::c_api::CopyText(found.reason, told.reason, sizeof(told.reason));
     return cairn::c_api::WriteKnown("cairn_advice", told, advice);
   });
 }
@@ -116,10 +114,7 @@ size_t cairn_store_stats_json(cairn_store* store, char* buffer, size_t size) {
     CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
     const std::string json = store->store->Stats().ToJson();
     length = json.size();
-    if (buffer == nullptr || size == 0) return absl::OkStatus();
-    const size_t copied = std::min(length, size - 1);
-    std::memcpy(buffer, json.data(), copied);
-    buffer[copied] = 0;
+    cairn::c_api::CopyText(json, buffer, size);
     return absl::OkStatus();
   });
   return length;

@@ -11,10 +11,6 @@
 namespace cairn::c_api {
 namespace {
 
-int64_t WriteTime(absl::Duration time) {
-  return time == absl::InfiniteDuration() ? CAIRN_FOREVER : absl::ToInt64Microseconds(time);
-}
-
 // By cairn_class, whose numbers are those of the classes.
 cairn_class_shares WriteShares(const ClassShares& shares) {
   cairn_class_shares written = {};

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Random allocations, frees and splits on every allocator beside a map of intervals, with new seeds
-# for so long: each allocator has its share of the time.
+# Random allocations, frees, splits and moves on every allocator beside a map of intervals, with new
+# seeds for so long: each allocator has its share of the time.
 #
 #   tests/campaign/allocators.sh BUILD_DIR [SECONDS=600]
 #
-# BUILD_DIR has the target allocator_model_test; one with sanitizers finds more. Prints the first
-# seed and the number of seeds of each; a failure names its seed, for
+# BUILD_DIR has the target allocator_model_test; one with sanitizers finds more. Prints each seed as
+# it begins, and the first and the number of them; a failure names its seed, for
 #   CAIRN_TEST_SEED=N BUILD_DIR/bin/allocator_model_test
 # Exit status: 0 when every seed held.
 set -euo pipefail

@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -30,6 +29,9 @@ struct Options {
   uint64_t l2_bytes = 0;
   uint64_t l2_bytes_min = 0;  // 0: as the store has it.
   bool heed_memory_pressure = true;
+  AllocatorKind l2_allocator = AllocatorKind::kHybrid;
+  ClassShares l2_class_shares;
+  ClassShares l3_class_shares;
   uint64_t l3_bytes = 0;
   bool l3_prewrite = false;
   std::optional<Model> model;  // Exactly one of these two.
@@ -53,9 +55,5 @@ struct ParseResult {
   int exit_code = 0;
 };
 ParseResult ParseOptions(int argc, const char* const* argv);
-
-// "2GiB", "16G", "1.5GiB", "512MiB", "4096": K, M, G, T with or without iB are powers of 1024,
-// with B alone powers of 1000. kInvalidArgument for anything else, and for 0.
-absl::StatusOr<uint64_t> ParseSize(std::string_view text);
 
 }  // namespace cairn::offload

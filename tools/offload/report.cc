@@ -15,6 +15,8 @@
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 #include "src/base/strings.h"
+#include "tools/offload/class_shares.h"
+#include "tools/offload/store_options.h"
 
 namespace cairn::offload {
 namespace {
@@ -58,7 +60,10 @@ nlohmann::ordered_json ConfigJson(const Outcome& outcome) {
   config["class_mix"] = outcome.block.mix.ToString();
   config["l1_bytes"] = options.l1_bytes;
   config["l2_bytes"] = options.l2_bytes;
+  config["l2_allocator"] = AllocatorName(options.l2_allocator);
+  config["l2_class_shares"] = ToString(options.l2_class_shares);
   config["l3_bytes"] = options.l3_bytes;
+  config["l3_class_shares"] = ToString(options.l3_class_shares);
   config["l3_bytes_for_tensors"] = outcome.stats.l3.bytes_max;
   config["speed"] =
       options.speed > 0 ? nlohmann::ordered_json(options.speed) : nlohmann::ordered_json("max");
@@ -271,6 +276,7 @@ std::string ReportJson(const Outcome& outcome) {
                         {"dropped", outcome.stats.prefetches_dropped}};
   json["predictions"] = PredictionsJson(outcome.stats);
   const nlohmann::ordered_json stats = nlohmann::ordered_json::parse(outcome.stats.ToJson());
+  json["tiers"] = {{"l1", stats["l1"]}, {"l2", stats["l2"]}, {"l3", stats["l3"]}};
   json["write_budget"] = stats["write_budget"];
   json["pressure"] = stats["pressure"];
   json["bytes_compared"] = tally.bytes_compared;
