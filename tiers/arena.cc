@@ -1,13 +1,17 @@
 #include "tiers/arena.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <limits>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
+#include "src/base/thread.h"
 
 namespace cairn {
 namespace {
@@ -16,13 +20,51 @@ constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 // Of 2 MiB, whatever the system's default size is (MAP_HUGE_2MB of linux/mman.h).
 constexpr int kMapHuge2MiB = 21 << 26;
 
+// Of populating: more threads wait for the memory and not for one another, and a thread is not
+// worth less than its share.
+constexpr uint64_t kPopulateThreadsMax = 8;
+constexpr uint64_t kPopulateShareBytes = uint64_t{64} << 20;
+
+uint64_t CpusOfProcess() {
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  if (::sched_getaffinity(0, sizeof(cpus), &cpus) != 0) return 1;
+  return static_cast<uint64_t>(CPU_COUNT(&cpus));
+}
+
+// The first use of what it refuses says why. Its errno, or 0.
+int PopulateOnThisThread(absl::Span<std::byte> part) {
+  return ::madvise(part.data(), part.size(), MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+}
+
+int PopulateInParallel(absl::Span<std::byte> part) {
+  const uint64_t count =
+      std::clamp<uint64_t>(part.size() / kPopulateShareBytes, 1,
+                           std::min(kPopulateThreadsMax, std::max<uint64_t>(CpusOfProcess(), 1)));
+  const uint64_t pages = (part.size() + kHugePageBytes - 1) / kHugePageBytes;
+  const uint64_t share_bytes = (pages + count - 1) / count * kHugePageBytes;
+  std::array<int, kPopulateThreadsMax> errors = {};
+  {
+    std::array<Thread, kPopulateThreadsMax> others;
+    for (uint64_t i = 1; i < count && i * share_bytes < part.size(); ++i) {
+      others[i].Start([share = part.subspan(i * share_bytes, share_bytes), error = &errors[i]] {
+        *error = PopulateOnThisThread(share);
+      });
+    }
+    errors[0] = PopulateOnThisThread(part.first(std::min<uint64_t>(share_bytes, part.size())));
+  }
+  const auto failed = std::find_if(errors.begin(), errors.end(), [](int e) { return e != 0; });
+  return failed == errors.end() ? 0 : *failed;
+}
+
 // With all its pages at once: one that a limit of the container, or others, take away between here
 // and its first use would be SIGBUS then. (Kernels before 5.14 do not know how: EINVAL.)
 std::byte* MapHugetlb(uint64_t bytes) {
   void* const address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | kMapHuge2MiB, -1, 0);
   if (address == MAP_FAILED) return nullptr;
-  if (::madvise(address, bytes, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
+  const int error = PopulateInParallel({static_cast<std::byte*>(address), bytes});
+  if (error != 0 && error != EINVAL) {
     CAIRN_CHECK(::munmap(address, bytes) == 0);
     return nullptr;
   }
@@ -64,8 +106,7 @@ Arena::Arena(std::byte* base, uint64_t bytes, ArenaPages pages)
 Arena::~Arena() { CAIRN_CHECK(::munmap(base_, bytes_) == 0); }
 
 void Arena::Populate(absl::Span<std::byte> part) const {
-  // The first use of what it refuses says why.
-  static_cast<void>(::madvise(part.data(), part.size(), MADV_POPULATE_WRITE));
+  static_cast<void>(PopulateInParallel(part));
 }
 
 void Arena::GiveBack(absl::Span<std::byte> part) const {

@@ -32,7 +32,9 @@ class Arena {
   ArenaPages pages() const { return pages_; }
 
   // Of a part of memory(), in whole huge pages. Takes its pages now: using it later asks the system
-  // for nothing. (Kernels before 5.14 do not know how: then as it is used.)
+  // for nothing. (Kernels before 5.14 do not know how: then as it is used.) A large part is taken
+  // by several threads at once, one for each 64 MiB, 8 at most and no more than there are CPUs
+  // for this process: it is the system's zeroing that takes the time.
   void Populate(absl::Span<std::byte> part) const;
   // Gives its pages back to the system, unless something else pins them. It is zeros then, and
   // takes pages where it is used. Not of reserved huge pages, which would not come back for sure.
