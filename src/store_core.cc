@@ -59,6 +59,7 @@ StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
 StoreCore::~StoreCore() {
   if (defragmenter != nullptr) defragmenter->Stop();
   if (evictor != nullptr) evictor->Stop();
+  if (l2 != nullptr) l2->StopPinning();
 }
 
 absl::StatusOr<std::shared_ptr<StoreCore>> StoreCore::Open(const StoreOptions& options,
@@ -157,11 +158,9 @@ absl::Status StoreCore::OpenDevice() {
 
 absl::Status StoreCore::OpenMemory() {
   CAIRN_RETURN_IF_ERROR(OpenDevice());
-  CAIRN_ASSIGN_OR_RETURN(
-      l2, PinnedTier::Create(options.l2_bytes_max, options.l2_allocator, device.get()));
-  if (!l2->pin_status().ok()) {
-    Log(absl::StrCat("L2 is not pinned for the GPU: ", l2->pin_status().message()));
-  }
+  CAIRN_ASSIGN_OR_RETURN(l2, PinnedTier::Create(options.l2_bytes_max, device.get(),
+                                                {.allocator = options.l2_allocator,
+                                                 .pin_chunk_bytes = seams_.l2_pin_chunk_bytes}));
   AsyncIo::Options io_options;
   io_options.kind = options.io_engine;
   io_options.bytes_in_flight_max = options.io_bytes_in_flight_max;
@@ -237,6 +236,9 @@ void StoreCore::StartThreads() {
     return kSaveJournalEvery;
   });
   if (pressure != nullptr) pressure->Start();
+  l2->StartPinning([this](const absl::Status& status) {
+    if (!status.ok()) Log(absl::StrCat("L2 is not pinned for the GPU: ", status.message()));
+  });
 }
 
 void StoreCore::Housekeep() {
@@ -321,6 +323,7 @@ absl::Status StoreCore::FlushTensor(const HashedKey& key) {
 }
 
 absl::Status StoreCore::Shutdown() {
+  l2->EndPinning();
   if (pressure != nullptr) pressure->Stop();
   defragmenter->Stop();
   // What is queued runs to its end, down the tiers: calls, spills, index, device.
@@ -349,6 +352,8 @@ absl::Status StoreCore::Shutdown() {
   index.reset();
   io.reset();
   files.reset();
+  // Last: a chunk takes the driver seconds.
+  l2->StopPinning();
   return status;
 }
 
@@ -363,7 +368,7 @@ TensorHandle StoreCore::NewHandle(Entry* entry, Level level, Level found_at) {
     }
   } else {
     view.data = l2->Address(entry->hot()->l2_extent);
-    if (device->is_gpu() && l2->pin_status().ok()) view.kind = MemoryKind::kHostPinned;
+    if (l2->is_pinned(entry->hot()->l2_extent)) view.kind = MemoryKind::kHostPinned;
   }
   return {shared_from_this(), entry, view, level, found_at};
 }

@@ -63,6 +63,7 @@ struct StoreSeams {
   std::function<int64_t()> now_unix_ms;
   // At Open, and then on the thread of the pressure monitor.
   std::function<PressureReadings()> read_pressure;
+  uint64_t l2_pin_chunk_bytes = PinnedTierOptions::kPinChunkBytesMax;
   std::chrono::milliseconds eviction_save_every = EvictionFile::kSaveEveryMin;
 };
 

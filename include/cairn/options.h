@@ -128,8 +128,10 @@ struct CAIRN_EXPORT StoreOptions {
   uint64_t l1_bytes_max = 0;
   // The GPUs of L1 by the driver's numbers; the first one's driver pins L2. One, so far.
   std::vector<int> gpus = {0};
-  // Host memory for tensors. At least kL2BytesMin. Taken at Open where the system lets it be pinned
-  // for the device, else touched as it fills.
+  // Host memory for tensors. At least kL2BytesMin. Taken at Open where it is registered with the
+  // I/O engine, else touched as it fills. With a GPU its driver pins it after Open, in chunks of at
+  // most 64 GiB, while the store serves (StatsSnapshot::l2_bytes_pinned): copies from and to what
+  // is not pinned yet are slower, and nothing else.
   uint64_t l2_bytes_max = uint64_t{1} << 30;
   AllocatorKind l2_allocator = AllocatorKind::kHybrid;
   // Gives way when the host runs short of memory. Of each memory (the host's, and that of every
