@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <limits>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -57,18 +58,33 @@ int PopulateInParallel(absl::Span<std::byte> part) {
   return failed == errors.end() ? 0 : *failed;
 }
 
+absl::Status Place(absl::Span<std::byte> memory, const ArenaPlacement& placement) {
+  for (size_t i = 0; i < placement.ranges.size(); ++i) {
+    const NumaRange& range = placement.ranges[i];
+    CAIRN_CHECK(range.offset <= memory.size());
+    const bool is_last = i + 1 == placement.ranges.size();
+    const absl::Status status = placement.place(
+        memory.subspan(range.offset, is_last ? memory.npos : range.bytes), range.nodes);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 // With all its pages at once: one that a limit of the container, or others, take away between here
 // and its first use would be SIGBUS then. (Kernels before 5.14 do not know how: EINVAL.)
-std::byte* MapHugetlb(uint64_t bytes) {
+std::byte* MapHugetlb(uint64_t bytes, const ArenaPlacement& placement,
+                      absl::Status* placement_status) {
   void* const address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | kMapHuge2MiB, -1, 0);
   if (address == MAP_FAILED) return nullptr;
-  const int error = PopulateInParallel({static_cast<std::byte*>(address), bytes});
+  const absl::Span<std::byte> memory(static_cast<std::byte*>(address), bytes);
+  *placement_status = Place(memory, placement);
+  const int error = PopulateInParallel(memory);
   if (error != 0 && error != EINVAL) {
     CAIRN_CHECK(::munmap(address, bytes) == 0);
     return nullptr;
   }
-  return static_cast<std::byte*>(address);
+  return memory.data();
 }
 
 // mmap aligns to small pages only: maps one huge page more, and gives both ends back.
@@ -100,8 +116,8 @@ const char* ArenaPagesName(ArenaPages pages) {
   return "?";
 }
 
-Arena::Arena(std::byte* base, uint64_t bytes, ArenaPages pages)
-    : base_(base), bytes_(bytes), pages_(pages) {}
+Arena::Arena(std::byte* base, uint64_t bytes, ArenaPages pages, absl::Status placement_status)
+    : base_(base), bytes_(bytes), pages_(pages), placement_status_(std::move(placement_status)) {}
 
 Arena::~Arena() { CAIRN_CHECK(::munmap(base_, bytes_) == 0); }
 
@@ -115,14 +131,16 @@ void Arena::GiveBack(absl::Span<std::byte> part) const {
   static_cast<void>(::madvise(part.data(), part.size(), MADV_DONTNEED));
 }
 
-absl::StatusOr<std::unique_ptr<Arena>> Arena::Create(uint64_t bytes) {
+absl::StatusOr<std::unique_ptr<Arena>> Arena::Create(uint64_t bytes,
+                                                     const ArenaPlacement& placement) {
   if (bytes == 0) return absl::InvalidArgumentError("arena of 0 bytes");
   if (bytes > std::numeric_limits<uint64_t>::max() - 2 * kHugePageBytes) {
     return absl::ResourceExhaustedError(absl::StrCat("no arena of ", bytes, " bytes"));
   }
   const uint64_t rounded_bytes = (bytes + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
   ArenaPages pages = ArenaPages::kHugetlb;
-  std::byte* base = MapHugetlb(rounded_bytes);
+  absl::Status placement_status;
+  std::byte* base = MapHugetlb(rounded_bytes, placement, &placement_status);
   if (base == nullptr) {
     base = MapAligned(rounded_bytes);
     if (base == nullptr) {
@@ -130,10 +148,11 @@ absl::StatusOr<std::unique_ptr<Arena>> Arena::Create(uint64_t bytes) {
       return absl::ResourceExhaustedError(absl::StrCat(
           "no arena of ", rounded_bytes, " bytes: ", absl::ErrnoToStatus(error, "mmap").message()));
     }
+    placement_status = Place({base, static_cast<size_t>(rounded_bytes)}, placement);
     const bool transparent = ::madvise(base, rounded_bytes, MADV_HUGEPAGE) == 0;
     pages = transparent ? ArenaPages::kTransparent : ArenaPages::kSmall;
   }
-  std::unique_ptr<Arena> arena(new Arena(base, rounded_bytes, pages));
+  std::unique_ptr<Arena> arena(new Arena(base, rounded_bytes, pages, placement_status));
   // A child that wrote to a page would make this process copy it, and the copy is neither pinned
   // nor where registered transfers go.
   if (::madvise(base, rounded_bytes, MADV_DONTFORK) != 0) {

@@ -12,7 +12,7 @@ namespace cairn {
 absl::StatusOr<std::unique_ptr<PinnedTier>> PinnedTier::Create(uint64_t bytes_max, Device* device,
                                                                const PinnedTierOptions& options) {
   const uint64_t bytes = bytes_max / kAlignment * kAlignment;
-  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, Arena::Create(bytes));
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, Arena::Create(bytes, options.placement));
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<MagazineAllocator> allocator,
                          MagazineAllocator::Create(options.allocator, bytes, kAlignment));
   CAIRN_ASSIGN_OR_RETURN(ReservedArray<uint64_t> owners,

@@ -27,6 +27,7 @@ struct PinnedTierOptions {
 
   AllocatorKind allocator = AllocatorKind::kHybrid;
   uint64_t pin_chunk_bytes = kPinChunkBytesMax;  // A multiple of 2 MiB.
+  ArenaPlacement placement = {};
 };
 
 // L2: extents of one arena of host memory, pinned for the GPU where there is one. Every extent

@@ -134,6 +134,13 @@ struct CAIRN_EXPORT StoreOptions {
   // is not pinned yet are slower, and nothing else.
   uint64_t l2_bytes_max = uint64_t{1} << 30;
   AllocatorKind l2_allocator = AllocatorKind::kHybrid;
+  // On a machine with several NUMA nodes: the one that is preferred for L2, which is filled up to
+  // 7/8 of what is free there when the store is opened; then come the others, nearest first. A node
+  // that does not exist, or that this process may not use, refuses the store (kInvalidArgument).
+  // -1: that of the first GPU; without one all nodes with CPUs take pages in turn. Never a bound: a
+  // node that is full leaves pages to others. StatsSnapshot::l2_numa_placement says what became of
+  // it. With one node it is nothing.
+  int32_t l2_numa_node = -1;
   // Gives way when the host runs short of memory. Of each memory (the host's, and that of every
   // control group around the process, version 1 or 2, that has a limit) an eighth is to stay free,
   // 8 GiB at most; what of that is gone, in per cent, is the pressure, or the share of the time in
