@@ -139,8 +139,6 @@ class AsyncIo {
   // kInvalidArgument: empty, or overlaps a registered region. After any of these the engine works
   // as before, and ops work on any memory.
   virtual absl::Status RegisterMemory(absl::Span<std::byte> memory) = 0;
-  // Whether RegisterMemory takes the memory's pages, one after the other, and pins them.
-  virtual bool pins_registered_memory() const { return false; }
   // Of a whole region as it was registered (else kNotFound); no op on it may be in flight.
   virtual absl::Status UnregisterMemory(absl::Span<std::byte> memory) = 0;
 

@@ -45,7 +45,6 @@ class RingIo final : public AsyncIo {
   absl::StatusOr<int> AddFile(int fd) override;
   void RemoveFile(int file) override;
   absl::Status RegisterMemory(absl::Span<std::byte> memory) override;
-  bool pins_registered_memory() const override { return true; }
   absl::Status UnregisterMemory(absl::Span<std::byte> memory) override;
   void Submit(absl::Span<IoOp* const> ops) override;
   void RegardRaised() override { inbox_.RegardRaised(); }

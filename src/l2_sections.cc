@@ -61,11 +61,7 @@ absl::Status L2Sections::Begin(uint64_t bytes_max, uint64_t bytes_min) {
       sections_[section].state = State::kGivenBack;
       continue;
     }
-    // What is registered takes its pages, but on one thread. After the first refusal nothing is.
-    const bool pins = section > 0 && status.ok() && io_->pins_registered_memory();
-    if (!all || pins) {
-      l2_->arena().Populate(MemoryOf(section));
-    }
+    if (!all) l2_->arena().Populate(MemoryOf(section));
     if (status.ok()) status = Register(section);
   }
   // All of it or none, as hosts are told.

@@ -20,7 +20,6 @@ class IoDecorator : public AsyncIo {
   absl::Status RegisterMemory(absl::Span<std::byte> memory) override {
     return inner_->RegisterMemory(memory);
   }
-  bool pins_registered_memory() const override { return inner_->pins_registered_memory(); }
   absl::Status UnregisterMemory(absl::Span<std::byte> memory) override {
     return inner_->UnregisterMemory(memory);
   }
