@@ -197,9 +197,9 @@ struct CAIRN_EXPORT StatsSnapshot {
   LatencySummary get_l3_us;
   LatencySummary put_us;
 
-  std::string io_engine;       // "uring" or "posix".
-  std::string device;          // What stands at L1 and pins L2: "host" or the GPU's name.
-  std::string l2_pages;        // "hugetlb", "transparent" (asked for), or "small".
+  std::string io_engine;  // "uring" or "posix".
+  std::string device;     // What stands at L1 and pins L2: "host" or the GPU's name.
+  std::string l2_pages;   // "hugetlb", "transparent" (asked for), or "small".
   // Where its pages go on a machine with several NUMA nodes: "64 GiB on node 1; 8 GiB on node 0".
   // Empty: where the system chooses.
   std::string l2_numa_placement;
