@@ -19,22 +19,21 @@ uint64_t SectionBytes(uint64_t arena_bytes) {
   return std::min(rounded, kSectionBytesMax);
 }
 
-std::string KeptBecause(const PinnedTier& l2) {
-  if (l2.arena().pages() == ArenaPages::kHugetlb) {
-    return "its pages are reserved huge pages, which nobody else could use";
-  }
-  return l2.pinned_by_gpu() ? "the GPU's driver has pinned it as a whole" : "";
-}
-
 }  // namespace
 
 L2Sections::L2Sections(PinnedTier* l2, AsyncIo* io)
     : l2_(l2),
       io_(io),
       section_bytes_(SectionBytes(l2->arena().bytes())),
-      kept_because_(KeptBecause(*l2)),
       sections_((l2->bytes_max() + section_bytes_ - 1) / section_bytes_),
       bytes_usable_(l2->bytes_max()) {}
+
+std::string L2Sections::kept_because() const {
+  if (l2_->arena().pages() == ArenaPages::kHugetlb) {
+    return "its pages are reserved huge pages, which nobody else could use";
+  }
+  return l2_->kept_by_gpu() ? "the GPU's driver has pinned it, or is about to" : "";
+}
 
 Extent L2Sections::extent(size_t section) const {
   const uint64_t offset = section * section_bytes_;
@@ -48,7 +47,7 @@ absl::Span<std::byte> L2Sections::MemoryOf(size_t section) const {
 }
 
 absl::Status L2Sections::Begin(uint64_t bytes_max, uint64_t bytes_min) {
-  const bool all = bytes_max >= l2_->bytes_max() || !kept_because_.empty();
+  const bool all = bytes_max >= l2_->bytes_max() || !kept_because().empty();
   size_t taken = sections_.size();
   if (!all) {
     const uint64_t least = (bytes_min + section_bytes_ - 1) / section_bytes_;

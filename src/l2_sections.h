@@ -49,8 +49,8 @@ class L2Sections {
   uint64_t bytes_usable() const { return bytes_usable_.load(std::memory_order_relaxed); }
   // All that is in use is registered.
   bool registered() const { return registered_.load(std::memory_order_relaxed); }
-  // Why nothing can be given back; empty: it can.
-  const std::string& kept_because() const { return kept_because_; }
+  // Why nothing can be given back; empty: it can, and from then on it always can. For any thread.
+  std::string kept_because() const;
 
  private:
   struct Section {
@@ -64,7 +64,6 @@ class L2Sections {
   PinnedTier* const l2_;
   AsyncIo* const io_;
   const uint64_t section_bytes_;
-  const std::string kept_because_;
   std::vector<Section> sections_;
   std::atomic<uint64_t> bytes_usable_;
   std::atomic<bool> registered_ = false;

@@ -84,6 +84,10 @@ absl::Status StoreOptions::Validate() const {
     return Invalid("l2_bytes_min", l2_bytes_min,
                    absl::StrCat("at most l2_bytes_max, ", l2_bytes_max));
   }
+  if (l2_numa_node < -1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("StoreOptions::l2_numa_node is ", l2_numa_node, ": must be -1 or a node"));
+  }
   if (l3_bytes_max < kL3BytesMin) {
     return Invalid("l3_bytes_max", l3_bytes_max, absl::StrCat("at least ", kL3BytesMin));
   }

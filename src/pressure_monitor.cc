@@ -181,7 +181,7 @@ void PressureMonitor::Say(PressureLevel before, uint32_t percent) {
   const Deadline now = SteadyNow();
   if (now < said_at_ + kSayEvery) return;
   said_at_ = now;
-  const std::string& kept = parts_.sections->kept_because();
+  const std::string kept = parts_.sections->kept_because();
   parts_.log(absl::StrCat(
       "memory is short, ", percent, " % of what is to stay free is gone: ",
       kept.empty() ? "L2 gives some back" : absl::StrCat("L2 cannot give any back, as ", kept)));

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/async_io.h"
+#include "src/base/strings.h"
 #include "src/store_impl.h"
 
 namespace cairn {
@@ -222,6 +223,9 @@ std::string StatsSnapshot::ToJson() const {
                                        {"io_engine", io_engine},
                                        {"device", device},
                                        {"l2_pages", l2_pages},
+                                       {"l2_numa_placement", l2_numa_placement},
+                                       {"l2_bytes_pinned", l2_bytes_pinned},
+                                       {"l2_pin_refusal", l2_pin_refusal},
                                        {"io_registered", io_registered},
                                        {"io_direct", io_direct},
                                        {"degraded", degraded}};
@@ -247,6 +251,9 @@ StatsSnapshot StoreImpl::Stats() const {
   s.recovery_dropped = core_->recovery_dropped;
   s.device = core_->device->name();
   s.l2_pages = ArenaPagesName(core_->l2->arena().pages());
+  s.l2_numa_placement = core_->l2_numa_placement;
+  s.l2_bytes_pinned = core_->l2->bytes_pinned();
+  s.l2_pin_refusal = ToStd(core_->l2->pin_status().message());
   if (const GpuTier* const l1 = core_->l1.get()) {
     s.l1.bytes_max = l1->bytes_max();
     s.l1.bytes_used = l1->bytes_used();

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -37,10 +36,6 @@ constexpr uint32_t kTurnsOfWriteBudget = 10;
 // So seldom, as it wears the SSD: with the default 1.5 MiB 0.4 GiB a day.
 constexpr std::chrono::minutes kSaveJournalEvery{5};
 
-uint64_t L2BytesMin(const StoreOptions& options) {
-  return options.l2_bytes_min > 0 ? options.l2_bytes_min : options.l2_bytes_max / 8;
-}
-
 int FlushByKernel(int fd) { return fdatasync(fd) == 0 ? 0 : errno; }
 
 int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
@@ -59,6 +54,7 @@ StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
 StoreCore::~StoreCore() {
   if (defragmenter != nullptr) defragmenter->Stop();
   if (evictor != nullptr) evictor->Stop();
+  if (l2 != nullptr) l2->StopPinning();
 }
 
 absl::StatusOr<std::shared_ptr<StoreCore>> StoreCore::Open(const StoreOptions& options,
@@ -142,79 +138,6 @@ absl::Status StoreCore::SettleFingerprints() {
   return absl::OkStatus();
 }
 
-absl::Status StoreCore::OpenDevice() {
-  const int ordinal = options.gpus.front();
-  CAIRN_ASSIGN_OR_RETURN(device, seams_.open_device ? seams_.open_device(options.device, ordinal)
-                                                    : Device::Open(options.device, ordinal));
-  if (options.l1_bytes_max == 0) return absl::OkStatus();
-  CAIRN_ASSIGN_OR_RETURN(l1, GpuTier::Create(options.l1_bytes_max, device.get()));
-  if (!device->is_gpu()) {
-    Log(absl::StrCat("L1 is memory of the host: HostDevice stands in for a GPU, as ",
-                     device->gpu_status().message()));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status StoreCore::OpenMemory() {
-  CAIRN_RETURN_IF_ERROR(OpenDevice());
-  CAIRN_ASSIGN_OR_RETURN(
-      l2, PinnedTier::Create(options.l2_bytes_max, options.l2_allocator, device.get()));
-  if (!l2->pin_status().ok()) {
-    Log(absl::StrCat("L2 is not pinned for the GPU: ", l2->pin_status().message()));
-  }
-  AsyncIo::Options io_options;
-  io_options.kind = options.io_engine;
-  io_options.bytes_in_flight_max = options.io_bytes_in_flight_max;
-  io_options.threads = options.io_threads;
-  io_options.log = [this](std::string_view line) { Log(line); };
-  CAIRN_ASSIGN_OR_RETURN(io,
-                         seams_.open_io ? seams_.open_io(io_options) : AsyncIo::Open(io_options));
-  if (seams_.wrap_io) io = seams_.wrap_io(std::move(io));
-  l2_sections = std::make_unique<L2Sections>(l2.get(), io.get());
-  int64_t bytes = std::numeric_limits<int64_t>::max();
-  if (options.heed_memory_pressure) bytes = HostBytesUntil(ReadPressure(), /*percent=*/0);
-  const absl::Status registered =
-      l2_sections->Begin(static_cast<uint64_t>(std::max<int64_t>(bytes, 0)), L2BytesMin(options));
-  if (l2_sections->bytes_usable() < l2->bytes_max()) {
-    Log(absl::StrCat("memory is short: L2 begins with ", l2_sections->bytes_usable(), " of ",
-                     l2->bytes_max(), " bytes, and grows when there is more"));
-  }
-  if (!registered.ok()) {
-    Log(absl::StrCat("L2, ", l2->bytes_max() >> 20,
-                     " MiB, is not registered with the I/O engine, which costs a little CPU time: ",
-                     registered.message()));
-  }
-  return absl::OkStatus();
-}
-
-// The driver is asked once a second.
-PressureReadings StoreCore::ReadPressure() {
-  if (seams_.read_pressure) return seams_.read_pressure();
-  const Deadline now = SteadyNow();
-  PressureReadings readings = pressure_reader_.Read(now);
-  if (device->is_gpu() && now >= gpu_memory_read_at_ + std::chrono::seconds(1)) {
-    gpu_memory_read_at_ = now;
-    const absl::StatusOr<DeviceMemory> memory = device->Memory();
-    gpu_memory_ = std::nullopt;
-    if (memory.ok()) gpu_memory_ = MemoryAmount{memory->bytes, memory->bytes_free};
-  }
-  readings.gpu = gpu_memory_;
-  return readings;
-}
-
-void StoreCore::MakePressureMonitor() {
-  if (!options.heed_memory_pressure) return;
-  pressure = std::make_unique<PressureMonitor>(
-      PressureMonitor::Parts{.directory = directory.get(),
-                             .evictor = evictor.get(),
-                             .prefetches = prefetches.get(),
-                             .predictions = predictions.get(),
-                             .sections = l2_sections.get(),
-                             .l2_bytes_min = L2BytesMin(options),
-                             .read = [this] { return ReadPressure(); },
-                             .log = [this](std::string_view line) { Log(line); }});
-}
-
 void StoreCore::MakeFlusher() {
   flusher = std::make_unique<DataFlusher>(files.get(), l3.get(),
                                           seams_.flush_file ? seams_.flush_file : FlushByKernel);
@@ -237,6 +160,9 @@ void StoreCore::StartThreads() {
     return kSaveJournalEvery;
   });
   if (pressure != nullptr) pressure->Start();
+  l2->StartPinning([this](const absl::Status& status) {
+    if (!status.ok()) Log(absl::StrCat("L2 is not pinned for the GPU: ", status.message()));
+  });
 }
 
 void StoreCore::Housekeep() {
@@ -321,6 +247,7 @@ absl::Status StoreCore::FlushTensor(const HashedKey& key) {
 }
 
 absl::Status StoreCore::Shutdown() {
+  l2->EndPinning();
   if (pressure != nullptr) pressure->Stop();
   defragmenter->Stop();
   // What is queued runs to its end, down the tiers: calls, spills, index, device.
@@ -349,6 +276,8 @@ absl::Status StoreCore::Shutdown() {
   index.reset();
   io.reset();
   files.reset();
+  // Last: a chunk takes the driver seconds.
+  l2->StopPinning();
   return status;
 }
 
@@ -363,7 +292,7 @@ TensorHandle StoreCore::NewHandle(Entry* entry, Level level, Level found_at) {
     }
   } else {
     view.data = l2->Address(entry->hot()->l2_extent);
-    if (device->is_gpu() && l2->pin_status().ok()) view.kind = MemoryKind::kHostPinned;
+    if (l2->is_pinned(entry->hot()->l2_extent)) view.kind = MemoryKind::kHostPinned;
   }
   return {shared_from_this(), entry, view, level, found_at};
 }

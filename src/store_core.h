@@ -63,6 +63,10 @@ struct StoreSeams {
   std::function<int64_t()> now_unix_ms;
   // At Open, and then on the thread of the pressure monitor.
   std::function<PressureReadings()> read_pressure;
+  // The root of /proc and /sys that tells the NUMA nodes.
+  std::string machine_root;
+  std::function<absl::Status(absl::Span<std::byte>, absl::Span<const uint32_t> nodes)> place_memory;
+  uint64_t l2_pin_chunk_bytes = PinnedTierOptions::kPinChunkBytesMax;
   std::chrono::milliseconds eviction_save_every = EvictionFile::kSaveEveryMin;
 };
 
@@ -105,6 +109,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<Device> device;
   std::unique_ptr<GpuTier> l1;  // Null: l1_bytes_max is 0.
   std::unique_ptr<PinnedTier> l2;
+  std::string l2_numa_placement;  // Empty: the system's.
   std::unique_ptr<StoreFiles> files;
   std::unique_ptr<AsyncIo> io;
   std::unique_ptr<L2Sections> l2_sections;
@@ -145,6 +150,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   absl::Status OpenFiles();
   absl::Status OpenMemory();
   absl::Status OpenDevice();
+  absl::StatusOr<ArenaPlacement> PlaceL2();
   absl::Status OpenIndex();
   absl::Status SettleFingerprints();
   absl::Status Recover();

@@ -4,9 +4,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "src/base/strings.h"
@@ -36,6 +38,33 @@ TEST(ArenaTest, IsReservedAndNotTouched) {
   if (!arena.ok()) GTEST_SKIP() << arena.status();
   (*arena)->memory().back() = std::byte{1};
   EXPECT_EQ((*arena)->memory().back(), std::byte{1});
+}
+
+// Bytes of it that have their pages, by the kernel.
+uint64_t ResidentBytes(absl::Span<const std::byte> memory) {
+  std::vector<unsigned char> pages(memory.size() / 4096);
+  EXPECT_EQ(::mincore(const_cast<std::byte*>(memory.data()), memory.size(), pages.data()), 0);
+  return 4096 * static_cast<uint64_t>(std::count_if(pages.begin(), pages.end(),
+                                                    [](unsigned char page) { return page & 1; }));
+}
+
+// Parts that several threads take, and those that one does.
+TEST(ArenaTest, PopulatesWhatItIsToldAndNothingElse) {
+  auto arena = Arena::Create(160 * kHugePageBytes);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  if ((*arena)->pages() == ArenaPages::kHugetlb) GTEST_SKIP() << "has its pages from the start";
+  const absl::Span<std::byte> memory = (*arena)->memory();
+  (*arena)->Populate(memory.first(kHugePageBytes));
+  if (ResidentBytes(memory.first(kHugePageBytes)) == 0) GTEST_SKIP() << "not with this kernel";
+  EXPECT_EQ(ResidentBytes(memory), kHugePageBytes);
+  for (const uint64_t pages : {3, 65, 131}) {
+    const absl::Span<std::byte> part = memory.subspan(2 * kHugePageBytes, pages * kHugePageBytes);
+    (*arena)->Populate(part);
+    EXPECT_EQ(ResidentBytes(part), part.size());
+    EXPECT_EQ(ResidentBytes(memory), kHugePageBytes + part.size());
+    (*arena)->GiveBack(part);
+    EXPECT_EQ(ResidentBytes(memory), kHugePageBytes);
+  }
 }
 
 TEST(ArenaTest, GivesItsAddressesBack) {

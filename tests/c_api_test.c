@@ -259,6 +259,11 @@ static void BadArgumentsAreNamed(void) {
   options = Options();
   options.l2_bytes_max = 1;
   CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT, "l2_bytes_max");
+  options = Options();
+  CHECK(options.l2_numa_node == -1);
+  options.l2_numa_node = 9999;
+  CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT,
+               "l2_numa_node is 9999");
   CHECK(store == NULL);
 
   store = Open();

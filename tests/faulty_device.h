@@ -1,18 +1,24 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "src/base/mutex.h"
 #include "tiers/device.h"
 
 namespace cairn {
 
 // A device whose copies fail when the test says so: refused at once, or found to have failed when
-// somebody waits for them. It remembers what it was asked for.
+// somebody waits for them. It remembers what it was asked for. It can pose as a GPU, with a driver
+// that pins what the test lets it.
 class FaultyDevice final : public Device {
  public:
   explicit FaultyDevice(std::unique_ptr<Device> inner) : inner_(std::move(inner)) {}
@@ -24,23 +30,48 @@ class FaultyDevice final : public Device {
   std::atomic<int> row_copies = 0;
   std::atomic<int> copies_within = 0;
   std::atomic<int> setups = 0;  // For memory or streams, or to have nothing more to do.
-  // The last ones.
-  absl::Span<std::byte> pinned_memory;
-  absl::Span<std::byte> arena;
+  absl::Span<std::byte> arena;  // The last one.
+
+  // Before the device is used.
+  bool poses_as_gpu = false;
+  std::string pci_address;  // Of what poses as one.
+  // Asked on the thread that pins, before anything is; not OK refuses.
+  std::function<absl::Status(absl::Span<std::byte>)> before_pin;
+  // What is pinned now, in the order in which it was.
+  std::vector<absl::Span<std::byte>> pinned() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return pinned_;
+  }
+  std::atomic<int> pins = 0;  // So often it was asked.
+  // Copies with an end that is partly in one registration and partly elsewhere.
+  std::atomic<int> copies_across = 0;
 
   std::string name() const override { return inner_->name(); }
-  bool is_gpu() const override { return inner_->is_gpu(); }
+  bool is_gpu() const override { return poses_as_gpu || inner_->is_gpu(); }
   int ordinal() const override { return inner_->ordinal(); }
   absl::Status gpu_status() const override { return inner_->gpu_status(); }
-  absl::StatusOr<DeviceProperties> Properties() const override { return inner_->Properties(); }
+  absl::StatusOr<DeviceProperties> Properties() const override {
+    if (poses_as_gpu) return DeviceProperties{.pci_address = pci_address};
+    return inner_->Properties();
+  }
   absl::StatusOr<DeviceMemory> Memory() const override { return inner_->Memory(); }
   absl::Status PinMemory(absl::Span<std::byte> memory) override {
     ++setups;
-    pinned_memory = memory;
-    return inner_->PinMemory(memory);
+    ++pins;
+    absl::Status status = before_pin ? before_pin(memory) : absl::OkStatus();
+    if (status.ok()) status = inner_->PinMemory(memory);
+    MutexLock lock(mutex_);
+    if (status.ok()) pinned_.push_back(memory);
+    return status;
   }
   absl::Status UnpinMemory(absl::Span<std::byte> memory) override {
     ++setups;
+    {
+      MutexLock lock(mutex_);
+      const auto found = std::find(pinned_.begin(), pinned_.end(), memory);
+      if (found == pinned_.end()) return absl::InvalidArgumentError("never pinned");
+      pinned_.erase(found);
+    }
     return inner_->UnpinMemory(memory);
   }
   absl::StatusOr<absl::Span<std::byte>> AllocateArena(uint64_t bytes) override {
@@ -65,6 +96,11 @@ class FaultyDevice final : public Device {
                     absl::Span<const CopyPiece> pieces) override {
     if (Take(copies_to_refuse)) return absl::UnavailableError("the device refused");
     ++(direction == CopyDirection::kWithinDevice ? copies_within : copies);
+    for (const CopyPiece& piece : pieces) {
+      if (LiesAcross(piece.target, piece.bytes) || LiesAcross(piece.source, piece.bytes)) {
+        ++copies_across;
+      }
+    }
     return inner_->Copy(stream, direction, pieces);
   }
   absl::Status CopyRows(StreamRef stream, CopyDirection direction,
@@ -108,7 +144,19 @@ class FaultyDevice final : public Device {
     return count > 0;
   }
 
+  // Whether some of it is in a registration, but not all of it in that one.
+  bool LiesAcross(const std::byte* data, uint64_t bytes) const ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return std::any_of(pinned_.begin(), pinned_.end(), [&](absl::Span<std::byte> chunk) {
+      const std::byte* const end = chunk.data() + chunk.size();
+      const bool overlaps = data < end && data + bytes > chunk.data();
+      return overlaps && (data < chunk.data() || data + bytes > end);
+    });
+  }
+
   const std::unique_ptr<Device> inner_;
+  mutable Mutex mutex_;
+  std::vector<absl::Span<std::byte>> pinned_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace cairn

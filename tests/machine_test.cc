@@ -135,6 +135,13 @@ TEST_F(MachineTest, CountsTheNodesOfAServer) {
   EXPECT_EQ(recommended.options.stripe_count, 4096U);
   EXPECT_EQ(recommended.options.io_threads, 32U);
   EXPECT_TRUE(recommended.options.Validate().ok());
+  EXPECT_THAT(Reason(recommended, "l2_numa_node"), HasSubstr("interleaved over 2"));
+
+  Machine with_gpu = machine;
+  with_gpu.gpus = {{.name = "A GPU", .memory_bytes_free = 80 * kGiB, .numa_node = 1}};
+  const RecommendedOptions near_gpu = RecommendOptions(with_gpu, "/nvme/store");
+  EXPECT_THAT(Reason(near_gpu, "l2_numa_node"), HasSubstr("node 1, where A GPU is attached"));
+  EXPECT_EQ(near_gpu.options.l2_numa_node, -1);
 }
 
 TEST_F(MachineTest, HeedsTheTightestControlGroupOfVersion2) {

@@ -31,7 +31,7 @@ class PinnedTierTest : public testing::TestWithParam<AllocatorKind> {
     auto device = Device::Open(DeviceKind::kHost, /*ordinal=*/0);
     EXPECT_TRUE(device.ok()) << device.status();
     device_ = std::move(*device);
-    auto tier = PinnedTier::Create(bytes, GetParam(), device_.get());
+    auto tier = PinnedTier::Create(bytes, device_.get(), {.allocator = GetParam()});
     EXPECT_TRUE(tier.ok()) << tier.status();
     return tier.ok() ? std::move(*tier) : nullptr;
   }

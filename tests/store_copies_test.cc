@@ -4,7 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cinttypes>
+#include <cstdio>
 #include <deque>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -18,6 +21,21 @@ namespace {
 // The first two share their write with others.
 constexpr uint64_t kSizes[] = {4 * kKiB, 60 * kKiB, 64 * kKiB, kMiB, 3 * kMiB + 4 * kKiB};
 
+// The mapping that the byte lies in: all of L2's arena, which no other is joined with.
+absl::Span<const std::byte> MappingOf(const void* byte) {
+  const auto address = reinterpret_cast<uintptr_t>(byte);
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    uintptr_t begin = 0;
+    uintptr_t end = 0;
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &begin, &end) != 2) continue;
+    if (address >= begin && address < end) {
+      return {static_cast<const std::byte*>(byte) - (address - begin), end - begin};
+    }
+  }
+  return {};
+}
+
 class CountedTest : public L1Test {
  protected:
   CountedTest() { options_.heed_memory_pressure = false; }
@@ -29,8 +47,13 @@ class CountedTest : public L1Test {
   void OpenWatched() {
     OpenL1();
     ASSERT_NE(store_, nullptr);
-    ASSERT_FALSE(device_->pinned_memory.empty() || device_->arena.empty());
-    WatchCopies(device_->pinned_memory, WatchedMemory::kTensors);
+    ASSERT_TRUE(Put("first", kMiB).ok());
+    const absl::StatusOr<TensorHandle> first = store_->Get("first", {});
+    ASSERT_TRUE(first.ok()) << first.status();
+    const absl::Span<const std::byte> arena = MappingOf(first->view().data);
+    ASSERT_GE(arena.size(), options_.l2_bytes_max);
+    ASSERT_FALSE(device_->arena.empty());
+    WatchCopies(arena, WatchedMemory::kTensors);
     WatchCopies(device_->arena, WatchedMemory::kDevice);
   }
   // Memory of a caller's.

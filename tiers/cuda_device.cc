@@ -14,9 +14,6 @@
 namespace cairn {
 namespace {
 
-// Larger registrations have been refused by drivers that take their parts.
-constexpr size_t kPinPartBytesMax = size_t{64} << 30;
-
 // Reads the error away, so that no later call of this thread reports it again.
 absl::Status CudaStatus(cudaError_t error, const char* call) {
   (void)cudaGetLastError();
@@ -158,10 +155,18 @@ class CudaDevice final : public Device {
   absl::StatusOr<DeviceMemory> Memory() const override;
 
   absl::Status PinMemory(absl::Span<std::byte> memory) override {
-    return WithDevice([memory] { return Register(memory); });
+    return WithDevice([memory]() -> absl::Status {
+      // Portable: pinned for every GPU of the process, not for this one alone.
+      CAIRN_CUDA_RETURN_IF_ERROR(
+          cudaHostRegister(memory.data(), memory.size(), cudaHostRegisterPortable));
+      return absl::OkStatus();
+    });
   }
   absl::Status UnpinMemory(absl::Span<std::byte> memory) override {
-    return WithDevice([memory] { return Unregister(memory); });
+    return WithDevice([memory]() -> absl::Status {
+      CAIRN_CUDA_RETURN_IF_ERROR(cudaHostUnregister(memory.data()));
+      return absl::OkStatus();
+    });
   }
 
   absl::StatusOr<absl::Span<std::byte>> AllocateArena(uint64_t bytes) override {
@@ -282,41 +287,6 @@ class CudaDevice final : public Device {
     });
     thread.join();
     return status;
-  }
-
-  // All of it or nothing.
-  static absl::Status Register(absl::Span<std::byte> memory) {
-    size_t pinned_bytes = 0;
-    while (pinned_bytes < memory.size()) {
-      const absl::Span<std::byte> part = memory.subspan(pinned_bytes, kPinPartBytesMax);
-      if (absl::Status status = RegisterPart(part); !status.ok()) {
-        (void)Unregister(memory.first(pinned_bytes));
-        return status;
-      }
-      pinned_bytes += part.size();
-    }
-    return absl::OkStatus();
-  }
-
-  static absl::Status RegisterPart(absl::Span<std::byte> part) {
-    // Portable: pinned for every GPU of the process, not for this one alone.
-    CAIRN_CUDA_RETURN_IF_ERROR(
-        cudaHostRegister(part.data(), part.size(), cudaHostRegisterPortable));
-    return absl::OkStatus();
-  }
-
-  // Goes on over failures and reports the first.
-  static absl::Status Unregister(absl::Span<std::byte> memory) {
-    absl::Status first_failure;
-    for (size_t offset = 0; offset < memory.size(); offset += kPinPartBytesMax) {
-      first_failure.Update(UnregisterPart(memory.data() + offset));
-    }
-    return first_failure;
-  }
-
-  static absl::Status UnregisterPart(std::byte* part) {
-    CAIRN_CUDA_RETURN_IF_ERROR(cudaHostUnregister(part));
-    return absl::OkStatus();
   }
 
   const int ordinal_;

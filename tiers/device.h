@@ -82,7 +82,9 @@ class Device {
   virtual absl::StatusOr<DeviceProperties> Properties() const = 0;
   virtual absl::StatusOr<DeviceMemory> Memory() const = 0;
 
-  // Makes host memory page-locked and known to the driver. HostDevice: OK, nothing to do.
+  // Makes host memory page-locked and known to the driver, as one registration: whether a copy may
+  // end in two of them, or in one and in memory that has none, no driver promises. HostDevice: OK,
+  // nothing to do.
   virtual absl::Status PinMemory(absl::Span<std::byte> memory) = 0;
   virtual absl::Status UnpinMemory(absl::Span<std::byte> memory) = 0;
 

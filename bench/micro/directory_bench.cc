@@ -66,8 +66,8 @@ class Contestant {
   Contestant(const MapKind& kind, Device* device, const std::vector<std::string>& keys)
       : name_(kind.name), keys_(keys) {
     // Room for what is replaced and still pinned.
-    auto l2 = PinnedTier::Create(keys.size() * kTensorBytes * 3 / 2 + (uint64_t{64} << 20),
-                                 AllocatorKind::kHybrid, device);
+    auto l2 = PinnedTier::Create(keys.size() * kTensorBytes * 3 / 2 + (uint64_t{64} << 20), device,
+                                 PinnedTierOptions{});
     CAIRN_CHECK(l2.ok());
     l2_ = std::move(*l2);
     map_ = kind.create(l2_.get());

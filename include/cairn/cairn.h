@@ -89,6 +89,7 @@ struct cairn_store_options {
   uint64_t prefetch_predicted;  // 0 or 1.
   struct cairn_class_shares l2_class_shares;
   struct cairn_class_shares l3_class_shares;
+  int64_t l2_numa_node;  // -1: automatic.
 };
 struct cairn_put_options {
   size_t struct_bytes;

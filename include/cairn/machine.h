@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,7 @@ struct GpuProperties {
   uint32_t copy_engines = 0;
   double pcie_gigatransfers_per_s = 0;  // Of the link as it runs now, a lane: 16 is PCIe 4.
   uint32_t pcie_lanes = 0;
+  std::optional<uint32_t> numa_node;  // That it is attached to; none: the system does not tell.
 };
 
 struct CpuCache {

@@ -128,10 +128,19 @@ struct CAIRN_EXPORT StoreOptions {
   uint64_t l1_bytes_max = 0;
   // The GPUs of L1 by the driver's numbers; the first one's driver pins L2. One, so far.
   std::vector<int> gpus = {0};
-  // Host memory for tensors. At least kL2BytesMin. Taken at Open where the system lets it be pinned
-  // for the device, else touched as it fills.
+  // Host memory for tensors. At least kL2BytesMin. Taken at Open where it is registered with the
+  // I/O engine, else touched as it fills. With a GPU its driver pins it after Open, in chunks of at
+  // most 64 GiB, while the store serves (StatsSnapshot::l2_bytes_pinned): copies from and to what
+  // is not pinned yet are slower, and nothing else.
   uint64_t l2_bytes_max = uint64_t{1} << 30;
   AllocatorKind l2_allocator = AllocatorKind::kHybrid;
+  // On a machine with several NUMA nodes: the one that is preferred for L2, which is filled up to
+  // 7/8 of what is free there when the store is opened; then come the others, nearest first. A node
+  // that does not exist, or that this process may not use, refuses the store (kInvalidArgument).
+  // -1: that of the first GPU; without one all nodes with CPUs take pages in turn. Never a bound: a
+  // node that is full leaves pages to others. StatsSnapshot::l2_numa_placement says what became of
+  // it. With one node it is nothing.
+  int32_t l2_numa_node = -1;
   // Gives way when the host runs short of memory. Of each memory (the host's, and that of every
   // control group around the process, version 1 or 2, that has a limit) an eighth is to stay free,
   // 8 GiB at most; what of that is gone, in per cent, is the pressure, or the share of the time in

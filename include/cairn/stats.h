@@ -197,9 +197,16 @@ struct CAIRN_EXPORT StatsSnapshot {
   LatencySummary get_l3_us;
   LatencySummary put_us;
 
-  std::string io_engine;       // "uring" or "posix".
-  std::string device;          // What stands at L1 and pins L2: "host" or the GPU's name.
-  std::string l2_pages;        // "hugetlb", "transparent" (asked for), or "small".
+  std::string io_engine;  // "uring" or "posix".
+  std::string device;     // What stands at L1 and pins L2: "host" or the GPU's name.
+  std::string l2_pages;   // "hugetlb", "transparent" (asked for), or "small".
+  // Where its pages go on a machine with several NUMA nodes: "64 GiB on node 1; 8 GiB on node 0".
+  // Empty: where the system chooses.
+  std::string l2_numa_placement;
+  // Of L2, what the GPU's driver has pinned so far; it begins at Open and goes on while the store
+  // is used. And why it ended before all was; empty: it did not.
+  uint64_t l2_bytes_pinned = 0;
+  std::string l2_pin_refusal;
   bool io_registered = false;  // L2 is registered with io_uring.
   bool io_direct = false;      // The data files bypass the page cache.
   std::string degraded;        // Empty, or what does not work and why: "L3 writes stopped: ...".

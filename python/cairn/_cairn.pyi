@@ -219,6 +219,7 @@ class Store:
         gpus: Sequence[int] = [0],
         l2_bytes_max: int = 1073741824,
         l2_allocator: AllocatorKind = ...,
+        l2_numa_node: int = -1,
         heed_memory_pressure: bool = True,
         l2_bytes_min: int = 0,
         l2_unusable_share_max: float = 0.3,

@@ -65,6 +65,7 @@ constexpr OptionField kOptionFields[] = {
     {"gpus", SetField<&StoreOptions::gpus>},
     {"l2_bytes_max", SetField<&StoreOptions::l2_bytes_max>},
     {"l2_allocator", SetField<&StoreOptions::l2_allocator>},
+    {"l2_numa_node", SetField<&StoreOptions::l2_numa_node>},
     {"heed_memory_pressure", SetField<&StoreOptions::heed_memory_pressure>},
     {"l2_bytes_min", SetField<&StoreOptions::l2_bytes_min>},
     {"l2_unusable_share_max", SetField<&StoreOptions::l2_unusable_share_max>},

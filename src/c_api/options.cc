@@ -60,6 +60,7 @@ cairn_store_options Default(const cairn_store_options*) {
   options.heed_memory_pressure = defaults.heed_memory_pressure ? 1 : 0;
   options.l2_unusable_share_max = defaults.l2_unusable_share_max;
   options.l2_move_bytes_per_second = defaults.l2_move_bytes_per_second;
+  options.l2_numa_node = defaults.l2_numa_node;
   options.prefetch_predicted = defaults.prefetch_predicted ? 1 : 0;
   options.l2_class_shares = WriteShares(defaults.l2_class_shares);
   options.l3_class_shares = WriteShares(defaults.l3_class_shares);
@@ -172,6 +173,8 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->journal_records_max =
       static_cast<uint32_t>(std::min<uint64_t>(known.journal_records_max, UINT32_MAX));
   target->prefetch_predicted = known.prefetch_predicted != 0;
+  target->l2_numa_node =
+      static_cast<int32_t>(std::clamp<int64_t>(known.l2_numa_node, INT32_MIN, INT32_MAX));
   target->l2_class_shares = ReadShares(known.l2_class_shares);
   target->l3_class_shares = ReadShares(known.l3_class_shares);
   if (known.log != nullptr) {

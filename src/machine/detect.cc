@@ -18,6 +18,7 @@
 #include "io/async_io.h"
 #include "io/file.h"
 #include "src/base/strings.h"
+#include "src/machine/numa_topology.h"
 #include "src/machine/readings.h"
 #include "tiers/device.h"
 
@@ -168,6 +169,7 @@ void FindGpus(const Readings& readings, Machine& machine) {
     }
     properties->gpu.pcie_lanes =
         static_cast<uint32_t>(readings.Number(folder + "current_link_width").value_or(0));
+    properties->gpu.numa_node = ReadNumaNodeOf(readings, properties->pci_address);
     machine.gpus.push_back(properties->gpu);
   }
 }

@@ -69,6 +69,20 @@ class Choices {
     Say("l2_bytes_max", FormatBytes(options_.l2_bytes_max), reason);
   }
 
+  // Of one node there is nothing to choose.
+  void ChooseNode() {
+    uint32_t nodes_with_cpus = 0;
+    for (const NumaNode& node : machine_.numa_nodes) nodes_with_cpus += node.cpus > 0 ? 1 : 0;
+    if (nodes_with_cpus < 2) return;
+    const bool near_gpu = !machine_.gpus.empty() && machine_.gpus.front().numa_node.has_value();
+    Say("l2_numa_node", "-1",
+        near_gpu ? absl::StrCat("L2 goes to node ", *machine_.gpus.front().numa_node, ", where ",
+                                machine_.gpus.front().name,
+                                " is attached, as far as there is room, then to the nearest")
+                 : absl::StrCat("no GPU is attached to one node: L2's pages are interleaved over ",
+                                nodes_with_cpus));
+  }
+
   void ChooseL3() {
     const Drive& drive = machine_.drive;
     if (drive.bytes_total == 0) {
@@ -137,6 +151,7 @@ RecommendedOptions RecommendOptions(const Machine& machine, std::string_view dir
   choices.SetPath(directory);
   choices.ChooseL1();
   choices.ChooseL2();
+  choices.ChooseNode();
   choices.ChooseL3();
   choices.ChooseEngine();
   choices.ChooseDepth();

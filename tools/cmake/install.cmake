@@ -29,7 +29,7 @@ if(CAIRN_LIBRARY_TYPE STREQUAL "STATIC_LIBRARY")
   # Public there, so that a static library links without pkg-config --static, which would also ask
   # for the static form of everything below.
   string(APPEND CAIRN_PC_REQUIRES " absl_flat_hash_map absl_function_ref absl_inlined_vector"
-    " absl_str_format absl_strings liburing rocksdb libxxhash")
+    " absl_str_format absl_strings liburing numa rocksdb libxxhash")
   set(CAIRN_PC_LIBS "-pthread")
   if(CUDAToolkit_FOUND)
     string(APPEND CAIRN_PC_LIBS " -L\"${CUDAToolkit_LIBRARY_DIR}\" -lcudart_static -lrt -ldl")

@@ -12,7 +12,8 @@ target_include_directories(cairn PUBLIC
 target_link_libraries(cairn
   PUBLIC absl::any_invocable absl::span absl::status absl::statusor absl::time
   PRIVATE absl::flat_hash_map absl::function_ref absl::inlined_vector absl::str_format
-          absl::strings Threads::Threads PkgConfig::liburing PkgConfig::rocksdb PkgConfig::xxhash)
+          absl::strings Threads::Threads PkgConfig::liburing PkgConfig::numa PkgConfig::rocksdb
+          PkgConfig::xxhash)
 if(CUDAToolkit_FOUND)
   target_link_libraries(cairn PRIVATE CUDA::cudart_static)
 endif()

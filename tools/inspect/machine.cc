@@ -28,17 +28,19 @@ uint64_t SharedBytes(const Machine& machine) {
 }
 
 Json GpuJson(const GpuProperties& gpu) {
-  return {{"ordinal", gpu.ordinal},
-          {"name", gpu.name},
-          {"memory_bytes", gpu.memory_bytes},
-          {"memory_bytes_free", gpu.memory_bytes_free},
-          {"compute_capability",
-           absl::StrCat(gpu.compute_capability_major, ".", gpu.compute_capability_minor)},
-          {"multiprocessors", gpu.multiprocessors},
-          {"shared_bytes_per_block_max", gpu.shared_bytes_per_block_max},
-          {"copy_engines", gpu.copy_engines},
-          {"pcie_gigatransfers_per_s", gpu.pcie_gigatransfers_per_s},
-          {"pcie_lanes", gpu.pcie_lanes}};
+  Json json = {{"ordinal", gpu.ordinal},
+               {"name", gpu.name},
+               {"memory_bytes", gpu.memory_bytes},
+               {"memory_bytes_free", gpu.memory_bytes_free},
+               {"compute_capability",
+                absl::StrCat(gpu.compute_capability_major, ".", gpu.compute_capability_minor)},
+               {"multiprocessors", gpu.multiprocessors},
+               {"shared_bytes_per_block_max", gpu.shared_bytes_per_block_max},
+               {"copy_engines", gpu.copy_engines},
+               {"pcie_gigatransfers_per_s", gpu.pcie_gigatransfers_per_s},
+               {"pcie_lanes", gpu.pcie_lanes}};
+  json["numa_node"] = gpu.numa_node ? Json(*gpu.numa_node) : Json(nullptr);
+  return json;
 }
 
 Json DriveJson(const Drive& drive) {
@@ -145,11 +147,12 @@ void PrintMachine(const Machine& machine, Output& output) {
     line("GPU",
          absl::StrFormat(
              "%d: %s, compute %d.%d, %s free of %s, %d multiprocessors, %s shared memory a "
-             "block, %d copy engines, PCIe %g GT/s x %d",
+             "block, %d copy engines, PCIe %g GT/s x %d%s",
              gpu.ordinal, gpu.name, gpu.compute_capability_major, gpu.compute_capability_minor,
              FormatBytes(gpu.memory_bytes_free), FormatBytes(gpu.memory_bytes), gpu.multiprocessors,
              FormatBytes(gpu.shared_bytes_per_block_max), gpu.copy_engines,
-             gpu.pcie_gigatransfers_per_s, gpu.pcie_lanes));
+             gpu.pcie_gigatransfers_per_s, gpu.pcie_lanes,
+             gpu.numa_node ? absl::StrCat(", on NUMA node ", *gpu.numa_node) : ""));
   }
   if (machine.gpus.empty()) line("GPU", absl::StrCat("none: ", machine.gpu_refusal));
 }

@@ -1,0 +1,124 @@
+// The memory of a store, as it is opened: the device, L1, L2 and its place, and what of L2 is in
+// use.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/clock.h"
+#include "src/base/status_macros.h"
+#include "src/machine/numa_topology.h"
+#include "src/machine/readings.h"
+#include "src/store_core.h"
+
+namespace cairn {
+namespace {
+
+uint64_t L2BytesMin(const StoreOptions& options) {
+  return options.l2_bytes_min > 0 ? options.l2_bytes_min : options.l2_bytes_max / 8;
+}
+
+}  // namespace
+
+absl::Status StoreCore::OpenDevice() {
+  const int ordinal = options.gpus.front();
+  CAIRN_ASSIGN_OR_RETURN(device, seams_.open_device ? seams_.open_device(options.device, ordinal)
+                                                    : Device::Open(options.device, ordinal));
+  if (options.l1_bytes_max == 0) return absl::OkStatus();
+  CAIRN_ASSIGN_OR_RETURN(l1, GpuTier::Create(options.l1_bytes_max, device.get()));
+  if (!device->is_gpu()) {
+    Log(absl::StrCat("L1 is memory of the host: HostDevice stands in for a GPU, as ",
+                     device->gpu_status().message()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ArenaPlacement> StoreCore::PlaceL2() {
+  std::string pci_address;
+  if (device->is_gpu()) {
+    const absl::StatusOr<DeviceProperties> properties = device->Properties();
+    if (properties.ok()) pci_address = properties->pci_address;
+  }
+  std::optional<uint32_t> wanted;
+  if (options.l2_numa_node >= 0) wanted = static_cast<uint32_t>(options.l2_numa_node);
+  ArenaPlacement placement;
+  CAIRN_ASSIGN_OR_RETURN(
+      placement.ranges,
+      PlanNumaPlacement(ReadNumaTopology(Readings(seams_.machine_root), pci_address),
+                        options.l2_bytes_max, wanted));
+  if (seams_.place_memory) placement.place = seams_.place_memory;
+  return placement;
+}
+
+absl::Status StoreCore::OpenMemory() {
+  CAIRN_RETURN_IF_ERROR(OpenDevice());
+  CAIRN_ASSIGN_OR_RETURN(const ArenaPlacement placement, PlaceL2());
+  CAIRN_ASSIGN_OR_RETURN(l2, PinnedTier::Create(options.l2_bytes_max, device.get(),
+                                                {.allocator = options.l2_allocator,
+                                                 .pin_chunk_bytes = seams_.l2_pin_chunk_bytes,
+                                                 .placement = placement}));
+  if (l2->arena().placement_status().ok()) {
+    l2_numa_placement = DescribeNumaPlacement(placement.ranges);
+  } else {
+    Log(absl::StrCat("L2's pages go to the NUMA nodes that the system chooses: ",
+                     l2->arena().placement_status().message()));
+  }
+  AsyncIo::Options io_options;
+  io_options.kind = options.io_engine;
+  io_options.bytes_in_flight_max = options.io_bytes_in_flight_max;
+  io_options.threads = options.io_threads;
+  io_options.log = [this](std::string_view line) { Log(line); };
+  CAIRN_ASSIGN_OR_RETURN(io,
+                         seams_.open_io ? seams_.open_io(io_options) : AsyncIo::Open(io_options));
+  if (seams_.wrap_io) io = seams_.wrap_io(std::move(io));
+  l2_sections = std::make_unique<L2Sections>(l2.get(), io.get());
+  int64_t bytes = std::numeric_limits<int64_t>::max();
+  if (options.heed_memory_pressure) bytes = HostBytesUntil(ReadPressure(), /*percent=*/0);
+  const absl::Status registered =
+      l2_sections->Begin(static_cast<uint64_t>(std::max<int64_t>(bytes, 0)), L2BytesMin(options));
+  if (l2_sections->bytes_usable() < l2->bytes_max()) {
+    Log(absl::StrCat("memory is short: L2 begins with ", l2_sections->bytes_usable(), " of ",
+                     l2->bytes_max(), " bytes, and grows when there is more"));
+  }
+  if (!registered.ok()) {
+    Log(absl::StrCat("L2, ", l2->bytes_max() >> 20,
+                     " MiB, is not registered with the I/O engine, which costs a little CPU time: ",
+                     registered.message()));
+  }
+  return absl::OkStatus();
+}
+
+// The driver is asked once a second.
+PressureReadings StoreCore::ReadPressure() {
+  if (seams_.read_pressure) return seams_.read_pressure();
+  const Deadline now = SteadyNow();
+  PressureReadings readings = pressure_reader_.Read(now);
+  if (device->is_gpu() && now >= gpu_memory_read_at_ + std::chrono::seconds(1)) {
+    gpu_memory_read_at_ = now;
+    const absl::StatusOr<DeviceMemory> memory = device->Memory();
+    gpu_memory_ = std::nullopt;
+    if (memory.ok()) gpu_memory_ = MemoryAmount{memory->bytes, memory->bytes_free};
+  }
+  readings.gpu = gpu_memory_;
+  return readings;
+}
+
+void StoreCore::MakePressureMonitor() {
+  if (!options.heed_memory_pressure) return;
+  pressure = std::make_unique<PressureMonitor>(
+      PressureMonitor::Parts{.directory = directory.get(),
+                             .evictor = evictor.get(),
+                             .prefetches = prefetches.get(),
+                             .predictions = predictions.get(),
+                             .sections = l2_sections.get(),
+                             .l2_bytes_min = L2BytesMin(options),
+                             .read = [this] { return ReadPressure(); },
+                             .log = [this](std::string_view line) { Log(line); }});
+}
+
+}  // namespace cairn
