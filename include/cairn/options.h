@@ -282,9 +282,9 @@ struct PutOptions {
   // not worth a write to L3, and where there is a write budget it gets none but by promise.
   bool partial_block = false;
   // How long it takes to compute the tensor again, where the host knows: with what it waits for
-  // before it, and as this store's tensors compare with one another. What takes twice as long for
-  // each byte stays twice as long in a tier that is full, and a class of which it is so gets more
-  // of the tier. Counts in powers of two, from 1/16 ns to 1 us a byte; of a chain
+  // before it, and as this store's tensors compare with one another. What takes four times as
+  // long for each byte stays three times as long in a full tier; a class of which it is so gets
+  // more of it. Counts in powers of two, from 1/16 ns to 1 us a byte; of a chain
   // (Store::CountLeading) all count as the first that is used. 0: not known, counts as 1 ns a byte.
   // Not negative.
   absl::Duration recompute_cost = absl::ZeroDuration();

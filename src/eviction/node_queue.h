@@ -13,9 +13,9 @@ namespace cairn {
 // is made of one or two. A node is in one queue at most, and bears its number.
 //
 // What is worth more stays longer: there is a list for each worth (worth.h), and of the coldest of
-// all lists that one leaves whose age is greatest for what it is worth. So twice the worth is twice
-// the stay, as in GreedyDual-Size, in constant time, as in CAMP (Ghandeharizadeh and others,
-// Middleware '14). With one worth for all it is one list.
+// all lists that one leaves whose age is greatest for the stay that its worth gives it: four times
+// the worth three times the stay (kAgeWeights). As GreedyDual-Size, and in constant time as CAMP
+// (Ghandeharizadeh and others, Middleware '14). With one worth for all it is one list.
 class NodeQueue {
  public:
   // `number` is 1, 2 or 3.

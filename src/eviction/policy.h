@@ -82,8 +82,8 @@ static_assert(sizeof(EvictionNode) == 16);
 // knowledge of what may leave (the caller asks again when it may not). What a policy remembers of
 // copies that have left is bounded (GhostList). The simulator and the store run the same code.
 //
-// Under every policy a copy that takes twice as long to compute, a byte, stays twice as long in the
-// queue that it is in (NodeQueue).
+// Under every policy a copy that takes longer to compute, a byte, stays longer in the queue that it
+// is in (NodeQueue).
 class EvictionPolicy {
  public:
   // What a policy has to know of a copy. Constant while it is tracked.
