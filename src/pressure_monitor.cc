@@ -12,7 +12,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPollEvery{100};
-// From medium on: another process may take what is left within a fifth of a second.
+// From medium on, or while it falls: another process may take what is left within a fifth of a
+// second.
 constexpr milliseconds kPollSoon{25};
 // A section where something stays (pinned, or not written yet) is waited for so long before others
 // are chosen besides,
@@ -33,7 +34,8 @@ void CountRise(PressureLevel before, PressureLevel level, PressureStats& stats) 
 void PressureMonitor::Start() {
   turns_.Start(milliseconds(0), [this] {
     Turn();
-    return gauge_.level() == PressureLevel::kLow ? kPollEvery : kPollSoon;
+    const bool falls = trend_.BytesGoing() > 0;
+    return gauge_.level() == PressureLevel::kLow && !falls ? kPollEvery : kPollSoon;
   });
 }
 
@@ -41,14 +43,10 @@ void PressureMonitor::Turn() {
   const PressureReadings readings = parts_.read();
   uint32_t percent = HostPercent(readings);
   const PressureLevel before = gauge_.level();
-  // While there is plenty what falls is mostly what the store itself takes.
-  if (before == PressureLevel::kLow) {
-    trend_.Clear();
-  } else {
-    trend_.Note(HostBytesUntil(readings, 100), SteadyNow());
-  }
+  trend_.Note(HostBytesUntil(readings, 100), SteadyNow());
   const int64_t bytes_going = trend_.BytesGoing();
-  if (HostBytesUntil(readings, kHighPercent) < bytes_going) {
+  // Not before the reserve is touched: a process may take much at a time where there is plenty.
+  if (HostBytesUntil(readings, 0) < 0 && HostBytesUntil(readings, kHighPercent) < bytes_going) {
     percent = std::max(percent, kHighPercent);
   }
   const PressureLevel level = gauge_.Update(percent);
@@ -148,6 +146,7 @@ void PressureMonitor::Grow(const PressureReadings& readings) {
   if (spare < static_cast<int64_t>(parts_.sections->section_bytes())) return;
   const uint64_t before = parts_.sections->bytes_usable();
   if (!parts_.sections->TakeOne()) return;
+  trend_.Clear();  // What fell now was taken by the store itself.
   parts_.evictor->RoomMade();
   MutexLock lock(mutex_);
   stats_.l2_bytes_taken_back += parts_.sections->bytes_usable() - before;
