@@ -96,17 +96,15 @@ absl::Status StoreOptions::Validate() const {
     return Invalid("l3_index_bytes_max", l3_index_bytes_max,
                    absl::StrCat("0, or ", kIndexBytesMin, " to half of l3_bytes_max"));
   }
-  if (!(l2_dirty_share_max > 0 && l2_dirty_share_max <= 1)) {
-    return absl::InvalidArgumentError(absl::StrCat("StoreOptions::l2_dirty_share_max is ",
-                                                   l2_dirty_share_max, ": must be in (0, 1]"));
+  for (const auto& [field, share] : {std::pair("l2_dirty_share_max", l2_dirty_share_max),
+                                     std::pair("l2_unusable_share_max", l2_unusable_share_max)}) {
+    if (share > 0 && share <= 1) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("StoreOptions::", field, " is ", share, ": must be in (0, 1]"));
   }
   for (const auto& [field, shares] : {std::pair("l2_class_shares", &l2_class_shares),
                                       std::pair("l3_class_shares", &l3_class_shares)}) {
     if (const absl::Status status = ValidateShares(field, *shares); !status.ok()) return status;
-  }
-  if (!(l2_unusable_share_max > 0 && l2_unusable_share_max <= 1)) {
-    return absl::InvalidArgumentError(absl::StrCat("StoreOptions::l2_unusable_share_max is ",
-                                                   l2_unusable_share_max, ": must be in (0, 1]"));
   }
   if (l2_move_bytes_per_second == 0) return Invalid("l2_move_bytes_per_second", 0, "at least 1");
   if (io_bytes_in_flight_max < kMiB) {

@@ -132,23 +132,23 @@ void BindResults(nb::module_& module) {
 
 // The keyword arguments that the verbs share.
 PutOptions ToPutOptions(Durability durability, Retention retention, IfExists if_exists,
-                        TensorClass tensor_class, bool partial_block, std::optional<double> recompute_cost,
-                        std::optional<double> ttl, std::optional<double> timeout) {
+                        TensorClass tensor_class, bool partial_block,
+                        std::optional<double> recompute_cost, std::optional<double> ttl,
+                        std::optional<double> timeout) {
   return {.durability = durability,
           .retention = retention,
           .if_exists = if_exists,
           .tensor_class = tensor_class,
           .partial_block = partial_block,
-          .recompute_cost = recompute_cost.has_value()
-                                ? Seconds("recompute_cost", recompute_cost)
-                                : absl::ZeroDuration(),
+          .recompute_cost = recompute_cost.has_value() ? Seconds("recompute_cost", recompute_cost)
+                                                       : absl::ZeroDuration(),
           .ttl = Seconds("ttl", ttl),
           .timeout = Seconds("timeout", timeout)};
 }
 
 #define CAIRN_PUT_PARAMETERS                                                                \
   Durability durability, Retention retention, IfExists if_exists, TensorClass tensor_class, \
-      bool partial_block, std::optional<double> recompute_cost, std::optional<double> ttl,                 \
+      bool partial_block, std::optional<double> recompute_cost, std::optional<double> ttl,  \
       std::optional<double> timeout
 #define CAIRN_PUT_OPTIONS                                                                          \
   ToPutOptions(durability, retention, if_exists, tensor_class, partial_block, recompute_cost, ttl, \
@@ -157,14 +157,15 @@ PutOptions ToPutOptions(Durability durability, Retention retention, IfExists if_
   nb::kw_only(),                                                                                   \
       nb::arg("durability") = Durability::kStoreDefault, nb::arg("retention") = Retention::kCache, \
       nb::arg("if_exists") = IfExists::kReplace, nb::arg("tensor_class") = TensorClass::kGeneral,  \
-      nb::arg("partial_block") = false, nb::arg("recompute_cost") = nb::none(),                           \
+      nb::arg("partial_block") = false, nb::arg("recompute_cost") = nb::none(),                    \
       nb::arg("ttl") = nb::none(), nb::arg("timeout") = 30.0
 
 // As the stub says it: of keys and tensors a C++ signature says only that they are objects.
 #define CAIRN_KEYS "str | bytes | Sequence[str | bytes]"
-#define CAIRN_PUT_SIGNATURE                                                                     \
-  "*, durability: Durability = ..., retention: Retention = ..., if_exists: IfExists = ..., "    \
-  "tensor_class: TensorClass = ..., partial_block: bool = False, recompute_cost: float | None = None, " \
+#define CAIRN_PUT_SIGNATURE                                                                       \
+  "*, durability: Durability = ..., retention: Retention = ..., if_exists: IfExists = ..., "      \
+  "tensor_class: TensorClass = ..., partial_block: bool = False, recompute_cost: float | None = " \
+  "None, "                                                                                        \
   "ttl: float | None = None, timeout: float | None = 30.0) -> None"
 
 using StoreClass = nb::class_<PyStore>;

@@ -222,8 +222,7 @@ std::string_view KeyBytes(nb::handle key) {
 absl::Duration Seconds(const char* name, std::optional<double> seconds) {
   if (!seconds.has_value()) return absl::InfiniteDuration();
   if (std::isnan(*seconds) || *seconds < 0) {
-    RaiseInvalidArgument(
-        absl::StrCat(name, " is ", *seconds, " s: give 0 or more, or None"));
+    RaiseInvalidArgument(absl::StrCat(name, " is ", *seconds, " s: give 0 or more, or None"));
   }
   return absl::Seconds(*seconds);
 }
