@@ -119,10 +119,22 @@ TEST(MemoryTrendTest, SaysWhatWillBeGoneAsItFallsNow) {
   trend.Note(left - 100 * kMiB, now);
   EXPECT_EQ(trend.BytesGoing(), 0);
   trend.Note(left - 110 * kMiB, now + milliseconds(100));
+  EXPECT_EQ(trend.BytesGoing(), 0);
+  trend.Note(left - 120 * kMiB, now + milliseconds(200));
   EXPECT_EQ(trend.BytesGoing(), 50 * kMiB);
   trend.Clear();
-  trend.Note(left - 200 * kMiB, now + milliseconds(200));
+  trend.Note(left - 200 * kMiB, now + milliseconds(300));
   EXPECT_EQ(trend.BytesGoing(), 0);
+}
+
+// Somebody took a gigabyte at a stroke, and takes no more.
+TEST(MemoryTrendTest, AStepIsNoFall) {
+  MemoryTrend trend;
+  Deadline now = kStart;
+  for (int reading = 0; reading < 20; ++reading) {
+    trend.Note(reading < 10 ? 4 * kGiB : 3 * kGiB, now += std::chrono::milliseconds(25));
+    EXPECT_EQ(trend.BytesGoing(), 0) << reading;
+  }
 }
 
 TEST(PressureReadingsTest, TheWorstCountsAndWhatIsMissingDoesNot) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <limits>
 
 namespace cairn {
@@ -63,18 +64,22 @@ void MemoryTrend::Note(int64_t bytes_left, Deadline now) {
   readings_[count_++ % kReadings] = {bytes_left, now};
 }
 
+// The slower of the two halves: what was taken at a stroke is not going on.
 int64_t MemoryTrend::BytesGoing() const {
   if (count_ == 0) return 0;
-  const Reading& last = readings_[(count_ - 1) % kReadings];
-  for (size_t number = count_ - std::min(count_, kReadings); number + 1 < count_; ++number) {
-    const Reading& first = readings_[number % kReadings];
-    const auto elapsed = last.at - first.at;
-    if (elapsed > kWindow) continue;
-    if (elapsed < kWindowMin || first.bytes_left <= last.bytes_left) return 0;
-    const double times = std::chrono::duration<double>(kAhead) / elapsed;
-    return static_cast<int64_t>(static_cast<double>(first.bytes_left - last.bytes_left) * times);
-  }
-  return 0;
+  const auto reading = [this](size_t number) { return readings_[number % kReadings]; };
+  const size_t last = count_ - 1;
+  size_t first = count_ - std::min(count_, kReadings);
+  while (reading(last).at - reading(first).at > kWindow) ++first;
+  if (last - first < 2 || reading(last).at - reading(first).at < kWindowMin) return 0;
+  const auto going = [&](size_t from, size_t to) {
+    const auto bytes = static_cast<double>(reading(from).bytes_left - reading(to).bytes_left);
+    const auto elapsed = reading(to).at - reading(from).at;
+    if (elapsed.count() <= 0) return 0LL;
+    return std::llround(bytes * (std::chrono::duration<double>(kAhead) / elapsed));
+  };
+  const size_t middle = first + (last - first) / 2;
+  return std::max<int64_t>(0, std::min(going(first, middle), going(middle, last)));
 }
 
 PressureLevel PressureGauge::Update(uint32_t percent) {

@@ -113,7 +113,7 @@ run() {  # ENGINE
   kills_before=$(kills)
   rm -rf "$work/store"
   (in_group "$kv_offload" --dir "$work/store" --l2 "$((limit_mib * 2))MiB" --l3 6GiB --scale 8 \
-    --requests "$limit_mib" --concurrency 2 --hints 4 --io-engine "$1" --json "$work/report.json" \
+    --requests "$((limit_mib * 3 / 2))" --concurrency 2 --hints 4 --io-engine "$1" --json "$work/report.json" \
     >"$work/said" 2>"$work/errors") &
   pid=$!
   began=$(date +%s%3N)
