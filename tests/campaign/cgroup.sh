@@ -112,9 +112,10 @@ run() {  # ENGINE
   local reserve=$((limit_mib << 20 >> 3)) free_least=$((limit_mib << 20))
   kills_before=$(kills)
   rm -rf "$work/store"
+  # More requests than the neighbour stays for.
   (in_group "$kv_offload" --dir "$work/store" --l2 "$((limit_mib * 2))MiB" --l3 6GiB --scale 8 \
-    --requests "$((limit_mib * 3 / 2))" --concurrency 2 --hints 4 --io-engine "$1" --json "$work/report.json" \
-    >"$work/said" 2>"$work/errors") &
+    --requests "$((limit_mib * 3 / 2))" --concurrency 2 --hints 4 --io-engine "$1" \
+    --json "$work/report.json" >"$work/said" 2>"$work/errors") &
   pid=$!
   began=$(date +%s%3N)
   while kill -0 "$pid" 2>/dev/null; do
