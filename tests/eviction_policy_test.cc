@@ -31,17 +31,13 @@ const char* NameOf(EvictionKind kind) {
   return "";
 }
 
-INSTANTIATE_TEST_SUITE_P(AllPolicies, EvictionContract,
-                         testing::Values(EvictionKind::kTuned, EvictionKind::kLru,
-                                         EvictionKind::kClock, EvictionKind::kArc,
-                                         EvictionKind::kS3Fifo),
-                         [](const auto& tested) { return std::string(NameOf(tested.param)); });
+const auto kPolicies =
+    testing::Values(EvictionKind::kTuned, EvictionKind::kLru, EvictionKind::kClock,
+                    EvictionKind::kArc, EvictionKind::kS3Fifo);
+const auto kNameOfPolicy = [](const auto& tested) { return std::string(NameOf(tested.param)); };
 
-INSTANTIATE_TEST_SUITE_P(AllPolicies, EvictionCostContract,
-                         testing::Values(EvictionKind::kTuned, EvictionKind::kLru,
-                                         EvictionKind::kClock, EvictionKind::kArc,
-                                         EvictionKind::kS3Fifo),
-                         [](const auto& tested) { return std::string(NameOf(tested.param)); });
+INSTANTIATE_TEST_SUITE_P(AllPolicies, EvictionContract, kPolicies, kNameOfPolicy);
+INSTANTIATE_TEST_SUITE_P(AllPolicies, EvictionCostContract, kPolicies, kNameOfPolicy);
 
 TEST(RecomputeLevelTest, IsAPowerOfTwoOfNanosecondsAByte) {
   constexpr uint64_t kBytes = 1000;

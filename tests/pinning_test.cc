@@ -31,25 +31,6 @@ using ::testing::SizeIs;
 
 constexpr uint64_t kChunkBytes = 4 * kMiB;
 
-// Opened by one thread, waited for by others.
-class Gate {
- public:
-  void Open() {
-    MutexLock lock(mutex_);
-    open_ = true;
-    changed_.NotifyAll();
-  }
-  void Wait() {
-    MutexLock lock(mutex_);
-    while (!open_) changed_.Wait(mutex_);
-  }
-
- private:
-  Mutex mutex_;
-  CondVar changed_;
-  bool open_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
 class PinningTest : public testing::TestWithParam<AllocatorKind> {
  protected:
   PinningTest() { device_.poses_as_gpu = true; }
@@ -68,7 +49,7 @@ class PinningTest : public testing::TestWithParam<AllocatorKind> {
       ended = status;
       gate.Open();
     });
-    gate.Wait();
+    gate.Pass();
     return ended;
   }
   void RefuseFrom(int pin) {
@@ -128,13 +109,13 @@ TEST_P(PinningTest, TheTierServesWhileAChunkIsBeingPinned) {
   device_.before_pin = [&](absl::Span<std::byte>) {
     if (device_.pins == 2) {
       second.Open();
-      pin_second.Wait();
+      pin_second.Pass();
     }
     return absl::OkStatus();
   };
   Gate ended;
   tier_->StartPinning([&](const absl::Status&) { ended.Open(); });
-  second.Wait();
+  second.Pass();
   EXPECT_EQ(tier_->bytes_pinned(), kChunkBytes);
   EXPECT_TRUE(tier_->kept_by_gpu());
   const std::vector<Extent> extents = Fill(kChunkBytes / 2);
@@ -147,7 +128,7 @@ TEST_P(PinningTest, TheTierServesWhileAChunkIsBeingPinned) {
   EXPECT_GT(pinned, 0);
   EXPECT_LT(static_cast<size_t>(pinned), extents.size());
   pin_second.Open();
-  ended.Wait();
+  ended.Pass();
   for (const Extent& extent : extents) {
     EXPECT_TRUE(tier_->is_pinned(extent));
     EXPECT_EQ(*tier_->Address(extent), std::byte{1});
@@ -194,7 +175,7 @@ TEST_P(PinningTest, ItEndsAfterTheChunkUnderWay) {
   };
   bool told = false;
   tier_->StartPinning([&](const absl::Status&) { told = true; });
-  second.Wait();
+  second.Pass();
   tier_->StopPinning();
   EXPECT_FALSE(told);
   EXPECT_EQ(device_.pins, 2);
@@ -257,7 +238,7 @@ class StorePinningTest : public L1Test {
 TEST_F(StorePinningTest, ServesFromOpenOnAndIsPinnedMeanwhile) {
   Gate pin;
   OpenPinning([&](int number) {
-    if (number == 2) pin.Wait();
+    if (number == 2) pin.Pass();
     return absl::OkStatus();
   });
   Await([](const StatsSnapshot& stats) { return stats.l2_bytes_pinned == kChunkBytes; });
@@ -320,12 +301,12 @@ TEST_F(StorePinningTest, CloseBeginsNoChunkAndAHandleKeepsWhatIsPinned) {
       [&](int number) {
         if (number == 2) {
           begun.Open();
-          pin.Wait();
+          pin.Pass();
         }
         return absl::OkStatus();
       },
       std::move(seams));
-  begun.Wait();
+  begun.Pass();
   ASSERT_TRUE(Put("kept", kTensorBytes).ok());
   absl::StatusOr<TensorHandle> handle = store_->Get("kept", {});
   ASSERT_TRUE(handle.ok()) << handle.status();
