@@ -56,7 +56,7 @@ class PressureMonitor {
 
   // The thread's.
   PressureGauge gauge_;
-  MemoryTrend trend_;  // From medium on.
+  MemoryTrend trend_;  // Since L2 took memory last.
   PressureGauge gpu_gauge_;
   struct Leaving {
     size_t section = 0;

@@ -62,8 +62,8 @@ class MemoryTrend {
   // The reading of a moment. The last eight are looked at, those of 0.4 s.
   void Note(int64_t bytes_left, Deadline now);
   void Clear() { count_ = 0; }
-  // What will be gone in kAhead if it goes on so; 0 where it does not fall, and before there are
-  // readings of 70 ms.
+  // What will be gone in kAhead if it goes on so; 0 where it does not fall, fell at one stroke, or
+  // has fewer than three readings, or less than 70 ms of them.
   int64_t BytesGoing() const;
 
  private:
