@@ -19,6 +19,7 @@
 #include "io/checksum.h"
 #include "io/index.h"
 #include "io/record.h"
+#include "tests/temporary_directory.h"
 
 namespace cairn {
 
@@ -27,27 +28,6 @@ namespace cairn {
 inline constexpr uint64_t operator""_KiB(unsigned long long value) { return value << 10; }
 inline constexpr uint64_t operator""_MiB(unsigned long long value) { return value << 20; }
 inline constexpr uint64_t operator""_GiB(unsigned long long value) { return value << 30; }
-
-// Gone with this object, with all that is in it.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    path_ = ::testing::TempDir() + "cairn-XXXXXX";
-    EXPECT_NE(mkdtemp(path_.data()), nullptr);
-  }
-  ~TemporaryDirectory() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(std::string_view name) const { return path_ + "/" + std::string(name); }
-
- private:
-  std::string path_;
-};
 
 inline std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdlib>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -9,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/process.h"
+#include "tests/temporary_directory.h"
 
 namespace cairn {
 
@@ -23,13 +23,7 @@ inline Words operator+(Words left, const Words& right) {
 // Runs kv-offload in a directory of its own. KV_OFFLOAD_PATH is where the build put it.
 class KvOffloadTest : public ::testing::Test {
  protected:
-  KvOffloadTest() {
-    std::string name = ::testing::TempDir() + "kv_offload_test_XXXXXX";
-    directory_ = mkdtemp(name.data());
-  }
-  ~KvOffloadTest() override { std::filesystem::remove_all(directory_); }
-
-  std::string Path(const std::string& name) const { return directory_ + "/" + name; }
+  std::string Path(const std::string& name) const { return directory_ / name; }
 
   // A small store, a tenth of what the workload holds, with blocks of 16 KiB.
   Words Small() const {
@@ -46,7 +40,7 @@ class KvOffloadTest : public ::testing::Test {
   }
 
   ProcessEnd Run(const Words& arguments) const {
-    return Process(directory_, Command(arguments)).Wait();
+    return Process(directory_.path(), Command(arguments)).Wait();
   }
 
   // A run that must go well, and its figures.
@@ -71,7 +65,7 @@ class KvOffloadTest : public ::testing::Test {
     return figures;
   }
 
-  std::string directory_;
+  TemporaryDirectory directory_;
 };
 
 }  // namespace cairn

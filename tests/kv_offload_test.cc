@@ -170,7 +170,7 @@ TEST_F(KvOffloadTest, ReportsWhenInterrupted) {
                              "1",
                              "--kv-bytes-per-token",
                              "32"};
-    Process process(directory_, Command(arguments));
+    Process process(directory_.path(), Command(arguments));
     ASSERT_TRUE(process.WaitUntilSaid(" 9 of 10 requests"));
     process.Signal(signal);
     const ProcessEnd end = process.Wait();
@@ -186,7 +186,7 @@ TEST_F(KvOffloadTest, ReportsWhenInterrupted) {
 TEST_F(KvOffloadTest, LosesNothingItBelievesInWhenKilled) {
   const Words arguments = Small() + Words{"--requests", "120"};
   for (const char* moment : {" 12 of 120", " 60 of 120", " 96 of 120"}) {
-    Process process(directory_, Command(arguments));
+    Process process(directory_.path(), Command(arguments));
     ASSERT_TRUE(process.WaitUntilSaid(moment));
     process.Signal(SIGKILL);
     process.Wait();

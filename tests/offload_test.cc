@@ -1,7 +1,5 @@
 // The parts of kv-offload that need no store, but for where its requests come from.
 
-#include <unistd.h>
-
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -16,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/lru_simulation.h"
+#include "tests/temporary_directory.h"
 #include "tools/offload/block_content.h"
 #include "tools/offload/block_plan.h"
 #include "tools/offload/class_mix.h"
@@ -307,8 +306,8 @@ TEST(Report, PrintsATable) {
 }
 
 TEST(Report, WritesItsFileInOneStep) {
-  const std::string path =
-      ::testing::TempDir() + "offload_test_report_" + std::to_string(getpid()) + ".json";
+  const TemporaryDirectory directory;
+  const std::string path = directory / "report.json";
   ASSERT_TRUE(WriteAtomically(path, "old").ok());
   ASSERT_TRUE(WriteAtomically(path, "new").ok());
   std::ifstream file(path);
@@ -316,7 +315,6 @@ TEST(Report, WritesItsFileInOneStep) {
   std::getline(file, text);
   EXPECT_EQ(text, "new");
   EXPECT_TRUE(CheckWritable(path).ok());
-  std::filesystem::remove(path);
   const std::string nowhere = "/nonexistent/report.json";
   EXPECT_THAT(std::string(CheckWritable(nowhere).message()), HasSubstr(nowhere));
   EXPECT_THAT(std::string(WriteAtomically(nowhere, "x").message()), HasSubstr(nowhere));

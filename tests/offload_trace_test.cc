@@ -1,8 +1,5 @@
 // Where kv-offload's requests come from: trace files and the generator.
 
-#include <unistd.h>
-
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
@@ -12,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/lru_simulation.h"
+#include "tests/temporary_directory.h"
 #include "tools/offload/trace.h"
 #include "tools/offload/workload.h"
 
@@ -30,17 +28,14 @@ constexpr const char* kBailianLine =
 // A file of one test, gone with it.
 class TraceFile {
  public:
-  explicit TraceFile(const std::string& text)
-      : path_(::testing::TempDir() + "offload_test_" +
-              ::testing::UnitTest::GetInstance()->current_test_info()->name() + "_" +
-              std::to_string(getpid()) + ".jsonl") {
+  explicit TraceFile(const std::string& text) {
     std::ofstream(path_) << text;
   }
-  ~TraceFile() { std::filesystem::remove(path_); }
   const std::string& path() const { return path_; }
 
  private:
-  std::string path_;
+  TemporaryDirectory directory_;
+  std::string path_ = directory_ / "trace.jsonl";
 };
 
 std::string With(std::string line, const std::string& part, const std::string& replacement) {

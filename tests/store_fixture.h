@@ -1,7 +1,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -18,6 +17,7 @@
 #include "src/base/clock.h"
 #include "src/store_core.h"
 #include "tests/io_fixture.h"
+#include "tests/temporary_directory.h"
 
 namespace cairn {
 
@@ -64,9 +64,6 @@ StoreSeams WrappedIn(Io** io) {
 class StoreTest : public ::testing::Test {
  protected:
   StoreTest() {
-    static int number = 0;
-    directory_ = std::filesystem::path(::testing::TempDir()) /
-                 ("cairn_store_" + std::to_string(getpid()) + "_" + std::to_string(number++));
     options_.path = directory_.string();
     options_.l2_bytes_max = 8 * kMiB;
     options_.l3_bytes_max = 48 * kMiB;
@@ -76,11 +73,7 @@ class StoreTest : public ::testing::Test {
       log_.emplace_back(line);
     };
   }
-  ~StoreTest() override {
-    store_.reset();
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
-  }
+  ~StoreTest() override { store_.reset(); }
 
   void Open(StoreSeams seams = {}) {
     absl::StatusOr<std::unique_ptr<Store>> store = OpenStore(options_, std::move(seams));
@@ -129,7 +122,8 @@ class StoreTest : public ::testing::Test {
   }
   absl::Status GetStatus(std::string_view key) { return store_->Get(key, {}).status(); }
 
-  std::filesystem::path directory_;
+  TemporaryDirectory temporary_;
+  std::filesystem::path directory_ = temporary_ / "store";
   StoreOptions options_;
   std::unique_ptr<Store> store_;
   Mutex log_mutex_;
