@@ -1,5 +1,7 @@
 #include "src/async_deadlines.h"
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "src/base/strings.h"
@@ -15,13 +17,19 @@ void AsyncDeadlines::Stop() {
   thread_.Join();
 }
 
-AsyncDeadlines::Place AsyncDeadlines::Keep(Deadline deadline, std::string_view key, End end) {
+AsyncDeadlines::Place AsyncDeadlines::Keep(Deadline deadline, std::string_view key,
+                                           Awaited awaited, End end) {
   MutexLock lock(mutex_);
   const Place place = {deadline, ++last_number_};
-  kept_.emplace(place, Kept{key, std::move(end)});
+  kept_.emplace(place, Kept{key, awaited, std::move(end)});
   // Most are later than what is waited for.
   if (deadline < wakes_at_) wake_.NotifyAll();
   return place;
+}
+
+void AsyncDeadlines::Await(const Place& place, Awaited awaited) {
+  MutexLock lock(mutex_);
+  if (const auto found = kept_.find(place); found != kept_.end()) found->second.awaited = awaited;
 }
 
 AsyncDeadlines::End AsyncDeadlines::Take(const Place& place) {
@@ -34,6 +42,16 @@ AsyncDeadlines::End AsyncDeadlines::Take(const Place& place) {
   End end = std::move(found->second.end);
   kept_.erase(found);
   return end;
+}
+
+// The codes of a Get that waits by itself.
+absl::Status AsyncDeadlines::LateStatus(const Kept& kept) {
+  const std::string tensor = absl::StrCat("tensor ", PrintableKey(kept.key));
+  if (kept.awaited == Awaited::kLoad) {
+    return absl::DeadlineExceededError(absl::StrCat(tensor, " is still being loaded"));
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat(tensor, " still waits for room, as others before it"));
 }
 
 void AsyncDeadlines::Run() {
@@ -53,8 +71,7 @@ void AsyncDeadlines::Run() {
       if (stop_) return;
       const auto first = kept_.begin();
       end = std::move(first->second.end);
-      late = absl::DeadlineExceededError(
-          absl::StrCat("tensor ", PrintableKey(first->second.key), " is still being loaded"));
+      late = LateStatus(first->second);
       kept_.erase(first);
       late_count_.fetch_add(1, std::memory_order_relaxed);
     }

@@ -17,8 +17,8 @@
 
 namespace cairn {
 
-// What ends an asynchronous get whose time is up while its load goes on. A get that begins to wait
-// leaves its end here. Whoever takes it, the get or this at the deadline, ends the call: so it ends
+// What ends an asynchronous get whose time is up while it waits for room, or its load goes on. A get
+// that begins to wait leaves its end here. Whoever takes it, the get or this at the deadline, ends the call: so it ends
 // once, and whom it would tell may be gone when the load ends. One thread for all. Thread-safe; its
 // lock is taken below that of a stripe.
 class AsyncDeadlines {
@@ -41,19 +41,26 @@ class AsyncDeadlines {
 
     friend auto operator<=>(const Place& a, const Place& b) = default;
   };
+  // Which it waits for says how it ends here: with kResourceExhausted or kDeadlineExceeded.
+  enum class Awaited : uint8_t { kRoom, kLoad };
   // `key` must stay until Take.
-  Place Keep(Deadline deadline, std::string_view key, End end) ABSL_LOCKS_EXCLUDED(mutex_);
+  Place Keep(Deadline deadline, std::string_view key, Awaited awaited, End end)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // It waits for something else from here on. Nothing to do when its deadline has passed.
+  void Await(const Place& place, Awaited awaited) ABSL_LOCKS_EXCLUDED(mutex_);
   // Once for each. Empty: its deadline has passed, and the call has ended.
   End Take(const Place& place) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Gets whose calls have ended so, and which still wait for their loads.
+  // Gets whose calls have ended so, and which still wait.
   uint64_t late_count() const { return late_count_.load(std::memory_order_relaxed); }
 
  private:
   struct Kept {
     std::string_view key;
+    Awaited awaited;
     End end;
   };
+  static absl::Status LateStatus(const Kept& kept);
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
 
   StatsRecorder* const stats_;

@@ -236,7 +236,7 @@ class Directory {
   const ClassCounts& l2_counts() const { return l2_counts_; }
   const ClassCounts& l3_counts() const { return l3_counts_; }
   uint64_t quarantined_count() const { return quarantined_.load(std::memory_order_relaxed); }
-  // Extents whose removal the index has not confirmed yet.
+  // Extents whose removal the index has not confirmed yet, or which are still being written.
   uint64_t l3_bytes_leaving() const { return l3_bytes_leaving_.load(std::memory_order_acquire); }
   // What the entries take of the index (IndexFootprintBytes), and those of them that leave.
   uint64_t index_bytes() const { return index_bytes_.load(std::memory_order_relaxed); }
@@ -345,6 +345,11 @@ class Directory {
   // Into index_bytes.
   void Count(Entry* entry);
   void AddKept(const Entry& entry);
+  // From here on it may be let go there, once it is listed.
+  void TrackOnL3(Entry* entry);
+  static bool MayLeaveL3(const Entry& entry);
+  void AddLeaving(const LeavingBytes& bytes);
+  void SubtractLeaving(const LeavingBytes& bytes);
   // Gives the entry's place on L3 back.
   void ReleaseL3(Entry* entry);
   void QuarantineLocked(Entry* entry);

@@ -127,6 +127,14 @@ uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
   return evicted;
 }
 
+// What has just come may be what a policy lets go first: it leaves though it is still being written,
+// unless somebody waits until it is, or it is to take another's place in the index.
+bool Directory::MayLeaveL3(const Entry& entry) {
+  if (entry.leases > 0) return false;
+  if (!entry.spilling) return entry.pins == 0;
+  return entry.pins == 1 && entry.hot()->spill_waiters == nullptr && entry.replaced() == nullptr;
+}
+
 uint64_t Directory::EvictFromL3(bool of_any) {
   Search search(parts_.l3_eviction, l3_counts_, of_any);
   while (true) {
@@ -135,22 +143,27 @@ uint64_t Directory::EvictFromL3(bool of_any) {
     Stripe& stripe = StripeFor(candidate->hash);
     MutexLock lock(stripe.mutex);
     Entry* entry = FindCandidate(stripe, *candidate);
-    if (entry == nullptr || entry->l3 != CopyState::kResident) continue;
+    if (entry == nullptr || entry->l3 == CopyState::kAbsent) continue;
+    const bool written = entry->l3 == CopyState::kResident;
     // Its place would be no use to anybody: it stays, and is no candidate any more.
-    if (!parts_.l3->InUse(entry->l3_extent().offset)) {
+    if (written && !parts_.l3->InUse(entry->l3_extent().offset)) {
       search.PassOver();
       continue;
     }
-    if (entry->pins > 0 || entry->leases > 0) {
+    if (!MayLeaveL3(*entry)) {
       search.Keep(entry, entry->tensor_class());
       continue;
     }
-    const uint64_t bytes = entry->l3_extent().bytes;
     l3_counts_.Evicted(entry->tensor_class());
     Note(*entry, Decision::kEvictedL3);
-    CAIRN_CHECK(RemoveLocked(stripe, entry));
+    const LeavingBytes bytes = entry->leaving_bytes();
+    CAIRN_CHECK(RemoveLocked(stripe, entry) == written);
+    if (!written) {
+      entry->leaving = true;
+      AddLeaving(bytes);
+    }
     parts_.admission->Left(candidate->hash);
-    return bytes;
+    return bytes.l3;
   }
 }
 

@@ -51,6 +51,8 @@ void Directory::List(std::unique_ptr<Entry> owned) {
       entry->hot()->dirty = true;
       dirty_bytes_.fetch_add(entry->hot()->l2_extent.bytes, std::memory_order_relaxed);
       AddKept(*entry);
+      // One in a pack has to wait for the others: to let it go makes no room before.
+      if (entry->pack == nullptr) TrackOnL3(entry);
     } else {
       refused_count_.fetch_add(1, std::memory_order_relaxed);
       parts_.l2_eviction->Track(entry->hot());
@@ -221,6 +223,12 @@ void Directory::Quarantine(Entry* entry) {
 
 // ---- Spill ----
 
+void Directory::TrackOnL3(Entry* entry) {
+  if (entry->retention() == Retention::kKeep) return;
+  parts_.l3_eviction->Track(entry);
+  if (entry->used) parts_.l3_eviction->Touch(entry);
+}
+
 void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
   Entry* dead = nullptr;
   {
@@ -232,6 +240,7 @@ void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
       if (entry->listed) Note(*entry, Decision::kPutFrom);
       AddKept(*entry);
     }
+    if (entry->listed && (list || entry->pack != nullptr)) TrackOnL3(entry);
     // The newest write of the key that the index knows of, or this one if it knows of none since.
     Entry* named = Find(stripe, HashedKey(*entry));
     while (named != nullptr && named != entry && !named->indexed) named = named->replaced();
@@ -257,6 +266,7 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
   Entry* replaced = nullptr;
   Removal* voided = nullptr;
   bool dead = false;
+  std::optional<LeavingBytes> left;
   {
     Stripe& stripe = StripeFor(entry->hash());
     MutexLock lock(stripe.mutex);
@@ -269,14 +279,13 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
       dirty_bytes_.fetch_sub(hot->l2_extent.bytes, std::memory_order_relaxed);
     }
     if (!status.ok()) Note(*entry, Decision::kWriteFailed);
+    if (entry->leaving) left = entry->leaving_bytes();
     if (status.ok() && entry->indexed) {
       Note(*entry, Decision::kWritten);
       replaced = std::exchange(hot->replaced, nullptr);
       voided = TakeVoidRemoval(stripe, *entry);
-      if (entry->listed && entry->retention() == Retention::kCache) {
-        parts_.l3_eviction->Track(entry);
-      }
     } else {
+      parts_.l3_eviction->Forget(entry);
       if (entry->l3 == CopyState::kResident && entry->listed) {
         l3_counts_.Remove(entry->tensor_class(), entry->bytes());
       }
@@ -288,7 +297,7 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
     if (entry->listed && in_l2 && (status.ok() || entry->retention() == Retention::kCache)) {
       parts_.l2_eviction->Track(entry->hot());
     }
-    if (entry->used) Touch(entry);
+    if (entry->used) parts_.l2_eviction->Touch(hot);
     entry->used = false;
     // Nowhere left: the tensor is gone. What it replaced must not come back in its stead.
     if (entry->listed && !in_l2 && entry->l3 == CopyState::kAbsent) {
@@ -304,6 +313,7 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
   if (replaced != nullptr) ReleaseReplaced(replaced);
   if (voided != nullptr) ReleaseRemoval(voided);
   if (dead) Bury(entry);
+  if (left.has_value()) SubtractLeaving(*left);
   WakeSpillWaiters(waiters, status);
   parts_.room_made();
 }
@@ -332,6 +342,7 @@ Entry* Directory::BeginLateSpill(const HashedKey& key, Extent target, SpillTrack
   entry->set_l3_extent(target);
   entry->hot()->dirty = true;
   dirty_bytes_.fetch_add(entry->hot()->l2_extent.bytes, std::memory_order_relaxed);
+  TrackOnL3(entry);
   tracker.Begin(entry->sequence());
   return entry;
 }

@@ -9,23 +9,18 @@
 namespace cairn {
 namespace {
 
-struct Bytes {
-  uint64_t l3 = 0;
-  uint64_t index = 0;
-};
-
 // One that is still on its way to L3 may be moved elsewhere at this moment, and frees nothing soon.
-Bytes BytesOf(const Entry& entry) {
+LeavingBytes BytesOf(const Entry& entry) {
   const bool settled = entry.l3 == CopyState::kResident || !entry.spilling;
   return {settled ? entry.l3_extent().bytes : 0, entry.index_bytes()};
 }
 
 // Of an entry, if it is not null, and of all that another replaced.
-Bytes BytesOf(const Entry* entry, const Entry* chain) {
-  Bytes bytes;
+LeavingBytes BytesOf(const Entry* entry, const Entry* chain) {
+  LeavingBytes bytes;
   if (entry != nullptr) bytes = BytesOf(*entry);
   for (; chain != nullptr; chain = chain->replaced()) {
-    const Bytes replaced = BytesOf(*chain);
+    const LeavingBytes replaced = BytesOf(*chain);
     bytes.l3 += replaced.l3;
     bytes.index += replaced.index;
   }
@@ -48,8 +43,7 @@ class Directory::Removal final : public IndexChange {
     const Entry* named = entry == nullptr ? replaced : entry;
     fingerprint_id = named->fingerprint_id();
     key = named->key();
-    directory_->l3_bytes_leaving_.fetch_add(bytes_.l3, std::memory_order_relaxed);
-    directory_->index_bytes_leaving_.fetch_add(bytes_.index, std::memory_order_relaxed);
+    directory_->AddLeaving(bytes_);
   }
 
   HashedKey ref() const { return {fingerprint_id, key, hash_}; }
@@ -76,8 +70,7 @@ class Directory::Removal final : public IndexChange {
     if (earlier_ != nullptr) earlier_->Release();
     if (replaced_ != nullptr) directory_->ReleaseReplaced(replaced_);
     if (entry_ != nullptr) directory_->Unpin(entry_);
-    directory_->l3_bytes_leaving_.fetch_sub(bytes_.l3, std::memory_order_release);
-    directory_->index_bytes_leaving_.fetch_sub(bytes_.index, std::memory_order_release);
+    directory_->SubtractLeaving(bytes_);
     directory_->parts_.room_made();
     delete this;
   }
@@ -96,11 +89,21 @@ class Directory::Removal final : public IndexChange {
   Entry* const entry_;
   Entry* const replaced_;
   const uint64_t hash_;
-  const Bytes bytes_;
+  const LeavingBytes bytes_;
   bool failed_ = false;
   Removal* earlier_ = nullptr;
   std::vector<Committed> committed_;
 };
+
+void Directory::AddLeaving(const LeavingBytes& bytes) {
+  l3_bytes_leaving_.fetch_add(bytes.l3, std::memory_order_relaxed);
+  index_bytes_leaving_.fetch_add(bytes.index, std::memory_order_relaxed);
+}
+
+void Directory::SubtractLeaving(const LeavingBytes& bytes) {
+  l3_bytes_leaving_.fetch_sub(bytes.l3, std::memory_order_release);
+  index_bytes_leaving_.fetch_sub(bytes.index, std::memory_order_release);
+}
 
 void Directory::EnqueueRemoval(Stripe& stripe, Entry* entry, Entry* replaced) {
   auto* const removal = new Removal(this, entry, replaced);

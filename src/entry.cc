@@ -104,10 +104,14 @@ void Entry::set_header_bytes(uint64_t bytes) {
   header_blocks_ = static_cast<uint16_t>(bytes / kBlockBytes);
 }
 
+uint64_t Entry::l3_bytes() const {
+  return (pack == nullptr ? header_bytes() : 0) + RoundUpToBlock(bytes_);
+}
+
 // The first block of L3 is a file's header, so no tensor is at offset 0.
 Extent Entry::l3_extent() const {
   if (l3_offset_ == 0) return {};
-  return {l3_offset_, (pack == nullptr ? header_bytes() : 0) + RoundUpToBlock(bytes_)};
+  return {l3_offset_, l3_bytes()};
 }
 
 void Entry::set_l3_extent(Extent extent) {

@@ -103,6 +103,12 @@ struct HotPart final : EvictionNode {
   RaisableFill* raisable = nullptr;  // Of a prefetch.
 };
 
+// What will be free once the index has forgotten an entry, and its write has ended.
+struct LeavingBytes {
+  uint64_t l3 = 0;
+  uint64_t index = 0;
+};
+
 // One write of one tensor: its identity and its copies. Listed in the directory under its key
 // until it is replaced, erased or evicted; it lives on, unlisted, until its last pin is gone, so
 // readers of an old value finish undisturbed.
@@ -142,6 +148,8 @@ struct Entry final : EvictionNode {
   void set_header_bytes(uint64_t bytes);
   // Header and payload; in a pack the payload. No bytes: no place on L3.
   Extent l3_extent() const;
+  // How long that is, which no move changes.
+  uint64_t l3_bytes() const;
   // Must be as long as bytes() and header_bytes() ask for.
   void set_l3_extent(Extent extent);
   Extent TakeL3Extent();
@@ -157,11 +165,12 @@ struct Entry final : EvictionNode {
   bool listed : 1 = false;
   bool counted : 1 = false;      // Has been listed: Directory::index_bytes has it.
   bool spilling : 1 = false;     // From its creation to EndSpill.
-  bool used : 1 = false;         // While it was spilling: no policy has heard of it yet.
+  bool used : 1 = false;         // While it was spilling: L2's policy has not heard of it yet.
   bool indexed : 1 = false;      // A put of it was handed to the index writer.
   bool refused : 1 = false;      // By admission to L3: L2 alone has it, and may let it go.
   bool quarantined : 1 = false;  // Its bytes on L3 did not verify.
   bool partial : 1 = false;      // A block that is not full yet (PutOptions::partial_block).
+  bool leaving : 1 = false;      // L3 let it go while it was being written: until that ends.
 
   // Null while it is cold. Stays while there is a copy in L2 or L1: a pin on that is enough to
   // look.
@@ -180,6 +189,7 @@ struct Entry final : EvictionNode {
   uint64_t index_bytes() const {
     return IndexFootprintBytes(key_bytes_, rank_) + SnapshotPiece::kIndexedCopyBytes;
   }
+  LeavingBytes leaving_bytes() const { return {l3_bytes(), index_bytes()}; }
 
  private:
   Entry(IndexKey key, const IndexRecord& record);

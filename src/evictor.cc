@@ -134,13 +134,10 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
                                               Deadline deadline) {
   int stuck = 0;
   int idle = 0;  // Nothing leaves that its class is not to keep.
+  KeepAhead(bytes);
   while (true) {
     absl::StatusOr<Extent> extent = parts_.l3->ReserveUpTo(bytes_max, bytes);
-    if (extent.ok()) {
-      if (parts_.l3->bytes_free() < l3_free_bytes_wanted_) WakeUp();
-      return extent;
-    }
-    if (!absl::IsResourceExhausted(extent.status())) return extent;
+    if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
     const uint64_t leaving = parts_.directory->l3_bytes_leaving();
     const uint64_t evicted = leaving < bytes ? EvictL3(bytes - leaving) : leaving;
     idle = evicted == 0 && leaving == 0 && NothingSpills() ? idle + 1 : 0;
@@ -231,9 +228,13 @@ bool Evictor::Wait(Deadline deadline) {
   return true;
 }
 
-void Evictor::KeepAhead() {
+void Evictor::KeepAhead(uint64_t bytes) {
   const uint64_t free = parts_.l3->bytes_free() + parts_.directory->l3_bytes_leaving();
-  if (free < l3_free_bytes_wanted_) EvictL3(l3_free_bytes_wanted_ - free);
+  const uint64_t wanted = l3_free_bytes_wanted_ + bytes;
+  if (free < wanted) EvictL3(wanted - free);
+}
+
+void Evictor::KeepIndexAhead() {
   while (parts_.directory->index_bytes() >
          IndexBytesWanted() + parts_.directory->index_bytes_leaving()) {
     if (EvictOneFromIndex() == 0) break;
@@ -265,7 +266,7 @@ void Evictor::Run() {
       if (stop_) return;
       low_ = false;
     }
-    KeepAhead();
+    KeepIndexAhead();
     if (SteadyNow() < next) continue;
     parts_.housekeeping();
     next = SteadyNow() + kHousekeepingEvery;

@@ -22,7 +22,8 @@ namespace cairn {
 
 // Finds room in L1, L2 and L3 by letting the coldest copies go, and keeps a little of L3 free ahead
 // of demand: an extent of L3 is only free once the index has forgotten who was in it, and a put
-// should not have to wait for that. Thread-safe.
+// should not have to wait for that. So that what stays does not hang on who is quicker, whoever
+// takes room on L3 lets as much go as will be missed then. Thread-safe.
 class Evictor {
  public:
   struct Parts {
@@ -40,7 +41,7 @@ class Evictor {
   explicit Evictor(Parts parts);
   ~Evictor();
 
-  // Begins keeping L3 ahead and housekeeping.
+  // Begins keeping the index ahead and housekeeping.
   void Start();
   void Stop();
 
@@ -71,7 +72,8 @@ class Evictor {
   // Sleeps until RoomMade, a short while, or the deadline; false when it has passed.
   bool Wait(Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
-  void KeepAhead();
+  void KeepAhead(uint64_t bytes);
+  void KeepIndexAhead();
   uint64_t EvictL3(uint64_t bytes);
   // Nothing on L3 may ever be evicted.
   bool AllIsKept() const;

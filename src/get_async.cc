@@ -1,5 +1,6 @@
 // GetAsync: as Get, with nobody asleep. What finds no room in L2 or L1 at once waits for it on the
-// loads worker; who waits for a load leaves its end with AsyncDeadlines.
+// loads worker, one after the other; who waits, for room or a load, leaves its end with
+// AsyncDeadlines.
 
 #include <algorithm>
 #include <optional>
@@ -47,9 +48,8 @@ class AsyncGet final : public FillWaiter {
     if (expected_at_ == Level::kL2Pinned) return OnL2(entry, Level::kL3Nvme);
     OnL1(entry, Directory::Found::kPinned);
   }
-  void BeforeWaiting() override {
-    if (place_.number == 0) place_ = deadlines().Keep(deadline_, key_, std::move(end_));
-  }
+  void BeforeWaiting() override { BeginWaiting(AsyncDeadlines::Awaited::kLoad); }
+  void BeforeWaitingForRoom() { BeginWaiting(AsyncDeadlines::Awaited::kRoom); }
   void ExpectInL2() { expected_at_ = Level::kL2Pinned; }
   // It is in L2, pinned.
   void OnL2(Entry* entry, Level found_at) {
@@ -81,6 +81,10 @@ class AsyncGet final : public FillWaiter {
     uint64_t bytes;
     uint64_t us;
   };
+  void BeginWaiting(AsyncDeadlines::Awaited awaited) {
+    if (place_.number != 0) return deadlines().Await(place_, awaited);
+    place_ = deadlines().Keep(deadline_, key_, awaited, std::move(end_));
+  }
   void NoteHit(Level found_at, const Entry& entry) {
     hit_ = {found_at, entry.tensor_class(), entry.bytes(), MicrosecondsSince(start_)};
   }
@@ -130,6 +134,7 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
       if (may_wait || !absl::IsResourceExhausted(target.status())) {
         return get->Finish(target.status());
       }
+      get->BeforeWaitingForRoom();
       Worker::Task task = [this, get] {
         IoBatch late;
         RunGet(get, /*may_wait=*/true, late);
@@ -160,6 +165,7 @@ void StoreImpl::RunLift(AsyncGet* get, Entry* entry, bool may_wait) {
   const absl::StatusOr<Extent> target = ReserveL1(entry->bytes(), may_wait, get->deadline());
   if (!target.ok()) {
     if (!may_wait && absl::IsResourceExhausted(target.status())) {
+      get->BeforeWaitingForRoom();
       Worker::Task task = [this, get, entry] { RunLift(get, entry, /*may_wait=*/true); };
       if (core_->loads->TryPost(task)) return;
     }
@@ -191,7 +197,7 @@ absl::Status StoreImpl::CheckLateGets() const {
   const uint64_t late = core_->async_deadlines->late_count();
   if (late < core_->options.async_queue_max) return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      absl::StrCat(late, " asynchronous gets that have ended late still wait for the device"));
+      absl::StrCat(late, " asynchronous gets that have ended late still wait for room or the device"));
 }
 
 absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCallback done) {

@@ -118,6 +118,33 @@ TEST_F(StoreAsyncDeadlineTest, ACallbackIsCalledOnce) {
   EXPECT_EQ(calls, 1);
 }
 
+// The first waits for as long as it takes, and the second must not.
+TEST_F(StoreAsyncDeadlineTest, EachWhoWaitsForRoomHasItsOwnDeadline) {
+  Open();
+  constexpr uint64_t kHalf = 4 * kMiB;
+  for (const char* key : {"a", "b", "c"}) {
+    ASSERT_TRUE(Put(key, kHalf, 0, {.durability = Durability::kOnDevice}).ok()) << key;
+    ASSERT_TRUE(store_->Evict(key, Level::kL3Nvme).ok());
+  }
+  ASSERT_TRUE(Put("in the way", 6 * kMiB).ok());
+  absl::StatusOr<TensorHandle> in_the_way = store_->Get("in the way", {});
+  ASSERT_TRUE(in_the_way.ok()) << in_the_way.status();
+  ASSERT_TRUE(store_->GetAsync({"a"}, kAnyTime, *queue_, 1).ok());
+  ASSERT_TRUE(store_->GetAsync({"b", "c"}, {.timeout = absl::Milliseconds(20)}, *queue_, 2).ok());
+  for (int i = 0; i < 2; ++i) {
+    const Completion late = Next();
+    EXPECT_NE(late.tag, 1u);
+    ExpectStatus(late.status, StatusCode::kResourceExhausted, "still waits for room");
+  }
+  EXPECT_EQ(queue_->outstanding(), 1u);
+  in_the_way = TensorHandle();
+  const Completion done = Next();
+  EXPECT_EQ(done.tag, 1u);
+  ASSERT_TRUE(done.status.ok()) << done.status;
+  EXPECT_EQ(done.handle.view().size, kHalf);
+  ExpectNothingMore();
+}
+
 TEST_F(StoreAsyncDeadlineTest, EachWhoWaitsForALoadHasItsOwnDeadline) {
   PutOnL3(1);
   OpenHung();

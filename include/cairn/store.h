@@ -151,13 +151,13 @@ class CAIRN_EXPORT Store {
 
   // Like Get without waiting: `done` is called once, never inside this call. A status other than
   // OK (kResourceExhausted: too many calls outstanding): nothing was started, and `done` is not
-  // called. The timeout bounds the wait for room and that for the load: who is late ends so, and
-  // the load goes on. As long as async_queue_max of those wait for their loads, others are refused.
+  // called. The timeout bounds the wait for room (kResourceExhausted) and for the load, which goes
+  // on (kDeadlineExceeded). As long as async_queue_max who are late still wait, others are refused.
   virtual absl::Status GetAsync(TensorKey key, const GetOptions& options, GetCallback done) = 0;
 
   // Like Get for each key, ending in `queue`; completion i has tag first_tag + i. At the timeout
-  // what is there has ended with OK and what is not ends with kDeadlineExceeded, each once; so a
-  // batch has an end, and may be had in part. A status other than OK: nothing was started.
+  // what is there has ended with OK and what is not ends as said above, each once; so a batch has
+  // an end, and may be had in part. A status other than OK: nothing was started.
   virtual absl::Status GetAsync(absl::Span<const TensorKey> keys, const GetOptions& options,
                                 CompletionQueue& queue, uint64_t first_tag) = 0;
 
