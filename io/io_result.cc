@@ -86,6 +86,7 @@ absl::Status IoTransfer::Check(const IoOp& op, const IoFiles::File* file) {
   if (op.refused_) {
     return absl::UnavailableError(absl::StrCat(Describe(op), ": the I/O engine is closing"));
   }
+  if (!op.needed()) return absl::CancelledError(absl::StrCat(Describe(op), ": not needed"));
   if (file == nullptr) return Invalid(op, "no such file id");
   if (op.kind == IoOp::Kind::kSync) {
     return op.pieces.empty() ? absl::OkStatus() : Invalid(op, "a sync has no pieces");

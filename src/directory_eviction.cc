@@ -159,7 +159,7 @@ uint64_t Directory::EvictFromL3(bool of_any) {
     const LeavingBytes bytes = entry->leaving_bytes();
     CAIRN_CHECK(RemoveLocked(stripe, entry) == written);
     if (!written) {
-      entry->leaving = true;
+      entry->hot()->abandoned.store(true, std::memory_order_relaxed);
       AddLeaving(bytes);
     }
     parts_.admission->Left(candidate->hash);

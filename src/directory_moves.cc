@@ -279,7 +279,7 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
       dirty_bytes_.fetch_sub(hot->l2_extent.bytes, std::memory_order_relaxed);
     }
     if (!status.ok()) Note(*entry, Decision::kWriteFailed);
-    if (entry->leaving) left = entry->leaving_bytes();
+    if (hot->abandoned.load(std::memory_order_relaxed)) left = entry->leaving_bytes();
     if (status.ok() && entry->indexed) {
       Note(*entry, Decision::kWritten);
       replaced = std::exchange(hot->replaced, nullptr);

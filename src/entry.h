@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -95,6 +96,8 @@ struct HotPart final : EvictionNode {
   Entry* replaced = nullptr;
   std::unique_ptr<L1Copy> l1;  // Null: none.
   bool dirty = false;          // Spilling from L2: its bytes count as dirty.
+  // L3 let it go while it was being written: until that ends. Read by threads of the engine, too.
+  std::atomic<bool> abandoned = false;
   // Whose prefetch brings it to L2, and that one's PrefetchQueue::Began; null when it was asked for
   // since.
   PrefetchQueue* prefetched_by = nullptr;
@@ -170,7 +173,6 @@ struct Entry final : EvictionNode {
   bool refused : 1 = false;      // By admission to L3: L2 alone has it, and may let it go.
   bool quarantined : 1 = false;  // Its bytes on L3 did not verify.
   bool partial : 1 = false;      // A block that is not full yet (PutOptions::partial_block).
-  bool leaving : 1 = false;      // L3 let it go while it was being written: until that ends.
 
   // Null while it is cold. Stays while there is a copy in L2 or L1: a pin on that is enough to
   // look.

@@ -103,8 +103,12 @@ class Spill {
   struct Part final : IoOp {
     Spill* spill = nullptr;
     uint64_t l3_offset = 0;
+    bool needed() const override {
+      const HotPart* const hot = spill->members_[0].entry->hot();
+      return !hot->abandoned.load(std::memory_order_relaxed);
+    }
     void OnDone(absl::Status status) override {
-      spill->context_.l3->Ended(l3_offset, status, service_us());
+      if (!absl::IsCancelled(status)) spill->context_.l3->Ended(l3_offset, status, service_us());
       spill->OnPart(std::move(status));
     }
   };
@@ -232,6 +236,7 @@ class Spill {
       MutexLock lock(mutex_);
       status = std::exchange(status_, absl::OkStatus());
     }
+    if (absl::IsCancelled(status)) return Abandon();
     if (!status.ok() && TryAgain(status)) return;
     // With the last member this is gone: nothing of it is used after the loop.
     absl::AnyInvocable<void()> written = std::move(written_);
@@ -248,6 +253,17 @@ class Spill {
       }
     }
     if (written) written();
+  }
+
+  // L3 let the tensor go before all of it was written: no failure, and nothing for the index.
+  void Abandon() {
+    CAIRN_CHECK(members_count_ == 1 && pack_ == nullptr);
+    const SpillContext& context = context_;
+    Entry* const entry = members_[0].entry;
+    const uint64_t sequence = entry->sequence();
+    delete this;
+    context.directory->EndSpill(entry, absl::OkStatus());
+    context.tracker->End(sequence);
   }
 
   // On any thread; the last member takes the spill with it.

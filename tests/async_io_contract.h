@@ -178,6 +178,30 @@ TEST_P(AsyncIoContract, WriteToAReadOnlyDescriptorIsUnavailable) {
   EXPECT_EQ(io_->stats().writes, 0u);
 }
 
+TEST_P(AsyncIoContract, WhatIsNotNeededWhenItsTurnComesIsNotCarriedOut) {
+  struct Unneeded final : TestOp {
+    using TestOp::TestOp;
+    bool needed() const override { return false; }
+  };
+  TemporaryFile temporary(TemporaryFile::Mode::kDirect, kBlock);
+  const int file = Add(temporary);
+  AlignedBuffer before(kBlock);
+  FillPattern(before.span(), 1);
+  ASSERT_TRUE(WriteFile(*io_, file, 0, before.span()).ok());
+  AlignedBuffer other(kBlock);
+  FillPattern(other.span(), 2);
+  for (const Kind kind : {Kind::kWrite, Kind::kRead}) {
+    Unneeded op(kind, file, 0, other.span());
+    const absl::Status status = Carry(*io_, op);
+    EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  }
+  AlignedBuffer after(kBlock);
+  ASSERT_TRUE(ReadFile(*io_, file, 0, after.span()).ok());
+  EXPECT_EQ(std::memcmp(after.data(), before.data(), kBlock), 0);
+  EXPECT_NE(std::memcmp(after.data(), other.data(), kBlock), 0);
+  EXPECT_EQ(io_->stats().writes, 1u);
+}
+
 TEST_P(AsyncIoContract, OpsThatBreakTheContractAreInvalid) {
   TemporaryFile temporary(TemporaryFile::Mode::kDirect, 4 * kBlock);
   const int file = Add(temporary);

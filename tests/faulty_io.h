@@ -130,6 +130,7 @@ class FaultyIo final : public IoDecorator {
     FaultyIo* owner = nullptr;
     Victim* victim = nullptr;
     bool is_carrier = false;
+    bool needed() const override { return is_carrier || victim->op->needed(); }
     void OnDone(absl::Status status) override {
       if (is_carrier) status = absl::OkStatus();
       owner->OnPartDone(victim, std::move(status));

@@ -91,6 +91,7 @@ class ManualIo final : public IoDecorator {
       offset = op->offset;
       pieces = op->pieces;
     }
+    bool needed() const override { return original->needed(); }
     void OnDone(absl::Status status) override {
       original->OnDone(std::move(status));
       owner.drain_.Leave(epoch);

@@ -45,6 +45,9 @@ TEST_F(StoreFullOfWritesTest, WhatIsColdestLeavesThoughItIsStillBeingWritten) {
   // No place is used twice before its first write has ended.
   EXPECT_LE(store_->Stats().l3.bytes_used, store_->Stats().l3.bytes_max);
   io_->Release();
+  ASSERT_TRUE(store_->Flush().ok());
+  // Nor is it written for nothing.
+  EXPECT_EQ(store_->Stats().l3.bytes_written, store_->Stats().l3.tensors * kMiB);
   for (int i = count; i < 3 * count; ++i) ASSERT_TRUE(Put(Key(i), kMiB).ok()) << i;
   ASSERT_TRUE(store_->Flush().ok());
   EXPECT_GT(store_->Stats().l3.tensors, 30u);
