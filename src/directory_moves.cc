@@ -51,8 +51,7 @@ void Directory::List(std::unique_ptr<Entry> owned) {
       entry->hot()->dirty = true;
       dirty_bytes_.fetch_add(entry->hot()->l2_extent.bytes, std::memory_order_relaxed);
       AddKept(*entry);
-      // One in a pack has to wait for the others: to let it go makes no room before.
-      if (entry->pack == nullptr) TrackOnL3(entry);
+      TrackOnL3(entry);
     } else {
       refused_count_.fetch_add(1, std::memory_order_relaxed);
       parts_.l2_eviction->Track(entry->hot());
@@ -224,9 +223,7 @@ void Directory::Quarantine(Entry* entry) {
 // ---- Spill ----
 
 void Directory::TrackOnL3(Entry* entry) {
-  if (entry->retention() == Retention::kKeep) return;
-  parts_.l3_eviction->Track(entry);
-  if (entry->used) parts_.l3_eviction->Touch(entry);
+  if (entry->retention() == Retention::kCache) parts_.l3_eviction->Track(entry);
 }
 
 void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
@@ -239,8 +236,8 @@ void Directory::BeginCommit(Entry* entry, IndexChange* change, bool list) {
       if (!YieldToNewer(stripe, entry)) dead = ListLocked(stripe, entry);
       if (entry->listed) Note(*entry, Decision::kPutFrom);
       AddKept(*entry);
+      if (entry->listed) TrackOnL3(entry);
     }
-    if (entry->listed && (list || entry->pack != nullptr)) TrackOnL3(entry);
     // The newest write of the key that the index knows of, or this one if it knows of none since.
     Entry* named = Find(stripe, HashedKey(*entry));
     while (named != nullptr && named != entry && !named->indexed) named = named->replaced();

@@ -104,6 +104,7 @@ class Spill {
     Spill* spill = nullptr;
     uint64_t l3_offset = 0;
     bool needed() const override {
+      if (spill->pack_ != nullptr) return true;
       const HotPart* const hot = spill->members_[0].entry->hot();
       return !hot->abandoned.load(std::memory_order_relaxed);
     }

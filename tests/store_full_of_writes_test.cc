@@ -25,9 +25,9 @@ class StoreFullOfWritesTest : public StoreTest {
   }
   void OpenManually() { Open(WrappedIn(&io_)); }
   // Until one finds no room; it waits for none, as no write ends.
-  int PutUntilFull() {
+  int PutUntilFull(uint64_t size = kMiB) {
     int count = 0;
-    while (Put(Key(count), kMiB, 0, {.timeout = absl::Milliseconds(20)}).ok()) ++count;
+    while (Put(Key(count), size, 0, {.timeout = absl::Milliseconds(20)}).ok()) ++count;
     return count;
   }
   bool Has(std::string_view key) const { return store_->Describe(key).ok(); }
@@ -62,6 +62,28 @@ TEST_F(StoreFullOfWritesTest, WhatIsColdestLeavesThoughItIsStillBeingWritten) {
   }
   ExpectStatus(GetStatus(Key(0)), StatusCode::kNotFound, Key(0));
   Expect(Key(3 * count - 1), kMiB);
+}
+
+// They are written with the others, and not found for all that.
+TEST_F(StoreFullOfWritesTest, ThoseInPacksLeaveToo) {
+  constexpr uint64_t kSmall = 20 * kKiB;
+  OpenManually();
+  const int count = PutUntilFull(kSmall);
+  EXPECT_GT(count, 1000);
+  ExpectStatus(GetStatus(Key(0)), StatusCode::kNotFound, Key(0));
+  Expect(Key(count - 1), kSmall);
+  io_->Release();
+  for (int i = count; i < 3 * count; ++i) ASSERT_TRUE(Put(Key(i), kSmall).ok()) << i;
+  ASSERT_TRUE(store_->Flush().ok());
+  EXPECT_LE(BytesOnDisk(directory_), options_.l3_bytes_max);
+  const uint64_t tensors = store_->Stats().l3.tensors;
+  EXPECT_GT(tensors, 1000u);
+  Reopen();
+  EXPECT_EQ(store_->Stats().l3.tensors, tensors);
+  ExpectStatus(GetStatus(Key(0)), StatusCode::kNotFound, Key(0));
+  for (int i = 0; i < 3 * count; ++i) {
+    if (Has(Key(i))) Expect(Key(i), kSmall);
+  }
 }
 
 TEST_F(StoreFullOfWritesTest, WhatIsWaitedForStays) {
