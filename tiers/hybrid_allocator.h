@@ -72,17 +72,17 @@ class HybridAllocator final : public SpaceAllocator {
     uint32_t number = 0;
     uint32_t units = 0;  // Of a block.
     uint64_t units_inverse = 0;
-    uint64_t blocks_used = 0;
-    uint32_t slabs = 0;
+    uint32_t blocks = 0;           // Of all of its slabs.
     uint32_t first_with_room = 0;  // Slabs with a free block: taken from first, added last, so
     uint32_t last_with_room = 0;   // that those added have time to become free altogether.
   };
-  struct Slab {
+  struct alignas(32) Slab {
     uint64_t free_blocks;  // A bit each.
     uint32_t begin;
-    uint32_t blocks;
+    uint32_t units;  // Of all blocks.
+    uint16_t blocks;
+    uint16_t slab_class;
     uint32_t run;  // Of tlsf_.
-    uint32_t slab_class;
     uint32_t previous_with_room;
     uint32_t next_with_room;  // Of an unused index: the next unused one.
   };
@@ -98,14 +98,17 @@ class HybridAllocator final : public SpaceAllocator {
   };
   Found TakeFromSlab(SlabClass& slab_class);
   Found TakeFromTlsf(uint32_t units);
-  absl::Status FreeInSlab(uint32_t slab, Extent extent);
+  absl::Status FreeRun(uint32_t run, Extent extent);
   bool IsSlab(const Tlsf::Block& run) const { return run.owner != 0 && run.owner != Tlsf::kFree; }
   Extent Bytes(uint32_t begin, uint32_t units) const {
     return {uint64_t{begin} << unit_shift_, uint64_t{units} << unit_shift_};
   }
   // The blocks of a slab that have a byte in the range, a bit each.
   uint64_t BlocksIn(const Slab& slab, Extent range) const;
-  Extent BlockOf(const Slab& slab, uint32_t block) const;
+  Extent BlockOf(const Slab& slab, uint32_t block) const {
+    const uint32_t units = slab_classes_[slab.slab_class].units;
+    return Bytes(slab.begin + block * units, units);
+  }
 
   bool MayBeHot(uint32_t units) const { return units < demands_.size(); }
   // Whether this request makes the size a hot one.

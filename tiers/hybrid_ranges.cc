@@ -18,11 +18,6 @@ Extent HybridAllocator::Widen(Extent range) const {
   return Bytes(begin, end - begin);
 }
 
-Extent HybridAllocator::BlockOf(const Slab& slab, uint32_t block) const {
-  const uint32_t units = slab_classes_[slab.slab_class].units;
-  return Bytes(slab.begin + block * units, units);
-}
-
 uint64_t HybridAllocator::BlocksIn(const Slab& slab, Extent range) const {
   uint64_t blocks = 0;
   for (uint32_t block = 0; block < slab.blocks; ++block) {
@@ -96,7 +91,6 @@ void HybridAllocator::AllocateAllFree(Extent range, std::vector<Extent>* extents
       slab.free_blocks &= ~taken;
       if (slab.free_blocks == 0) RemoveWithRoom(slab_class, run.owner);
       for (; taken != 0; taken &= taken - 1) {
-        ++slab_class.blocks_used;
         units_used_ += slab_class.units;
         extents->push_back(BlockOf(slab, static_cast<uint32_t>(std::countr_zero(taken))));
       }

@@ -159,7 +159,7 @@ void Tlsf::DropBlock(uint32_t block) {
 void Tlsf::AddToPage(uint32_t block) {
   const uint32_t begin = blocks_[block].begin;
   uint32_t& first = first_of_pages_[begin >> kPageBits];
-  if (first == kNone || blocks_[first].begin > begin) first = block;
+  if (first == kNone || (first < kOwned && blocks_[first].begin > begin)) first = block;
 }
 
 void Tlsf::RemoveFromPage(uint32_t block) {
@@ -175,7 +175,7 @@ void Tlsf::SetOwner(uint32_t block, uint32_t owner) {
   owned.owner = owner;
   const uint32_t last_page = (owned.begin + owned.units - 1) >> kPageBits;
   for (uint32_t page = (owned.begin >> kPageBits) + 1; page <= last_page; ++page) {
-    first_of_pages_[page] = block;
+    first_of_pages_[page] = kOwned + owner;
   }
 }
 
@@ -188,21 +188,14 @@ void Tlsf::Uncover(uint32_t block) {
   if (owned.behind != kNone) AddToPage(owned.behind);
 }
 
-uint32_t Tlsf::Find(uint32_t unit) const {
-  uint32_t block = first_of_pages_[unit >> kPageBits];
-  while (block != kNone && blocks_[block].begin + blocks_[block].units <= unit) {
-    block = blocks_[block].behind;
-  }
-  return block;
-}
-
 uint32_t Tlsf::FindCovering(uint32_t unit) const {
   uint32_t page = unit >> kPageBits;
+  const auto begins_behind = [&](uint32_t first) {
+    return first == kNone || first > kOwned || blocks_[first].begin > unit;
+  };
   // The first run begins with the space.
-  while (first_of_pages_[page] == kNone || blocks_[first_of_pages_[page]].begin > unit) --page;
-  uint32_t block = first_of_pages_[page];
-  while (blocks_[block].begin + blocks_[block].units <= unit) block = blocks_[block].behind;
-  return block;
+  while (begins_behind(first_of_pages_[page])) --page;
+  return FindFrom(first_of_pages_[page], unit);
 }
 
 void Tlsf::Insert(uint32_t block) {

@@ -40,13 +40,26 @@ class Tlsf {
   uint32_t AllocateExactly(uint32_t units) { return Allocate(units, units); }
   void Free(uint32_t block);
   // Marks a used run that is cut further: it is found by all of its units and has this number,
-  // neither 0 nor kFree, until it is freed. Takes a step for each page that it is long.
+  // below 2^31 and not 0, until it is freed. Takes a step for each page that it is long.
   void SetOwner(uint32_t block, uint32_t owner);
 
   const Block& block(uint32_t index) const { return blocks_[index]; }
+  // The owner of the run where the first unit of this one's page is, when it has one and begins
+  // before the page; else 0. So units of what is cut further are mostly found at once.
+  uint32_t OwnerOfPage(uint32_t unit) const {
+    const uint32_t first = first_of_pages_[unit >> kPageBits];
+    return (first & kOwned) != 0 ? first - kOwned : 0;
+  }
   // The run where this unit is, or another or kNone: surely found by its first unit, and by all if
-  // it has an owner. Looks at what begins in one page.
-  uint32_t Find(uint32_t unit) const;
+  // it has an owner. Looks at what begins in one page, which is of no owner.
+  uint32_t Find(uint32_t unit) const { return FindFrom(first_of_pages_[unit >> kPageBits], unit); }
+  // The same, looking from this run on.
+  uint32_t FindFrom(uint32_t block, uint32_t unit) const {
+    while (block != kNone && blocks_[block].begin + blocks_[block].units <= unit) {
+      block = blocks_[block].behind;
+    }
+    return block;
+  }
   // The run where this unit of the space is. Takes a step for each page in front of it where
   // nothing begins.
   uint32_t FindCovering(uint32_t unit) const;
@@ -64,6 +77,8 @@ class Tlsf {
   // A map of the space has one entry for so many units, so that it stays in the processor's cache:
   // 256 KiB for 64 GiB of pages of 4 KiB. One for each would miss it for every block.
   static constexpr int kPageBits = 8;
+  // In that map, with an owner's number.
+  static constexpr uint32_t kOwned = uint32_t{1} << 31;
   // How many runs of the last bin are tried that may be long enough.
   static constexpr int kTriesMax = 32;
 
@@ -90,7 +105,8 @@ class Tlsf {
   void Remove(uint32_t block);
 
   ReservedArray<Block> blocks_;
-  // By page: the run with an owner that has its first unit, else the first run that begins in it.
+  // By page: kOwned and the owner of the run that has its first unit and begins before it, else the
+  // first run that begins in it.
   ReservedArray<uint32_t> first_of_pages_;
   uint32_t blocks_made_ = 1;       // Indices below it have been used.
   uint32_t unused_block_ = kNone;  // The first of those that are unused again.
