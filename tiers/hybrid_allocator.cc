@@ -61,10 +61,9 @@ HybridAllocator::HybridAllocator(uint64_t space_bytes, uint64_t alignment, const
 }
 
 HybridAllocator::Found HybridAllocator::TakeFromTlsf(uint32_t units) {
-  const uint32_t run = tlsf_.Allocate(units);
-  if (run == Tlsf::kNone) return {};
-  const Tlsf::Block& block = tlsf_.block(run);
-  return {block.begin, block.units};
+  const Tlsf::Run run = tlsf_.Allocate(units);
+  if (run.block == Tlsf::kNone) return {};
+  return {tlsf_.block(run.block).begin, run.units};
 }
 
 inline HybridAllocator::Found HybridAllocator::TakeFromSlab(SlabClass& slab_class) {
@@ -113,8 +112,8 @@ absl::Status HybridAllocator::Free(Extent extent) {
     const uint32_t run = number == 0 ? tlsf_.Find(unit) : tlsf_.FindFrom(slabs_[number].run, unit);
     // It may begin behind the unit.
     if (run == Tlsf::kNone || tlsf_.block(run).begin > unit) return NotAllocated(extent);
-    if (!IsSlab(tlsf_.block(run))) return FreeRun(run, extent);
-    number = tlsf_.block(run).owner;
+    number = SlabOf(run);
+    if (number == kNone) return FreeRun(run, extent);
   }
 
   Slab& slab = slabs_[number];
@@ -136,7 +135,7 @@ absl::Status HybridAllocator::Free(Extent extent) {
 
 absl::Status HybridAllocator::FreeRun(uint32_t run, Extent extent) {
   const Tlsf::Block& block = tlsf_.block(run);
-  if (block.owner == Tlsf::kFree || Bytes(block.begin, block.units) != extent) [[unlikely]] {
+  if (block.is_free != 0 || Bytes(block.begin, block.units) != extent) [[unlikely]] {
     return NotAllocated(extent);
   }
   units_used_ -= block.units;
@@ -180,7 +179,7 @@ uint32_t HybridAllocator::NewSlab(SlabClass& slab_class) {
       std::min<uint64_t>({slab_class.blocks / kSlabShare, kBlocksASlabMax, slab_units_max_ / units,
                           tlsf_.LongestFreeAtLeast() / units});
   const uint32_t blocks = std::max(static_cast<uint32_t>(wanted), uint32_t{1});
-  const uint32_t run = tlsf_.AllocateExactly(blocks * units);
+  const uint32_t run = tlsf_.AllocateExactly(blocks * units).block;
   if (run == Tlsf::kNone) return kNone;
 
   uint32_t number = unused_slab_;

@@ -25,7 +25,7 @@ namespace cairn {
 // until its last slab is gone. Slabs grow with what is in use of their size, so that what they
 // hold free stays a small part of it.
 //
-// Takes 32 bytes of memory for each free run and each extent that is in no slab, 64 for each slab,
+// Takes 24 bytes of memory for each free run and each extent that is in no slab, 56 for each slab,
 // and 4 for 256 units of alignment. Thread-compatible.
 class HybridAllocator final : public SpaceAllocator {
  public:
@@ -99,7 +99,8 @@ class HybridAllocator final : public SpaceAllocator {
   Found TakeFromSlab(SlabClass& slab_class);
   Found TakeFromTlsf(uint32_t units);
   absl::Status FreeRun(uint32_t run, Extent extent);
-  bool IsSlab(const Tlsf::Block& run) const { return run.owner != 0 && run.owner != Tlsf::kFree; }
+  // The slab that a run of tlsf_ is, or kNone.
+  uint32_t SlabOf(uint32_t run) const { return tlsf_.owner(run); }
   Extent Bytes(uint32_t begin, uint32_t units) const {
     return {uint64_t{begin} << unit_shift_, uint64_t{units} << unit_shift_};
   }

@@ -11,10 +11,10 @@ Extent HybridAllocator::Widen(Extent range) const {
   if (range.bytes == 0) return range;
   uint32_t begin = static_cast<uint32_t>(range.offset >> unit_shift_);
   uint32_t end = begin + static_cast<uint32_t>(range.bytes >> unit_shift_);
-  const Tlsf::Block& first = tlsf_.block(tlsf_.FindCovering(begin));
-  const Tlsf::Block& last = tlsf_.block(tlsf_.FindCovering(end - 1));
-  if (IsSlab(first)) begin = first.begin;
-  if (IsSlab(last)) end = last.begin + last.units;
+  const uint32_t first = SlabOf(tlsf_.FindCovering(begin));
+  const uint32_t last = SlabOf(tlsf_.FindCovering(end - 1));
+  if (first != kNone) begin = slabs_[first].begin;
+  if (last != kNone) end = slabs_[last].begin + slabs_[last].units;
   return Bytes(begin, end - begin);
 }
 
@@ -43,9 +43,10 @@ void HybridAllocator::ForEachFree(Extent range, absl::FunctionRef<void(Extent)> 
        index = tlsf_.block(index).behind) {
     const Tlsf::Block& run = tlsf_.block(index);
     const Extent bytes = Bytes(run.begin, run.units);
-    if (run.owner == Tlsf::kFree && begins_in(bytes)) visit(bytes);
-    if (!IsSlab(run)) continue;
-    const Slab& slab = slabs_[run.owner];
+    if (run.is_free != 0 && begins_in(bytes)) visit(bytes);
+    const uint32_t number = SlabOf(index);
+    if (number == kNone) continue;
+    const Slab& slab = slabs_[number];
     for (uint64_t free = slab.free_blocks; free != 0; free &= free - 1) {
       const Extent block = BlockOf(slab, static_cast<uint32_t>(std::countr_zero(free)));
       if (begins_in(block)) visit(block);
@@ -60,9 +61,12 @@ void HybridAllocator::ForEachAllocated(Extent range, absl::FunctionRef<void(Exte
   for (; index != Tlsf::kNone && tlsf_.block(index).begin < end;
        index = tlsf_.block(index).behind) {
     const Tlsf::Block& run = tlsf_.block(index);
-    if (run.owner == 0) visit(Bytes(run.begin, run.units));
-    if (!IsSlab(run)) continue;
-    const Slab& slab = slabs_[run.owner];
+    const uint32_t number = SlabOf(index);
+    if (number == kNone) {
+      if (run.is_free == 0) visit(Bytes(run.begin, run.units));
+      continue;
+    }
+    const Slab& slab = slabs_[number];
     for (uint64_t used = BlocksIn(slab, range) & ~slab.free_blocks; used != 0; used &= used - 1) {
       visit(BlockOf(slab, static_cast<uint32_t>(std::countr_zero(used))));
     }
@@ -77,19 +81,19 @@ void HybridAllocator::AllocateAllFree(Extent range, std::vector<Extent>* extents
   for (; index != Tlsf::kNone && tlsf_.block(index).begin < end;
        index = tlsf_.block(index).behind) {
     const Tlsf::Block& run = tlsf_.block(index);
-    if (run.owner == Tlsf::kFree) {
+    if (run.is_free != 0) {
       index = tlsf_.AllocateWithin(index, std::max(run.begin, begin),
                                    std::min(run.begin + run.units, end));
       const Tlsf::Block& taken = tlsf_.block(index);
       units_used_ += taken.units;
       extents->push_back(Bytes(taken.begin, taken.units));
-    } else if (IsSlab(run)) {
-      Slab& slab = slabs_[run.owner];
+    } else if (const uint32_t number = SlabOf(index); number != kNone) {
+      Slab& slab = slabs_[number];
       SlabClass& slab_class = slab_classes_[slab.slab_class];
       uint64_t taken = BlocksIn(slab, range) & slab.free_blocks;
       if (taken == 0) continue;
       slab.free_blocks &= ~taken;
-      if (slab.free_blocks == 0) RemoveWithRoom(slab_class, run.owner);
+      if (slab.free_blocks == 0) RemoveWithRoom(slab_class, number);
       for (; taken != 0; taken &= taken - 1) {
         units_used_ += slab_class.units;
         extents->push_back(BlockOf(slab, static_cast<uint32_t>(std::countr_zero(taken))));
