@@ -182,12 +182,7 @@ uint32_t HybridAllocator::NewSlab(SlabClass& slab_class) {
   const uint32_t run = tlsf_.AllocateExactly(blocks * units).block;
   if (run == Tlsf::kNone) return kNone;
 
-  uint32_t number = unused_slab_;
-  if (number == kNone) {
-    number = slabs_made_++;
-  } else {
-    unused_slab_ = slabs_[number].next_with_room;
-  }
+  const uint32_t number = UnusedSlab();
   const uint32_t begin = tlsf_.block(run).begin;
   slabs_[number] = {.free_blocks = AllBlocks(blocks),
                     .begin = begin,
@@ -198,6 +193,13 @@ uint32_t HybridAllocator::NewSlab(SlabClass& slab_class) {
   tlsf_.SetOwner(run, number);
   slab_class.blocks += blocks;
   AddWithRoom(slab_class, number);
+  return number;
+}
+
+uint32_t HybridAllocator::UnusedSlab() {
+  const uint32_t number = unused_slab_;
+  if (number == kNone) return slabs_made_++;
+  unused_slab_ = slabs_[number].next_with_room;
   return number;
 }
 

@@ -18,7 +18,7 @@ namespace cairn {
 // slab they waste nothing, and a freed one is the next one's place. Every operation takes a time
 // that does not depend on how much is allocated; a slab that is made or given back takes up to 64
 // steps. A slab whose blocks are all free goes back, so that what was many small ones can be one
-// large one.
+// large one; for a range that is to be emptied a slab is cut in two.
 //
 // A size is hot when it is asked for 128 times within some 8192 requests for sizes that are not,
 // and if four blocks of it fit the largest slab: 64 MiB, or 1/16 of a smaller space. It is hot
@@ -53,8 +53,9 @@ class HybridAllocator final : public SpaceAllocator {
   uint64_t largest_free_bytes() const override {
     return uint64_t{tlsf_.LongestFree()} << unit_shift_;
   }
-  // To whole slabs.
+  // To whole blocks of slabs.
   Extent Widen(Extent range) const override;
+  void Divide(Extent range) override;
   // Rounded up as what is not of a hot size.
   Extent WindowFor(uint64_t bytes, uint64_t offset) const override;
   // Each free block of a slab by itself.
@@ -117,6 +118,9 @@ class HybridAllocator final : public SpaceAllocator {
   void Heat(uint32_t units);
   void Cool(SlabClass& slab_class);
   uint32_t NewSlab(SlabClass& slab_class);
+  uint32_t UnusedSlab();
+  // The slab around the unit, if it is one where a block but not the slab begins, becomes two.
+  void DivideAt(uint32_t unit);
   void GiveBack(uint32_t slab);
   void AddWithRoom(SlabClass& slab_class, uint32_t slab);
   void RemoveWithRoom(SlabClass& slab_class, uint32_t slab);

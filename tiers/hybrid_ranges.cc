@@ -11,11 +11,50 @@ Extent HybridAllocator::Widen(Extent range) const {
   if (range.bytes == 0) return range;
   uint32_t begin = static_cast<uint32_t>(range.offset >> unit_shift_);
   uint32_t end = begin + static_cast<uint32_t>(range.bytes >> unit_shift_);
-  const uint32_t first = SlabOf(tlsf_.FindCovering(begin));
-  const uint32_t last = SlabOf(tlsf_.FindCovering(end - 1));
-  if (first != kNone) begin = slabs_[first].begin;
-  if (last != kNone) end = slabs_[last].begin + slabs_[last].units;
+  if (const uint32_t number = SlabOf(tlsf_.FindCovering(begin)); number != kNone) {
+    const Slab& slab = slabs_[number];
+    begin -= (begin - slab.begin) % slab_classes_[slab.slab_class].units;
+  }
+  if (const uint32_t number = SlabOf(tlsf_.FindCovering(end - 1)); number != kNone) {
+    const Slab& slab = slabs_[number];
+    const uint32_t units = slab_classes_[slab.slab_class].units;
+    end += units - 1 - (end - 1 - slab.begin) % units;
+  }
   return Bytes(begin, end - begin);
+}
+
+void HybridAllocator::Divide(Extent range) {
+  if (range.bytes == 0) return;
+  const Extent widened = Widen(range);
+  DivideAt(static_cast<uint32_t>(widened.offset >> unit_shift_));
+  if (const uint64_t end = widened.offset + widened.bytes; end < space_bytes_) {
+    DivideAt(static_cast<uint32_t>(end >> unit_shift_));
+  }
+}
+
+void HybridAllocator::DivideAt(uint32_t unit) {
+  const uint32_t front = SlabOf(tlsf_.FindCovering(unit));
+  if (front == kNone || slabs_[front].begin == unit) return;
+  Slab& slab = slabs_[front];
+  SlabClass& slab_class = slab_classes_[slab.slab_class];
+  const uint32_t units = unit - slab.begin;
+  const uint32_t blocks = units / slab_class.units;
+  if (slab.free_blocks != 0) RemoveWithRoom(slab_class, front);
+  const uint32_t rest = UnusedSlab();
+  slabs_[rest] = slab;
+  slabs_[rest].run = tlsf_.Split(slab.run, units, rest);
+  slabs_[rest].begin = unit;
+  slabs_[rest].units -= units;
+  slabs_[rest].blocks = static_cast<uint16_t>(slab.blocks - blocks);
+  slabs_[rest].free_blocks >>= blocks;
+  slab.units = units;
+  slab.blocks = static_cast<uint16_t>(blocks);
+  slab.free_blocks &= (uint64_t{1} << blocks) - 1;
+  for (const uint32_t part : {front, rest}) {
+    if (slabs_[part].free_blocks != 0) AddWithRoom(slab_class, part);
+    // The other part is in use.
+    if (std::popcount(slabs_[part].free_blocks) == slabs_[part].blocks) GiveBack(part);
+  }
 }
 
 uint64_t HybridAllocator::BlocksIn(const Slab& slab, Extent range) const {

@@ -84,7 +84,7 @@ Tlsf::Run Tlsf::Carve(uint32_t block, uint32_t units) {
   return {block, units};
 }
 
-uint32_t Tlsf::Cut(uint32_t block, uint32_t units) {
+uint32_t Tlsf::CutOff(uint32_t block, uint32_t units) {
   Block& cut = blocks_[block];
   const uint32_t rest = NewBlock();
   blocks_[rest] = {.begin = cut.begin + units,
@@ -94,8 +94,23 @@ uint32_t Tlsf::Cut(uint32_t block, uint32_t units) {
   SetBefore(cut.behind, rest);
   cut.behind = rest;
   cut.units = units;
+  return rest;
+}
+
+uint32_t Tlsf::Cut(uint32_t block, uint32_t units) {
+  const uint32_t rest = CutOff(block, units);
   AddToPage(rest);
   Insert(rest);
+  return rest;
+}
+
+uint32_t Tlsf::Split(uint32_t block, uint32_t units, uint32_t owner) {
+  const uint32_t rest = CutOff(block, units);
+  // A page whose first unit this is was the other owner's.
+  const uint32_t begin = blocks_[rest].begin;
+  if ((begin & ((uint32_t{1} << kPageBits) - 1)) == 0) first_of_pages_[begin >> kPageBits] = rest;
+  AddToPage(rest);
+  SetOwner(rest, owner);
   return rest;
 }
 

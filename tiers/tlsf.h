@@ -47,6 +47,9 @@ class Tlsf {
   // below 2^31 and not 0, until it is freed. Takes a step for each page that it is long.
   void SetOwner(uint32_t block, uint32_t owner);
 
+  // Cuts a run with an owner: leaves so many units, and returns the rest, of another owner.
+  uint32_t Split(uint32_t block, uint32_t units, uint32_t owner);
+
   const Block& block(uint32_t index) const { return blocks_[index]; }
   // What SetOwner said of a used run, or 0.
   uint32_t owner(uint32_t index) const {
@@ -115,6 +118,8 @@ class Tlsf {
   Run Carve(uint32_t block, uint32_t units);
   // Leaves so many units in a run that is in no bin; the rest is a free run behind it.
   uint32_t Cut(uint32_t block, uint32_t units);
+  // The same, but the rest is in no bin and no page yet.
+  uint32_t CutOff(uint32_t block, uint32_t units);
   uint32_t NewBlock();
   void DropBlock(uint32_t block);
   void AddToPage(uint32_t block);
