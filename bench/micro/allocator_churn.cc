@@ -1,9 +1,8 @@
 #include "bench/micro/allocator_churn.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <array>
+#include <ctime>
 #include <random>
 #include <vector>
 
