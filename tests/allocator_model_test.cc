@@ -18,6 +18,7 @@
 #include "tests/allocator_kinds.h"
 #include "tests/interval_model.h"
 #include "tiers/extent_allocator.h"
+#include "tiers/hybrid_allocator.h"
 
 namespace cairn {
 namespace {
@@ -191,6 +192,9 @@ class Pair {
     auto& spaces = dynamic_cast<SpaceAllocator&>(*allocator_);
     range = spaces.Widen(range);
     ExpectFree(spaces);
+    spaces.Divide(range);
+    EXPECT_EQ(spaces.Widen(range), range);
+    ExpectFree(spaces);
     ExpectAllocatedIn(spaces, range);
     std::vector<Extent> withheld;
     const auto withhold = [&] {
@@ -242,7 +246,10 @@ class Pair {
   }
 
   void ExpectOneRun(Extent range) {
-    if (dynamic_cast<ExtentAllocator*>(allocator_.get()) == nullptr) return;
+    if (dynamic_cast<ExtentAllocator*>(allocator_.get()) == nullptr &&
+        dynamic_cast<HybridAllocator*>(allocator_.get()) == nullptr) {
+      return;
+    }
     EXPECT_GE(allocator_->largest_free_bytes(), range.bytes);
   }
 

@@ -194,6 +194,36 @@ TEST_P(AllocatorTest, RefusesWhatIsNotAllocatedOfAFrequentSize) {
   EXPECT_EQ(allocator->bytes_used(), 0u);
 }
 
+// Wherever a range lies in what was taken as a whole for them, all of it can be one run again.
+TEST_P(AllocatorTest, AnEmptiedRangeAmongBlocksOfAFrequentSizeIsOneRun) {
+  constexpr uint64_t kBlockBytes = 9 * kAlignment;
+  auto allocator = MustCreate(65536);
+  auto* const space = dynamic_cast<SpaceAllocator*>(allocator.get());
+  if (space == nullptr || !GetParam().wastes_nothing_uniform) GTEST_SKIP() << "no such ranges";
+  std::vector<Extent> extents = Fill(*space, kBlockBytes);
+  for (const uint64_t first_unit : {uint64_t{20'000}, uint64_t{20'480}, uint64_t{64'900}}) {
+    const Extent range = space->Widen({first_unit * kAlignment, 50 * kBlockBytes});
+    EXPECT_LE(range.bytes, 52 * kBlockBytes);
+    const uint64_t used_bytes = space->bytes_used();
+    space->Divide(range);
+    EXPECT_EQ(space->bytes_used(), used_bytes);
+    std::erase_if(extents, [&](const Extent& extent) {
+      if (Intersect(extent, range).bytes == 0) return false;
+      EXPECT_TRUE(space->Free(extent).ok());
+      ExpectRefused(*space, extent);
+      return true;
+    });
+    EXPECT_GE(space->largest_free_bytes(), range.bytes);
+    const auto whole = space->Allocate(range.bytes / 33 * 32);
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    EXPECT_GT(Intersect(*whole, range).bytes, 0u);
+    extents.push_back(*whole);
+  }
+  for (const Extent& extent : extents) EXPECT_TRUE(space->Free(extent).ok()) << extent.offset;
+  EXPECT_EQ(space->bytes_used(), 0u);
+  EXPECT_TRUE(space->Allocate(space->bytes_max()).ok());
+}
+
 TEST_P(AllocatorTest, OfNoSpaceHasNoRoom) {
   auto allocator = MustCreate(0);
   EXPECT_EQ(allocator->bytes_max(), 0u);

@@ -53,9 +53,12 @@ class Allocator {
 // and ends at multiples of the alignment and is of the space. Thread-compatible.
 class SpaceAllocator : public Allocator {
  public:
-  // The least range around this one that can become one free run when all in it is freed: cuts
-  // nothing that was taken as a whole to be divided further (a slab).
+  // The least range around this one that can become one free run when all in it is freed, once it
+  // is divided from what is around it.
   virtual Extent Widen(Extent range) const { return range; }
+  // Divides what was taken as a whole to be cut further (a slab) where the widened range begins and
+  // ends: what is of the range then becomes free by itself, when all in it is.
+  virtual void Divide(Extent /*range*/) {}
   // A range from about `offset` on that, once all of it is free, has room for `bytes`. Where it
   // reaches out of the space, one as long that ends with the space will do; one that is longer than
   // the space has no room.

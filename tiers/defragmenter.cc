@@ -16,9 +16,9 @@ constexpr uint64_t kWindowBytesMax = uint64_t{64} << 20;
 constexpr uint64_t kWindowShare = 8;
 // Of a window of the thread, which has time: what may have to move.
 constexpr uint64_t kLivePart = 2;
-// Where windows may begin: eight places in each, and no more than this in the whole space.
-constexpr uint64_t kPlacesAWindow = 8;
-constexpr uint64_t kPlacesMax = 4096;
+// Where windows may begin: sixteen places in each, and no more than this in the whole space.
+constexpr uint64_t kPlacesAWindow = 16;
+constexpr uint64_t kPlacesMax = 8192;
 // How many windows are looked at closely, and tried.
 constexpr size_t kWindowsMax = 32;
 constexpr int kWindowsTriedMax = 3;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -59,9 +60,31 @@ HybridAllocator::HybridAllocator(uint64_t space_bytes, uint64_t alignment, const
   }
 }
 
+HybridAllocator::Found HybridAllocator::TakeFromTlsf(uint32_t units) {
+  const Tlsf::Run run = tlsf_.Allocate(units);
+  if (run.block == Tlsf::kNone) return {};
+  return {tlsf_.block(run.block).begin, run.units};
+}
+
+inline HybridAllocator::Found HybridAllocator::TakeFromSlab(SlabClass& slab_class) {
+  uint32_t number = slab_class.first_with_room;
+  if (number == kNone) [[unlikely]] {
+    number = NewSlab(slab_class);
+    if (number == kNone) return {};
+  }
+  Slab& slab = slabs_[number];
+  const uint32_t block = static_cast<uint32_t>(std::countr_zero(slab.free_blocks));
+  slab.free_blocks &= slab.free_blocks - 1;
+  if (slab.free_blocks == 0) [[unlikely]]
+    RemoveWithRoom(slab_class, number);
+  return {slab.begin + block * slab_class.units, slab_class.units};
+}
+
 absl::StatusOr<Extent> HybridAllocator::Allocate(uint64_t bytes) {
-  if (bytes == 0) return absl::InvalidArgumentError("allocation of 0 bytes");
-  if (bytes > space_bytes_) return NoRoom(bytes);
+  if (bytes == 0) [[unlikely]]
+    return absl::InvalidArgumentError("allocation of 0 bytes");
+  if (bytes > space_bytes_) [[unlikely]]
+    return NoRoom(bytes);
   const uint32_t units = static_cast<uint32_t>((bytes - 1) >> unit_shift_) + 1;
   Found found;
   if (MayBeHot(units) && (demands_[units].slab_class != 0 || BecomesHot(units))) {
@@ -69,67 +92,55 @@ absl::StatusOr<Extent> HybridAllocator::Allocate(uint64_t bytes) {
   } else {
     found = TakeFromTlsf(units);
   }
-  if (found.units == 0) return NoRoom(bytes);
+  if (found.units == 0) [[unlikely]]
+    return NoRoom(bytes);
   units_used_ += found.units;
-  return Bytes(found.begin, found.units);
+  // Written as one: a caller that copies it as one would wait for two halves to reach the cache.
+  using Halves = uint64_t __attribute__((vector_size(sizeof(Extent))));
+  const Halves halves = Halves{found.begin, found.units} << unit_shift_;
+  absl::StatusOr<Extent> extent(absl::in_place);
+  std::memcpy(static_cast<void*>(&*extent), &halves, sizeof(halves));
+  return extent;
 }
 
 absl::Status HybridAllocator::Free(Extent extent) {
-  const uint64_t unit = extent.offset >> unit_shift_;
-  if (extent.offset >= space_bytes_ || extent.offset != unit << unit_shift_) {
+  if (extent.offset >= space_bytes_) [[unlikely]]
+    return NotAllocated(extent);
+  const uint32_t unit = static_cast<uint32_t>(extent.offset >> unit_shift_);
+  uint32_t number = tlsf_.OwnerOfPage(unit);
+  if (number == 0 || unit - slabs_[number].begin >= slabs_[number].units) {
+    const uint32_t run = number == 0 ? tlsf_.Find(unit) : tlsf_.FindFrom(slabs_[number].run, unit);
+    // It may begin behind the unit.
+    if (run == Tlsf::kNone || tlsf_.block(run).begin > unit) return NotAllocated(extent);
+    number = SlabOf(run);
+    if (number == kNone) return FreeRun(run, extent);
+  }
+
+  Slab& slab = slabs_[number];
+  SlabClass& slab_class = slab_classes_[slab.slab_class];
+  const uint64_t block = ((unit - slab.begin) * slab_class.units_inverse) >> kInverseShift;
+  const uint64_t bit = uint64_t{1} << block;
+  if (BlockOf(slab, static_cast<uint32_t>(block)) != extent || (slab.free_blocks & bit) != 0)
+      [[unlikely]] {
     return NotAllocated(extent);
   }
-  const uint32_t run = tlsf_.Find(static_cast<uint32_t>(unit));
-  if (run == Tlsf::kNone) return NotAllocated(extent);
+  if (slab.free_blocks == 0) [[unlikely]]
+    AddWithRoom(slab_class, number);
+  slab.free_blocks |= bit;
+  units_used_ -= slab_class.units;
+  if (slab.free_blocks == AllBlocks(slab.blocks)) [[unlikely]]
+    GiveBack(number);
+  return absl::OkStatus();
+}
+
+absl::Status HybridAllocator::FreeRun(uint32_t run, Extent extent) {
   const Tlsf::Block& block = tlsf_.block(run);
-  if (IsSlab(block)) return FreeInSlab(block.owner, extent);
-  if (block.owner == Tlsf::kFree || block.begin != unit ||
-      uint64_t{block.units} << unit_shift_ != extent.bytes) {
+  if (block.is_free != 0 || Bytes(block.begin, block.units) != extent) [[unlikely]] {
     return NotAllocated(extent);
   }
   units_used_ -= block.units;
   tlsf_.Free(run);
   return absl::OkStatus();
-}
-
-absl::Status HybridAllocator::FreeInSlab(uint32_t number, Extent extent) {
-  Slab& slab = slabs_[number];
-  SlabClass& slab_class = slab_classes_[slab.slab_class];
-  const uint32_t unit = static_cast<uint32_t>(extent.offset >> unit_shift_);
-  const uint64_t block = ((unit - slab.begin) * slab_class.units_inverse) >> kInverseShift;
-  const uint64_t bit = uint64_t{1} << (block % kBlocksASlabMax);
-  // A slab may be found for what is before it.
-  if (unit < slab.begin || slab.begin + block * slab_class.units != unit ||
-      uint64_t{slab_class.units} << unit_shift_ != extent.bytes || (slab.free_blocks & bit) != 0) {
-    return NotAllocated(extent);
-  }
-  if (slab.free_blocks == 0) AddWithRoom(slab_class, number);
-  slab.free_blocks |= bit;
-  --slab_class.blocks_used;
-  units_used_ -= slab_class.units;
-  if (slab.free_blocks == AllBlocks(slab.blocks)) GiveBack(number);
-  return absl::OkStatus();
-}
-
-HybridAllocator::Found HybridAllocator::TakeFromTlsf(uint32_t units) {
-  const uint32_t run = tlsf_.Allocate(units);
-  if (run == Tlsf::kNone) return {};
-  const Tlsf::Block& block = tlsf_.block(run);
-  return {block.begin, block.units};
-}
-
-HybridAllocator::Found HybridAllocator::TakeFromSlab(SlabClass& slab_class) {
-  uint32_t number = slab_class.first_with_room;
-  if (number == kNone) {
-    number = NewSlab(slab_class);
-    if (number == kNone) return {};
-  }
-  Slab& slab = slabs_[number];
-  const uint32_t block = static_cast<uint32_t>(std::countr_zero(slab.free_blocks));
-  slab.free_blocks &= slab.free_blocks - 1;
-  if (slab.free_blocks == 0) RemoveWithRoom(slab_class, number);
-  ++slab_class.blocks_used;
-  return {slab.begin + block * slab_class.units, slab_class.units};
 }
 
 bool HybridAllocator::BecomesHot(uint32_t units) {
@@ -161,31 +172,34 @@ void HybridAllocator::Cool(SlabClass& slab_class) {
   unused_classes_.push_back(static_cast<uint16_t>(slab_class.number));
 }
 
-// As large as its share and the longest free run allow.
+// As large as its share and the longest free run allow. All blocks of the class are in use.
 uint32_t HybridAllocator::NewSlab(SlabClass& slab_class) {
   const uint32_t units = slab_class.units;
   const uint64_t wanted =
-      std::min<uint64_t>({slab_class.blocks_used / kSlabShare, kBlocksASlabMax,
-                          slab_units_max_ / units, tlsf_.LongestFreeAtLeast() / units});
+      std::min<uint64_t>({slab_class.blocks / kSlabShare, kBlocksASlabMax, slab_units_max_ / units,
+                          tlsf_.LongestFreeAtLeast() / units});
   const uint32_t blocks = std::max(static_cast<uint32_t>(wanted), uint32_t{1});
-  const uint32_t run = tlsf_.AllocateExactly(blocks * units);
+  const uint32_t run = tlsf_.AllocateExactly(blocks * units).block;
   if (run == Tlsf::kNone) return kNone;
 
-  uint32_t number = unused_slab_;
-  if (number == kNone) {
-    number = slabs_made_++;
-  } else {
-    unused_slab_ = slabs_[number].next_with_room;
-  }
+  const uint32_t number = UnusedSlab();
   const uint32_t begin = tlsf_.block(run).begin;
   slabs_[number] = {.free_blocks = AllBlocks(blocks),
                     .begin = begin,
-                    .blocks = blocks,
-                    .run = run,
-                    .slab_class = slab_class.number};
+                    .units = blocks * units,
+                    .blocks = static_cast<uint16_t>(blocks),
+                    .slab_class = static_cast<uint16_t>(slab_class.number),
+                    .run = run};
   tlsf_.SetOwner(run, number);
-  ++slab_class.slabs;
+  slab_class.blocks += blocks;
   AddWithRoom(slab_class, number);
+  return number;
+}
+
+uint32_t HybridAllocator::UnusedSlab() {
+  const uint32_t number = unused_slab_;
+  if (number == kNone) return slabs_made_++;
+  unused_slab_ = slabs_[number].next_with_room;
   return number;
 }
 
@@ -196,7 +210,8 @@ void HybridAllocator::GiveBack(uint32_t number) {
   tlsf_.Free(slab.run);
   slab.next_with_room = unused_slab_;
   unused_slab_ = number;
-  if (--slab_class.slabs == 0) Cool(slab_class);
+  slab_class.blocks -= slab.blocks;
+  if (slab_class.blocks == 0) Cool(slab_class);
 }
 
 void HybridAllocator::AddWithRoom(SlabClass& slab_class, uint32_t number) {

@@ -18,14 +18,14 @@ namespace cairn {
 // slab they waste nothing, and a freed one is the next one's place. Every operation takes a time
 // that does not depend on how much is allocated; a slab that is made or given back takes up to 64
 // steps. A slab whose blocks are all free goes back, so that what was many small ones can be one
-// large one.
+// large one; for a range that is to be emptied a slab is cut in two.
 //
 // A size is hot when it is asked for 128 times within some 8192 requests for sizes that are not,
 // and if four blocks of it fit the largest slab: 64 MiB, or 1/16 of a smaller space. It is hot
 // until its last slab is gone. Slabs grow with what is in use of their size, so that what they
 // hold free stays a small part of it.
 //
-// Takes 32 bytes of memory for each free run and each extent that is in no slab, 64 for each slab,
+// Takes 24 bytes of memory for each free run and each extent that is in no slab, 56 for each slab,
 // and 4 for 256 units of alignment. Thread-compatible.
 class HybridAllocator final : public SpaceAllocator {
  public:
@@ -53,8 +53,9 @@ class HybridAllocator final : public SpaceAllocator {
   uint64_t largest_free_bytes() const override {
     return uint64_t{tlsf_.LongestFree()} << unit_shift_;
   }
-  // To whole slabs.
+  // To whole blocks of slabs.
   Extent Widen(Extent range) const override;
+  void Divide(Extent range) override;
   // Rounded up as what is not of a hot size.
   Extent WindowFor(uint64_t bytes, uint64_t offset) const override;
   // Each free block of a slab by itself.
@@ -72,17 +73,17 @@ class HybridAllocator final : public SpaceAllocator {
     uint32_t number = 0;
     uint32_t units = 0;  // Of a block.
     uint64_t units_inverse = 0;
-    uint64_t blocks_used = 0;
-    uint32_t slabs = 0;
+    uint32_t blocks = 0;           // Of all of its slabs.
     uint32_t first_with_room = 0;  // Slabs with a free block: taken from first, added last, so
     uint32_t last_with_room = 0;   // that those added have time to become free altogether.
   };
-  struct Slab {
+  struct alignas(32) Slab {
     uint64_t free_blocks;  // A bit each.
     uint32_t begin;
-    uint32_t blocks;
+    uint32_t units;  // Of all blocks.
+    uint16_t blocks;
+    uint16_t slab_class;
     uint32_t run;  // Of tlsf_.
-    uint32_t slab_class;
     uint32_t previous_with_room;
     uint32_t next_with_room;  // Of an unused index: the next unused one.
   };
@@ -98,14 +99,18 @@ class HybridAllocator final : public SpaceAllocator {
   };
   Found TakeFromSlab(SlabClass& slab_class);
   Found TakeFromTlsf(uint32_t units);
-  absl::Status FreeInSlab(uint32_t slab, Extent extent);
-  bool IsSlab(const Tlsf::Block& run) const { return run.owner != 0 && run.owner != Tlsf::kFree; }
+  absl::Status FreeRun(uint32_t run, Extent extent);
+  // The slab that a run of tlsf_ is, or kNone.
+  uint32_t SlabOf(uint32_t run) const { return tlsf_.owner(run); }
   Extent Bytes(uint32_t begin, uint32_t units) const {
     return {uint64_t{begin} << unit_shift_, uint64_t{units} << unit_shift_};
   }
   // The blocks of a slab that have a byte in the range, a bit each.
   uint64_t BlocksIn(const Slab& slab, Extent range) const;
-  Extent BlockOf(const Slab& slab, uint32_t block) const;
+  Extent BlockOf(const Slab& slab, uint32_t block) const {
+    const uint32_t units = slab_classes_[slab.slab_class].units;
+    return Bytes(slab.begin + block * units, units);
+  }
 
   bool MayBeHot(uint32_t units) const { return units < demands_.size(); }
   // Whether this request makes the size a hot one.
@@ -113,6 +118,9 @@ class HybridAllocator final : public SpaceAllocator {
   void Heat(uint32_t units);
   void Cool(SlabClass& slab_class);
   uint32_t NewSlab(SlabClass& slab_class);
+  uint32_t UnusedSlab();
+  // The slab around the unit, if it is one where a block but not the slab begins, becomes two.
+  void DivideAt(uint32_t unit);
   void GiveBack(uint32_t slab);
   void AddWithRoom(SlabClass& slab_class, uint32_t slab);
   void RemoveWithRoom(SlabClass& slab_class, uint32_t slab);

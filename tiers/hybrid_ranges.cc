@@ -11,16 +11,50 @@ Extent HybridAllocator::Widen(Extent range) const {
   if (range.bytes == 0) return range;
   uint32_t begin = static_cast<uint32_t>(range.offset >> unit_shift_);
   uint32_t end = begin + static_cast<uint32_t>(range.bytes >> unit_shift_);
-  const Tlsf::Block& first = tlsf_.block(tlsf_.FindCovering(begin));
-  const Tlsf::Block& last = tlsf_.block(tlsf_.FindCovering(end - 1));
-  if (IsSlab(first)) begin = first.begin;
-  if (IsSlab(last)) end = last.begin + last.units;
+  if (const uint32_t number = SlabOf(tlsf_.FindCovering(begin)); number != kNone) {
+    const Slab& slab = slabs_[number];
+    begin -= (begin - slab.begin) % slab_classes_[slab.slab_class].units;
+  }
+  if (const uint32_t number = SlabOf(tlsf_.FindCovering(end - 1)); number != kNone) {
+    const Slab& slab = slabs_[number];
+    const uint32_t units = slab_classes_[slab.slab_class].units;
+    end += units - 1 - (end - 1 - slab.begin) % units;
+  }
   return Bytes(begin, end - begin);
 }
 
-Extent HybridAllocator::BlockOf(const Slab& slab, uint32_t block) const {
-  const uint32_t units = slab_classes_[slab.slab_class].units;
-  return Bytes(slab.begin + block * units, units);
+void HybridAllocator::Divide(Extent range) {
+  if (range.bytes == 0) return;
+  const Extent widened = Widen(range);
+  DivideAt(static_cast<uint32_t>(widened.offset >> unit_shift_));
+  if (const uint64_t end = widened.offset + widened.bytes; end < space_bytes_) {
+    DivideAt(static_cast<uint32_t>(end >> unit_shift_));
+  }
+}
+
+void HybridAllocator::DivideAt(uint32_t unit) {
+  const uint32_t front = SlabOf(tlsf_.FindCovering(unit));
+  if (front == kNone || slabs_[front].begin == unit) return;
+  Slab& slab = slabs_[front];
+  SlabClass& slab_class = slab_classes_[slab.slab_class];
+  const uint32_t units = unit - slab.begin;
+  const uint32_t blocks = units / slab_class.units;
+  if (slab.free_blocks != 0) RemoveWithRoom(slab_class, front);
+  const uint32_t rest = UnusedSlab();
+  slabs_[rest] = slab;
+  slabs_[rest].run = tlsf_.Split(slab.run, units, rest);
+  slabs_[rest].begin = unit;
+  slabs_[rest].units -= units;
+  slabs_[rest].blocks = static_cast<uint16_t>(slab.blocks - blocks);
+  slabs_[rest].free_blocks >>= blocks;
+  slab.units = units;
+  slab.blocks = static_cast<uint16_t>(blocks);
+  slab.free_blocks &= (uint64_t{1} << blocks) - 1;
+  for (const uint32_t part : {front, rest}) {
+    if (slabs_[part].free_blocks != 0) AddWithRoom(slab_class, part);
+    // The other part is in use.
+    if (std::popcount(slabs_[part].free_blocks) == slabs_[part].blocks) GiveBack(part);
+  }
 }
 
 uint64_t HybridAllocator::BlocksIn(const Slab& slab, Extent range) const {
@@ -48,9 +82,10 @@ void HybridAllocator::ForEachFree(Extent range, absl::FunctionRef<void(Extent)> 
        index = tlsf_.block(index).behind) {
     const Tlsf::Block& run = tlsf_.block(index);
     const Extent bytes = Bytes(run.begin, run.units);
-    if (run.owner == Tlsf::kFree && begins_in(bytes)) visit(bytes);
-    if (!IsSlab(run)) continue;
-    const Slab& slab = slabs_[run.owner];
+    if (run.is_free != 0 && begins_in(bytes)) visit(bytes);
+    const uint32_t number = SlabOf(index);
+    if (number == kNone) continue;
+    const Slab& slab = slabs_[number];
     for (uint64_t free = slab.free_blocks; free != 0; free &= free - 1) {
       const Extent block = BlockOf(slab, static_cast<uint32_t>(std::countr_zero(free)));
       if (begins_in(block)) visit(block);
@@ -65,9 +100,12 @@ void HybridAllocator::ForEachAllocated(Extent range, absl::FunctionRef<void(Exte
   for (; index != Tlsf::kNone && tlsf_.block(index).begin < end;
        index = tlsf_.block(index).behind) {
     const Tlsf::Block& run = tlsf_.block(index);
-    if (run.owner == 0) visit(Bytes(run.begin, run.units));
-    if (!IsSlab(run)) continue;
-    const Slab& slab = slabs_[run.owner];
+    const uint32_t number = SlabOf(index);
+    if (number == kNone) {
+      if (run.is_free == 0) visit(Bytes(run.begin, run.units));
+      continue;
+    }
+    const Slab& slab = slabs_[number];
     for (uint64_t used = BlocksIn(slab, range) & ~slab.free_blocks; used != 0; used &= used - 1) {
       visit(BlockOf(slab, static_cast<uint32_t>(std::countr_zero(used))));
     }
@@ -82,21 +120,20 @@ void HybridAllocator::AllocateAllFree(Extent range, std::vector<Extent>* extents
   for (; index != Tlsf::kNone && tlsf_.block(index).begin < end;
        index = tlsf_.block(index).behind) {
     const Tlsf::Block& run = tlsf_.block(index);
-    if (run.owner == Tlsf::kFree) {
+    if (run.is_free != 0) {
       index = tlsf_.AllocateWithin(index, std::max(run.begin, begin),
                                    std::min(run.begin + run.units, end));
       const Tlsf::Block& taken = tlsf_.block(index);
       units_used_ += taken.units;
       extents->push_back(Bytes(taken.begin, taken.units));
-    } else if (IsSlab(run)) {
-      Slab& slab = slabs_[run.owner];
+    } else if (const uint32_t number = SlabOf(index); number != kNone) {
+      Slab& slab = slabs_[number];
       SlabClass& slab_class = slab_classes_[slab.slab_class];
       uint64_t taken = BlocksIn(slab, range) & slab.free_blocks;
       if (taken == 0) continue;
       slab.free_blocks &= ~taken;
-      if (slab.free_blocks == 0) RemoveWithRoom(slab_class, run.owner);
+      if (slab.free_blocks == 0) RemoveWithRoom(slab_class, number);
       for (; taken != 0; taken &= taken - 1) {
-        ++slab_class.blocks_used;
         units_used_ += slab_class.units;
         extents->push_back(BlockOf(slab, static_cast<uint32_t>(std::countr_zero(taken))));
       }

@@ -14,6 +14,11 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kLineBytes = 64;
+// What the processor reads ahead by itself ends with a page, so that a piece as long as one begins
+// with lines that nobody asked for. So many are: with more it costs more than it saves, as it does
+// for shorter pieces.
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kAheadBytes = 512;
 // Where the system does not tell its caches.
 constexpr uint64_t kCacheBytesDefault = uint64_t{8} << 20;
 constexpr uint64_t kBytesMax = uint64_t{1} << 63;
@@ -62,26 +67,38 @@ absl::Status Refuse(const KvShape& shape, const KvPitch& pitch, const char* why)
 bool OnLine(const void* address) { return reinterpret_cast<uintptr_t>(address) % kLineBytes == 0; }
 
 #if defined(__SSE2__)
-// Whole lines, written without being read into the cache first.
-void StreamPiece(std::byte* target, const std::byte* source, uint64_t bytes) {
-  for (uint64_t at = 0; at < bytes; at += kLineBytes) {
-    auto* const to = reinterpret_cast<__m128i*>(target + at);
-    const auto* const from = reinterpret_cast<const __m128i*>(source + at);
-    const __m128i a = _mm_loadu_si128(from);
-    const __m128i b = _mm_loadu_si128(from + 1);
-    const __m128i c = _mm_loadu_si128(from + 2);
-    const __m128i d = _mm_loadu_si128(from + 3);
-    _mm_stream_si128(to, a);
-    _mm_stream_si128(to + 1, b);
-    _mm_stream_si128(to + 2, c);
-    _mm_stream_si128(to + 3, d);
+// Written without being read into the cache first.
+void StreamLine(std::byte* target, const std::byte* source) {
+  auto* const to = reinterpret_cast<__m128i*>(target);
+  const auto* const from = reinterpret_cast<const __m128i*>(source);
+  const __m128i a = _mm_loadu_si128(from);
+  const __m128i b = _mm_loadu_si128(from + 1);
+  const __m128i c = _mm_loadu_si128(from + 2);
+  const __m128i d = _mm_loadu_si128(from + 3);
+  _mm_stream_si128(to, a);
+  _mm_stream_si128(to + 1, b);
+  _mm_stream_si128(to + 2, c);
+  _mm_stream_si128(to + 3, d);
+}
+
+// Whole lines.
+void StreamPiece(std::byte* target, const std::byte* source, const std::byte* next_source,
+                 uint64_t bytes) {
+  uint64_t at = 0;
+  if (bytes >= kPageBytes) {
+    for (; at < kAheadBytes; at += kLineBytes) {
+      _mm_prefetch(reinterpret_cast<const char*>(next_source + at), _MM_HINT_T0);
+      StreamLine(target + at, source + at);
+    }
   }
+  for (; at < bytes; at += kLineBytes) StreamLine(target + at, source + at);
 }
 
 void EndStream() { _mm_sfence(); }
 constexpr bool kStreams = true;
 #else
-void StreamPiece(std::byte* target, const std::byte* source, uint64_t bytes) {
+void StreamPiece(std::byte* target, const std::byte* source, const std::byte* /*next_source*/,
+                 uint64_t bytes) {
   std::memcpy(target, source, bytes);
 }
 
@@ -113,7 +130,7 @@ Walk InOrderOf(const KvShape& shape, const KvPitch& target, const KvPitch& sourc
 constexpr uint64_t kTilePieces = 16;
 
 // In tiles of the inner index: within one, each step of the outer index goes on in the source where
-// the step before it ended.
+// the step before it ended. `copy` is told the source of the piece after it, too.
 template <typename CopyPiece>
 void ForEachPiece(const Walk& walk, std::byte* target, const std::byte* source,
                   const CopyPiece& copy) {
@@ -123,7 +140,13 @@ void ForEachPiece(const Walk& walk, std::byte* target, const std::byte* source,
       std::byte* const to = target + outer * walk.target_outer_bytes;
       const std::byte* const from = source + outer * walk.source_outer_bytes;
       for (uint64_t inner = first; inner < end; ++inner) {
-        copy(to + inner * walk.target_inner_bytes, from + inner * walk.source_inner_bytes);
+        const std::byte* next = from + inner * walk.source_inner_bytes;
+        if (inner + 1 < end) {
+          next = from + (inner + 1) * walk.source_inner_bytes;
+        } else if (outer + 1 < walk.outer) {
+          next = from + walk.source_outer_bytes + first * walk.source_inner_bytes;
+        }
+        copy(to + inner * walk.target_inner_bytes, from + inner * walk.source_inner_bytes, next);
       }
     }
   }
@@ -158,11 +181,15 @@ absl::Status CopyKvBlocks(const KvShape& shape, std::byte* target, const KvPitch
   const bool past_caches = 2 * shape.blocks * shape.layers * bytes > CacheBytes();
   if (kStreams && whole_lines && past_caches) {
     ForEachPiece(walk, target, source,
-                 [bytes](std::byte* to, const std::byte* from) { StreamPiece(to, from, bytes); });
+                 [bytes](std::byte* to, const std::byte* from, const std::byte* next) {
+                   StreamPiece(to, from, next, bytes);
+                 });
     EndStream();
   } else {
     ForEachPiece(walk, target, source,
-                 [bytes](std::byte* to, const std::byte* from) { std::memcpy(to, from, bytes); });
+                 [bytes](std::byte* to, const std::byte* from, const std::byte* /*next*/) {
+                   std::memcpy(to, from, bytes);
+                 });
   }
   return absl::OkStatus();
 }

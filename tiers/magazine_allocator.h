@@ -50,7 +50,7 @@ class MagazineAllocator final : public Allocator {
   void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const
       ABSL_LOCKS_EXCLUDED(pool_mutex_);
   // From here on what is free in the range, and what is freed in it, is given to nobody until it is
-  // restored. It should be a widened one: else its slabs are neither kept whole nor given back.
+  // restored. It should be a widened one: else what reaches out of it keeps it in pieces.
   // False, and nothing changes, when it overlaps another that is withheld.
   bool Withhold(Extent range) ABSL_LOCKS_EXCLUDED(pool_mutex_);
   // Of a range that is withheld: how much of it is free by now. When it is all, nobody has a byte

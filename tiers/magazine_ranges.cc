@@ -42,6 +42,7 @@ bool MagazineAllocator::Withhold(Extent range) {
       for (const Extent& extent : neighbour.extents) Count(withheld, extent);
     }
     std::vector<Extent> free;
+    pool_->Divide(range);
     pool_->AllocateAllFree(range, &free);
     for (const Extent& extent : free) AddTo(withheld, extent);
     NoteWithheld();

@@ -89,24 +89,29 @@ std::vector<Named> Only(std::vector<Named> all, const std::string& name) {
 }
 
 void PrintThreads(uint64_t arena_bytes, const ThreadsOptions& options) {
-  constexpr std::array<int, 4> kThreads = {1, 2, 4, 8};
-  std::printf(
-      "\n| 2.25 MiB, million pairs a second | 1 | 2 | 4 | 8 threads |\n|---|---|---|---|---|\n");
-  const auto print = [&](const char* name, Allocator& allocator) {
-    std::printf("| %s |", name);
-    for (const int threads : kThreads) {
-      std::printf(" %.1f |", PairsAMicrosecond(allocator, threads, options));
-    }
-    std::printf("\n");
+  std::vector<std::unique_ptr<Allocator>> allocators;
+  std::vector<ThreadsRow> rows;
+  const auto add = [&](std::string name, std::unique_ptr<Allocator> allocator) {
+    rows.push_back({.name = std::move(name), .allocator = allocator.get()});
+    allocators.push_back(std::move(allocator));
   };
   for (const auto& [kind, name] : {std::pair(AllocatorKind::kHybrid, "hybrid"),
                                    std::pair(AllocatorKind::kBuddy, "bitmap buddy")}) {
     auto alone = Allocator::Create(kind, arena_bytes, kAlignment);
     auto behind = MagazineAllocator::Create(kind, arena_bytes, kAlignment);
     CAIRN_CHECK(alone.ok() && behind.ok());
-    LockedAllocator locked(std::move(*alone));
-    print(absl::StrCat(name, ", one lock").c_str(), locked);
-    print(absl::StrCat(name, ", magazines").c_str(), **behind);
+    add(absl::StrCat(name, ", one lock"), std::make_unique<LockedAllocator>(std::move(*alone)));
+    add(absl::StrCat(name, ", magazines"), std::move(*behind));
+  }
+  add("locks of their own alone", std::make_unique<NothingShared>());
+  MeasureThreads(rows, options);
+  std::printf(
+      "\n| 2.25 MiB, million pairs a second | 1 | 2 | 4 | 8 threads | 2 over 1 | 8 over 2 |\n"
+      "|---|---|---|---|---|---|---|\n");
+  for (const ThreadsRow& row : rows) {
+    std::printf("| %s |", row.name.c_str());
+    for (const double pairs : row.pairs_a_microsecond) std::printf(" %.1f |", pairs);
+    std::printf(" %.2f | %.2f |\n", row.two_over_one, row.eight_over_two);
   }
 }
 

@@ -1,11 +1,11 @@
 #include "bench/micro/allocator_threads.h"
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
 #include <vector>
 
+#include "bench/median.h"
 #include "src/base/check.h"
 
 namespace cairn::micro {
@@ -43,11 +43,31 @@ double Window(Allocator& allocator, int threads, double seconds) {
 
 }  // namespace
 
-double PairsAMicrosecond(Allocator& allocator, int threads, const ThreadsOptions& options) {
-  std::vector<double> windows(options.windows);
-  for (double& pairs : windows) pairs = Window(allocator, threads, options.window_seconds);
-  std::nth_element(windows.begin(), windows.begin() + options.windows / 2, windows.end());
-  return windows[options.windows / 2];
+void MeasureThreads(std::vector<ThreadsRow>& rows, const ThreadsOptions& options) {
+  struct Windows {
+    std::array<std::vector<double>, kThreadCounts.size()> pairs;
+    std::vector<double> two_over_one;
+    std::vector<double> eight_over_two;
+  };
+  std::vector<Windows> all(rows.size());
+  for (int turn = 0; turn < options.windows; ++turn) {
+    for (size_t row = 0; row < rows.size(); ++row) {
+      Windows& windows = all[row];
+      for (size_t i = 0; i < kThreadCounts.size(); ++i) {
+        windows.pairs[i].push_back(
+            Window(*rows[row].allocator, kThreadCounts[i], options.window_seconds));
+      }
+      windows.two_over_one.push_back(windows.pairs[1].back() / windows.pairs[0].back());
+      windows.eight_over_two.push_back(windows.pairs[3].back() / windows.pairs[1].back());
+    }
+  }
+  for (size_t row = 0; row < rows.size(); ++row) {
+    for (size_t i = 0; i < kThreadCounts.size(); ++i) {
+      rows[row].pairs_a_microsecond[i] = Median(all[row].pairs[i]);
+    }
+    rows[row].two_over_one = Median(all[row].two_over_one);
+    rows[row].eight_over_two = Median(all[row].eight_over_two);
+  }
 }
 
 }  // namespace cairn::micro

@@ -1,6 +1,8 @@
 #pragma once
 
-#include <cstdint>
+#include <array>
+#include <string>
+#include <vector>
 
 #include "tiers/allocator.h"
 
@@ -11,8 +13,19 @@ struct ThreadsOptions {
   double window_seconds = 0.1;
 };
 
-// Millions of allocations of a KV block and its free a second, by so many threads together.
-// `allocator` is thread-safe.
-double PairsAMicrosecond(Allocator& allocator, int threads, const ThreadsOptions& options);
+constexpr std::array<int, 4> kThreadCounts = {1, 2, 4, 8};
+
+struct ThreadsRow {
+  std::string name;
+  Allocator* allocator;  // Thread-safe.
+  // Millions of allocations of a KV block and its free a second, by so many threads together.
+  std::array<double, kThreadCounts.size()> pairs_a_microsecond = {};
+  double two_over_one = 0;
+  double eight_over_two = 0;
+};
+
+// Fills the rows' figures in. All rows and numbers of threads turn about, and ratios are of windows
+// of one turn: others on the machine take from all alike.
+void MeasureThreads(std::vector<ThreadsRow>& rows, const ThreadsOptions& options);
 
 }  // namespace cairn::micro
