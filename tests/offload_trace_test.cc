@@ -28,9 +28,7 @@ constexpr const char* kBailianLine =
 // A file of one test, gone with it.
 class TraceFile {
  public:
-  explicit TraceFile(const std::string& text) {
-    std::ofstream(path_) << text;
-  }
+  explicit TraceFile(const std::string& text) { std::ofstream(path_) << text; }
   const std::string& path() const { return path_; }
 
  private:
