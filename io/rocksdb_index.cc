@@ -1,5 +1,6 @@
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
+#include <rocksdb/memtablerep.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
@@ -76,10 +77,15 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   options.level0_slowdown_writes_trigger = 4;
   options.level0_stop_writes_trigger = 6;
   options.max_bytes_for_level_base = 2 * memtable_bytes;
-  options.target_file_size_base = memtable_bytes / 2;
+  // Each file that a compaction makes is one more to be synced, which writers come to wait for.
+  options.target_file_size_base = 2 * memtable_bytes;
   options.compression = rocksdb::kNoCompression;  // Hashes and sums do not shrink.
   options.bottommost_compression = rocksdb::kNoCompression;
   options.max_background_jobs = 2;
+  // Sorted when it is written to a file, and not with each entry: nobody reads what was just
+  // written, and there is one writer.
+  options.memtable_factory = std::make_shared<rocksdb::VectorRepFactory>();
+  options.allow_concurrent_memtable_write = false;
   options.max_open_files = 128;
   // No LOG: what matters is in a status, and a write to it that fails on a full disk ends the
   // process by an assertion.
@@ -90,8 +96,9 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   options.stats_persist_period_sec = 0;
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   rocksdb::BlockBasedTableOptions table;
-  // Read in order at Open, and by nobody after: the directory answers for it.
+  // Read in order at Open and by compactions, and by nobody else: the directory answers for it.
   table.block_cache = rocksdb::NewLRUCache(2 * 1024 * kKiB);
+  table.block_size = 32 * kKiB;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
