@@ -73,8 +73,9 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   options.max_write_buffer_number = 2;
   options.max_total_wal_size = 2 * memtable_bytes;
   options.level_compaction_dynamic_level_bytes = true;
-  options.level0_file_num_compaction_trigger = 2;
-  options.level0_slowdown_writes_trigger = 4;
+  options.level0_file_num_compaction_trigger = 3;
+  // No slowing down before the stop: it sleeps by a rate that knows nothing of the device.
+  options.level0_slowdown_writes_trigger = 6;
   options.level0_stop_writes_trigger = 6;
   options.max_bytes_for_level_base = 2 * memtable_bytes;
   // Each file that a compaction makes is one more to be synced, which writers come to wait for.
