@@ -133,7 +133,12 @@ class RocksDbIndex final : public RawIndex {
 
   absl::Status WriteRaw(const std::vector<RawEdit>& edits, bool sync) override {
     CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<const Database> database, Current());
-    rocksdb::WriteBatch batch;
+    constexpr size_t kEditOverheadBytes = 16;  // Of RocksDB's, at most.
+    size_t bytes = kEditOverheadBytes;
+    for (const RawEdit& edit : edits) {
+      bytes += kEditOverheadBytes + edit.key.size() + edit.value.size();
+    }
+    rocksdb::WriteBatch batch(bytes);
     for (const RawEdit& edit : edits) {
       if (edit.kind == IndexEdit::Kind::kPut) {
         batch.Put(edit.key, edit.value);
