@@ -52,7 +52,8 @@ class IndexWriter {
 
   void Enqueue(IndexChange* change) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Returns when every edit enqueued before the call has had its OnCommitted.
+  // Returns when every edit enqueued before the call has had its OnCommitted. Not with a WakeScope
+  // open in this thread: what it has enqueued may wait for the end of that.
   void Drain() ABSL_LOCKS_EXCLUDED(mutex_);
 
   uint64_t commits() const;
