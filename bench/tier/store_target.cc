@@ -47,8 +47,7 @@ uint64_t SumOfTensors(absl::Span<const Job* const> jobs,
 }
 
 uint64_t TensorBytes(absl::Span<const Job* const> jobs) {
-  return SumOfTensors(jobs,
-                      [](const Job& job) { return job.slot_bytes() + kRecordOverheadBytes; });
+  return SumOfTensors(jobs, [](const Job& job) { return job.slot_bytes() + kRecordOverheadBytes; });
 }
 
 uint64_t IndexBytes(absl::Span<const Job* const> jobs) {
