@@ -119,7 +119,9 @@ uint64_t IndexFootprintBytes(size_t key_bytes, uint8_t rank) {
 }
 
 std::string EncodeIndexKey(IndexKey key) {
-  return NumberedKey(kTensorPrefix, key.fingerprint_id).append(key.key);
+  std::string raw_key;
+  raw_key.reserve(IndexKeyBytes(key.key.size()));
+  return raw_key.append(NumberedKey(kTensorPrefix, key.fingerprint_id)).append(key.key);
 }
 
 absl::StatusOr<IndexKey> DecodeIndexKey(std::string_view raw_key) {
@@ -131,8 +133,9 @@ absl::StatusOr<IndexKey> DecodeIndexKey(std::string_view raw_key) {
 }
 
 std::string EncodeIndexRecord(std::string_view raw_key, const IndexRecord& record) {
-  const size_t body_bytes = IndexRecordBytes(record.meta.rank) - kSumBytes;
-  std::string value(body_bytes, '\0');
+  std::string value;
+  value.reserve(IndexRecordBytes(record.meta.rank));
+  value.resize(IndexRecordBytes(record.meta.rank) - kSumBytes);
   FieldWriter writer(value.data(), value.size());
   writer.U8(kValueFormat);
   writer.U8(static_cast<uint8_t>(record.tensor_class));

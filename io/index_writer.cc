@@ -32,22 +32,22 @@ IndexWriter::~IndexWriter() {
     MutexLock lock(mutex_);
     stop_ = true;
   }
-  work_.NotifyOne();
+  work_->Wake();
 }
 
 void IndexWriter::Enqueue(IndexChange* change) {
   change->next_ = nullptr;
-  MutexLock lock(mutex_);
-  CAIRN_CHECK(!stop_);
-  if (tail_ == nullptr) {
-    head_ = change;
-    // Only an empty queue can have the writer asleep.
-    work_.NotifyOne();
-  } else {
-    tail_->next_ = change;
+  bool was_empty = false;
+  {
+    MutexLock lock(mutex_);
+    CAIRN_CHECK(!stop_);
+    was_empty = tail_ == nullptr;
+    (was_empty ? head_ : tail_->next_) = change;
+    tail_ = change;
+    ++enqueued_;
   }
-  tail_ = change;
-  ++enqueued_;
+  // Only an empty queue can have the writer asleep.
+  if (was_empty) WakeScope::Wake(work_);
 }
 
 void IndexWriter::Drain() {
@@ -71,7 +71,7 @@ void IndexWriter::Run() {
     IndexChange* change = nullptr;
     {
       MutexLock lock(mutex_);
-      while (head_ == nullptr && !stop_) work_.Wait(mutex_);
+      while (head_ == nullptr && !stop_) work_->come.Wait(mutex_);
       if (head_ == nullptr) return;
       change = std::exchange(head_, nullptr);
       tail_ = nullptr;

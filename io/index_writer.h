@@ -10,6 +10,7 @@
 #include "io/index.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
+#include "src/base/wake_scope.h"
 
 namespace cairn {
 
@@ -51,7 +52,8 @@ class IndexWriter {
 
   void Enqueue(IndexChange* change) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Returns when every edit enqueued before the call has had its OnCommitted.
+  // Returns when every edit enqueued before the call has had its OnCommitted. Not with a WakeScope
+  // open in this thread: what it has enqueued may wait for the end of that.
   void Drain() ABSL_LOCKS_EXCLUDED(mutex_);
 
   uint64_t commits() const;
@@ -59,17 +61,22 @@ class IndexWriter {
 
  private:
   struct Batch;
+  // Where the writer sleeps. Woken once for what a WakeScope enqueues, so that it makes one batch.
+  struct Work final : Wakeable {
+    void Wake() override { come.NotifyOne(); }
+    CondVar come;
+  };
   void Run();
   void Commit(Batch& batch);
 
   // Constant.
   Index* const index_;
   const uint64_t data_file_bytes_;
+  const std::shared_ptr<Work> work_ = std::make_shared<Work>();
   // Only on the writer's thread.
   FlushData flush_data_;
 
   mutable Mutex mutex_;
-  CondVar work_;
   CondVar drained_;
   IndexChange* head_ ABSL_GUARDED_BY(mutex_) = nullptr;
   IndexChange* tail_ ABSL_GUARDED_BY(mutex_) = nullptr;

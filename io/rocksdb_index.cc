@@ -1,5 +1,6 @@
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
+#include <rocksdb/memtablerep.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
@@ -72,14 +73,20 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   options.max_write_buffer_number = 2;
   options.max_total_wal_size = 2 * memtable_bytes;
   options.level_compaction_dynamic_level_bytes = true;
-  options.level0_file_num_compaction_trigger = 2;
-  options.level0_slowdown_writes_trigger = 4;
+  options.level0_file_num_compaction_trigger = 3;
+  // No slowing down before the stop: it sleeps by a rate that knows nothing of the device.
+  options.level0_slowdown_writes_trigger = 6;
   options.level0_stop_writes_trigger = 6;
   options.max_bytes_for_level_base = 2 * memtable_bytes;
-  options.target_file_size_base = memtable_bytes / 2;
+  // Each file that a compaction makes is one more to be synced, which writers come to wait for.
+  options.target_file_size_base = 2 * memtable_bytes;
   options.compression = rocksdb::kNoCompression;  // Hashes and sums do not shrink.
   options.bottommost_compression = rocksdb::kNoCompression;
   options.max_background_jobs = 2;
+  // Sorted when it is written to a file, and not with each entry: nobody reads what was just
+  // written, and there is one writer.
+  options.memtable_factory = std::make_shared<rocksdb::VectorRepFactory>();
+  options.allow_concurrent_memtable_write = false;
   options.max_open_files = 128;
   // No LOG: what matters is in a status, and a write to it that fails on a full disk ends the
   // process by an assertion.
@@ -90,8 +97,9 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   options.stats_persist_period_sec = 0;
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   rocksdb::BlockBasedTableOptions table;
-  // Read in order at Open, and by nobody after: the directory answers for it.
+  // Read in order at Open and by compactions, and by nobody else: the directory answers for it.
   table.block_cache = rocksdb::NewLRUCache(2 * 1024 * kKiB);
+  table.block_size = 32 * kKiB;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
@@ -125,7 +133,12 @@ class RocksDbIndex final : public RawIndex {
 
   absl::Status WriteRaw(const std::vector<RawEdit>& edits, bool sync) override {
     CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<const Database> database, Current());
-    rocksdb::WriteBatch batch;
+    constexpr size_t kEditOverheadBytes = 16;  // Of RocksDB's, at most.
+    size_t bytes = kEditOverheadBytes;
+    for (const RawEdit& edit : edits) {
+      bytes += kEditOverheadBytes + edit.key.size() + edit.value.size();
+    }
+    rocksdb::WriteBatch batch(bytes);
     for (const RawEdit& edit : edits) {
       if (edit.kind == IndexEdit::Kind::kPut) {
         batch.Put(edit.key, edit.value);

@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "io/memory_index.h"
+#include "src/base/wake_scope.h"
 #include "tests/disk_fixture.h"
 
 namespace cairn {
@@ -172,6 +173,21 @@ TEST_F(IndexWriterTest, GathersWhatWaitsIntoOneCommit) {
             1);
   EXPECT_EQ(commits.back().keys.back(), "+99");
   EXPECT_EQ(journal_.lines().size(), 102u);
+}
+
+TEST_F(IndexWriterTest, WakesForWhatAScopeHasEnqueued) {
+  IndexWriter writer(&index_, kFileBytes, Flusher());
+  for (int round = 0; round < 100; ++round) {
+    {
+      const WakeScope wakes;
+      Put(writer, absl::StrCat(round, "a"));
+      Put(writer, absl::StrCat(round, "b"));
+    }
+    // From a thread without a scope, though the queue may not be empty yet.
+    Put(writer, absl::StrCat(round, "c"));
+    writer.Drain();
+    EXPECT_EQ(journal_.lines().size(), 3u * static_cast<size_t>(round + 1));
+  }
 }
 
 TEST_F(IndexWriterTest, FlushesEachFileOnceBeforeTheCommit) {

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -13,6 +14,7 @@
 #include "bench/tier/own_store.h"
 #include "bench/tier/store_session.h"
 #include "cairn/store.h"
+#include "io/index.h"
 #include "src/base/status_macros.h"
 #include "tools/offload/interrupt.h"
 
@@ -23,11 +25,14 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kL2BytesDefault = 64 * kMiB;
 constexpr uint64_t kRecordOverheadBytes = 8192;
 constexpr uint32_t kFillDepth = 8;
+constexpr uint64_t kIndexShareOfL3 = 64;  // IndexBytesReserved.
+constexpr uint64_t kEvictionBytes = 18;   // Of each tensor, beside the index (DESIGN.md).
 
 uint64_t UnitsOf(const Job& job) { return job.size / job.slot_bytes(); }
 
-// Bytes of the tensors of all key spaces of the jobs, as they are on disk.
-uint64_t TensorBytes(absl::Span<const Job* const> jobs) {
+// What the tensors of all key spaces of the jobs take, by what each takes.
+uint64_t SumOfTensors(absl::Span<const Job* const> jobs,
+                      absl::FunctionRef<uint64_t(const Job&)> tensor_bytes) {
   std::set<std::string> seen;
   uint64_t bytes = 0;
   for (const Job* job : jobs) {
@@ -36,9 +41,19 @@ uint64_t TensorBytes(absl::Span<const Job* const> jobs) {
     for (const Job* other : jobs) {
       if (KeyPrefix(*other) == KeyPrefix(*job)) size_max = std::max(size_max, other->size);
     }
-    bytes += size_max / job->slot_bytes() * (job->slot_bytes() + kRecordOverheadBytes);
+    bytes += size_max / job->slot_bytes() * tensor_bytes(*job);
   }
   return bytes;
+}
+
+uint64_t TensorBytes(absl::Span<const Job* const> jobs) {
+  return SumOfTensors(jobs, [](const Job& job) { return job.slot_bytes() + kRecordOverheadBytes; });
+}
+
+uint64_t IndexBytes(absl::Span<const Job* const> jobs) {
+  return SumOfTensors(jobs, [](const Job& job) {
+    return IndexFootprintBytes(KeyOf(job, 0).size(), /*rank=*/1) + kEvictionBytes;
+  });
 }
 
 uint64_t BytesInFlight(absl::Span<const Job* const> jobs) {
@@ -50,7 +65,9 @@ uint64_t BytesInFlight(absl::Span<const Job* const> jobs) {
 uint64_t L3BytesFor(absl::Span<const Job* const> jobs) {
   // A put that replaces a tensor needs the room of both.
   const uint64_t data = TensorBytes(jobs) * 9 / 8 + 2 * BytesInFlight(jobs) + 64 * kMiB;
-  return data + data / 32;
+  // Of many small tensors the index would else have room for fewer than the data files.
+  const uint64_t index = IndexBytes(jobs) * 9 / 8;
+  return std::max(data + data / 32, index * kIndexShareOfL3);
 }
 
 StoreOptions StoreOptionsOf(absl::Span<const Job* const> jobs, uint64_t l3_bytes) {
