@@ -13,7 +13,7 @@
 namespace cairn {
 
 // Tensors up to this share a table in the place of record headers, and one write: see FORMAT.md.
-inline constexpr uint64_t kPackedPayloadBytesMax = uint64_t{64} << 10;
+inline constexpr uint64_t kPackedPayloadBytesMax = (uint64_t{64} << 10) - 1;
 // Payloads and table of a pack: what fits one request to the device.
 inline constexpr uint64_t kPackBytesMax = (uint64_t{1} << 20) + (uint64_t{64} << 10);
 
