@@ -17,8 +17,8 @@ void AsyncDeadlines::Stop() {
   thread_.Join();
 }
 
-AsyncDeadlines::Place AsyncDeadlines::Keep(Deadline deadline, std::string_view key,
-                                           Awaited awaited, End end) {
+AsyncDeadlines::Place AsyncDeadlines::Keep(Deadline deadline, std::string_view key, Awaited awaited,
+                                           End end) {
   MutexLock lock(mutex_);
   const Place place = {deadline, ++last_number_};
   kept_.emplace(place, Kept{key, awaited, std::move(end)});
@@ -46,12 +46,13 @@ AsyncDeadlines::End AsyncDeadlines::Take(const Place& place) {
 
 // The codes of a Get that waits by itself.
 absl::Status AsyncDeadlines::LateStatus(const Kept& kept) {
-  const std::string tensor = absl::StrCat("tensor ", PrintableKey(kept.key));
+  const std::string key = PrintableKey(kept.key);
   if (kept.awaited == Awaited::kLoad) {
-    return absl::DeadlineExceededError(absl::StrCat(tensor, " is still being loaded"));
+    return absl::DeadlineExceededError(absl::StrCat("tensor ", key, " is still being loaded"));
   }
+  const char* const tier = kept.awaited == Awaited::kRoomInL1 ? "L1" : "L2";
   return absl::ResourceExhaustedError(
-      absl::StrCat(tensor, " still waits for room, as others before it"));
+      absl::StrCat(tier, " is full: tensor ", key, " still waits for room"));
 }
 
 void AsyncDeadlines::Run() {

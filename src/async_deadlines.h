@@ -17,10 +17,10 @@
 
 namespace cairn {
 
-// What ends an asynchronous get whose time is up while it waits for room, or its load goes on. A get
-// that begins to wait leaves its end here. Whoever takes it, the get or this at the deadline, ends the call: so it ends
-// once, and whom it would tell may be gone when the load ends. One thread for all. Thread-safe; its
-// lock is taken below that of a stripe.
+// What ends an asynchronous get whose time is up while it waits for room, or its load goes on. A
+// get that begins to wait leaves its end here. Whoever takes it, the get or this at the deadline,
+// ends the call: so it ends once, and whom it would tell may be gone when the load ends. One thread
+// for all. Thread-safe; its lock is taken below that of a stripe.
 class AsyncDeadlines {
  public:
   using End = absl::AnyInvocable<void(absl::StatusOr<TensorHandle>) &&>;
@@ -42,7 +42,7 @@ class AsyncDeadlines {
     friend auto operator<=>(const Place& a, const Place& b) = default;
   };
   // Which it waits for says how it ends here: with kResourceExhausted or kDeadlineExceeded.
-  enum class Awaited : uint8_t { kRoom, kLoad };
+  enum class Awaited : uint8_t { kRoomInL1, kRoomInL2, kLoad };
   // `key` must stay until Take.
   Place Keep(Deadline deadline, std::string_view key, Awaited awaited, End end)
       ABSL_LOCKS_EXCLUDED(mutex_);

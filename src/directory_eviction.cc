@@ -127,8 +127,8 @@ uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
   return evicted;
 }
 
-// What has just come may be what a policy lets go first: it leaves though it is still being written,
-// unless somebody waits until it is, or it is to take another's place in the index.
+// What has just come may be what a policy lets go first: it leaves though it is still being
+// written, unless somebody waits until it is, or it is to take another's place in the index.
 bool Directory::MayLeaveL3(const Entry& entry) {
   if (entry.leases > 0) return false;
   if (!entry.spilling) return entry.pins == 0;

@@ -49,7 +49,10 @@ class AsyncGet final : public FillWaiter {
     OnL1(entry, Directory::Found::kPinned);
   }
   void BeforeWaiting() override { BeginWaiting(AsyncDeadlines::Awaited::kLoad); }
-  void BeforeWaitingForRoom() { BeginWaiting(AsyncDeadlines::Awaited::kRoom); }
+  void BeforeWaitingForRoom(Level level) {
+    BeginWaiting(level == Level::kL1Gpu ? AsyncDeadlines::Awaited::kRoomInL1
+                                        : AsyncDeadlines::Awaited::kRoomInL2);
+  }
   void ExpectInL2() { expected_at_ = Level::kL2Pinned; }
   // It is in L2, pinned.
   void OnL2(Entry* entry, Level found_at) {
@@ -134,7 +137,7 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
       if (may_wait || !absl::IsResourceExhausted(target.status())) {
         return get->Finish(target.status());
       }
-      get->BeforeWaitingForRoom();
+      get->BeforeWaitingForRoom(Level::kL2Pinned);
       Worker::Task task = [this, get] {
         IoBatch late;
         RunGet(get, /*may_wait=*/true, late);
@@ -165,7 +168,7 @@ void StoreImpl::RunLift(AsyncGet* get, Entry* entry, bool may_wait) {
   const absl::StatusOr<Extent> target = ReserveL1(entry->bytes(), may_wait, get->deadline());
   if (!target.ok()) {
     if (!may_wait && absl::IsResourceExhausted(target.status())) {
-      get->BeforeWaitingForRoom();
+      get->BeforeWaitingForRoom(Level::kL1Gpu);
       Worker::Task task = [this, get, entry] { RunLift(get, entry, /*may_wait=*/true); };
       if (core_->loads->TryPost(task)) return;
     }
@@ -196,8 +199,8 @@ void StoreImpl::SubmitFullBatch(IoBatch& batch) {
 absl::Status StoreImpl::CheckLateGets() const {
   const uint64_t late = core_->async_deadlines->late_count();
   if (late < core_->options.async_queue_max) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat(late, " asynchronous gets that have ended late still wait for room or the device"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      late, " asynchronous gets that have ended late still wait for room or the device"));
 }
 
 absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCallback done) {

@@ -89,7 +89,8 @@ TEST_F(StoreFullOfWritesTest, ThoseInPacksLeaveToo) {
 TEST_F(StoreFullOfWritesTest, WhatIsWaitedForStays) {
   OpenManually();
   absl::Status promised;
-  std::thread writer([&] { promised = Put("promised", kMiB, 0, {.durability = Durability::kOnDevice}); });
+  std::thread writer(
+      [&] { promised = Put("promised", kMiB, 0, {.durability = Durability::kOnDevice}); });
   io_->WaitForPending(1);
   PutUntilFull();
   EXPECT_TRUE(Has("promised"));
