@@ -310,7 +310,8 @@ TEST_F(TierBenchTest, ComparesWithFio) {
       for (const char* side : {"fio", "tier-bench"}) {
         const Json& medians = job["pair_medians"][side];
         EXPECT_GT(medians[direction]["clat_ns"]["percentile"]["99.000000"], 0) << side;
-        EXPECT_GT(medians["percent_of_core_per_gibps"], 0) << side;
+        // Which fio tells by the millisecond: none, where it was given little of a busy machine.
+        EXPECT_GE(medians["percent_of_core_per_gibps"], 0) << side;
       }
     }
   }
