@@ -54,9 +54,9 @@ class IoOp {
   // a read, or the file ended; kUnavailable: a write or flush failed, the kernel refused (busy for
   // 2 s, a descriptor not open for this), or the engine is closing; kResourceExhausted: no space;
   // kInvalidArgument: the op is not as described here; kCancelled: it was not needed() any more,
-  // and nothing was transferred. May submit further ops, and may destroy
-  // this one. May not call Drain, nor block on an op: every other op may be waiting for this
-  // thread.
+  // and nothing was transferred.
+  // May submit further ops, and may destroy this one. May not call Drain, nor block on an op:
+  // every other op may be waiting for this thread.
   virtual void OnDone(absl::Status status) = 0;
 
   // Asked when its turn for the device comes, by a thread of the engine: must not wait.

@@ -208,7 +208,7 @@ class Directory {
   // Removes what is past its time in one stripe, any number: 0, 1, ... go round. Says how many.
   uint64_t RemoveExpired(uint32_t stripe, int64_t now_unix_ms);
   // Lets the coldest copy go. 0: nothing may go now. Else the bytes that are free now (L2), or
-  // will be when the index has forgotten them (L3). `of_any`: also of what its class is to keep.
+  // leave (L3, see l3_bytes_leaving). `of_any`: also of what its class is to keep.
   uint64_t EvictFromL2(bool of_any = false);
   uint64_t EvictFromL3(bool of_any = false);
   // Each copy that is resident in L2, and whether it could go as by EvictFromL2. As ForEach.
