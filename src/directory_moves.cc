@@ -275,10 +275,11 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
     if (std::exchange(hot->dirty, false)) {
       dirty_bytes_.fetch_sub(hot->l2_extent.bytes, std::memory_order_relaxed);
     }
-    if (!status.ok()) Note(*entry, Decision::kWriteFailed);
+    // Of one that was erased, replaced or evicted meanwhile the story is over.
+    if (entry->listed && !status.ok()) Note(*entry, Decision::kWriteFailed);
     if (hot->abandoned.load(std::memory_order_relaxed)) left = entry->leaving_bytes();
     if (status.ok() && entry->indexed) {
-      Note(*entry, Decision::kWritten);
+      if (entry->listed) Note(*entry, Decision::kWritten);
       replaced = std::exchange(hot->replaced, nullptr);
       voided = TakeVoidRemoval(stripe, *entry);
     } else {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/index.h"
+#include "src/base/mutex.h"
 
 namespace cairn {
 
@@ -18,11 +19,16 @@ class BrokenIndex final : public Index {
       : inner_(std::move(inner)), broken_(broken), reopens_(reopens) {}
   absl::StatusOr<IndexRecord> Find(IndexKey key) const override { return inner_->Find(key); }
   absl::Status Commit(absl::Span<const IndexEdit> edits, bool sync) override {
+    ++commits_begun_;
+    const MutexLock gate(gate_);
     if (broken_->load()) return absl::UnavailableError("the index log is full");
     if (sync) ++synced_commits_;
     return inner_->Commit(edits, sync);
   }
   int synced_commits() const { return synced_commits_.load(); }
+  int commits_begun() const { return commits_begun_.load(); }
+  // While a test holds it, commits wait.
+  Mutex& gate() { return gate_; }
   absl::Status ForEach(const Visitor& visitor) const override { return inner_->ForEach(visitor); }
   absl::Status DeleteRaw(std::string_view key) override { return inner_->DeleteRaw(key); }
   absl::StatusOr<std::vector<Fingerprint>> Fingerprints() const override {
@@ -45,7 +51,9 @@ class BrokenIndex final : public Index {
   const std::unique_ptr<Index> inner_;
   std::atomic<bool>* const broken_;
   const bool reopens_;
+  std::atomic<int> commits_begun_ = 0;
   std::atomic<int> synced_commits_ = 0;
+  Mutex gate_;
 };
 
 }  // namespace cairn
