@@ -46,54 +46,66 @@ void Evictor::Stop() {
 }
 
 absl::StatusOr<Extent> Evictor::TryReserveL1(uint64_t bytes) {
+  return l1_line_.IsSomebodysTurn() ? NoRoomInL1(bytes) : ReserveL1Now(bytes);
+}
+
+absl::StatusOr<Extent> Evictor::ReserveL1Now(uint64_t bytes) {
   while (true) {
     absl::StatusOr<Extent> extent = parts_.l1->Reserve(bytes);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
-    if (parts_.directory->EvictFromL1() == 0) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "L1 is full: no room for ", bytes, " bytes, ", parts_.l1->bytes_used(), " of ",
-          parts_.l1->bytes_max(), " in use and pinned or on their way, the longest free run has ",
-          parts_.l1->largest_free_bytes()));
-    }
+    if (parts_.directory->EvictFromL1() == 0) return NoRoomInL1(bytes);
     StatsRecorder::Add(parts_.stats->evictions_l1);
   }
 }
 
+absl::Status Evictor::NoRoomInL1(uint64_t bytes) const {
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "L1 is full: no room for ", bytes, " bytes, ", parts_.l1->bytes_used(), " of ",
+      parts_.l1->bytes_max(), " in use and pinned or on their way, the longest free run has ",
+      parts_.l1->largest_free_bytes()));
+}
+
 absl::StatusOr<Extent> Evictor::ReserveL1(uint64_t bytes, Deadline deadline) {
+  WaitingLine::Wish wish(l1_line_);
   while (true) {
-    absl::StatusOr<Extent> extent = TryReserveL1(bytes);
+    absl::StatusOr<Extent> extent = wish.MayTake() ? ReserveL1Now(bytes) : NoRoomInL1(bytes);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
-    if (!Wait(deadline)) return extent;
+    if (!Wait(wish, deadline)) return extent;
   }
 }
 
 absl::StatusOr<Extent> Evictor::TryReserveL2(uint64_t bytes) {
-  return ReserveL2Now(bytes, std::nullopt);
+  WaitingLine::Wish wish(l2_line_);
+  return ReserveL2Now(bytes, wish, std::nullopt);
 }
 
 // One copy is let go first: mostly it is as large as the one that comes, and nothing is cheaper.
 // When there is enough free then and still no room, others are moved; that is tried again when a
 // quarter more is free.
-absl::StatusOr<Extent> Evictor::ReserveL2Now(uint64_t bytes, std::optional<Deadline> deadline) {
+absl::StatusOr<Extent> Evictor::ReserveL2Now(uint64_t bytes, WaitingLine::Wish& wish,
+                                             std::optional<Deadline> deadline) {
   uint64_t bytes_free_wanted = bytes;
   bool evicted = false;
-  while (true) {
+  while (wish.MayTake()) {
     absl::StatusOr<Extent> extent = parts_.l2->Reserve(bytes);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
     // Larger than what memory leaves of L2: nothing that goes would make room for it.
-    if (bytes > parts_.l2_sections->bytes_usable()) return NoRoomInL2(bytes);
+    if (bytes > parts_.l2_sections->bytes_usable()) break;
     const uint64_t freed = evicted ? 0 : parts_.directory->EvictFromL2();
     if (freed > 0) {
       evicted = true;
       continue;
     }
+    // What goes for it may be taken by others, over and over.
+    if (deadline) wish.Wait();
     if (const uint64_t free = parts_.l2->bytes_free(); deadline && free >= bytes_free_wanted) {
       extent = parts_.defragmenter->MakeRoom(bytes, *deadline);
       if (extent.ok()) return extent;
       bytes_free_wanted = free + bytes / 4;
     }
-    if (parts_.directory->EvictFromL2() == 0) return NoRoomInL2(bytes);
+    if (parts_.directory->EvictFromL2() == 0) break;
   }
+  return NoRoomInL2(bytes);
 }
 
 absl::Status Evictor::NoRoomInL2(uint64_t bytes) const {
@@ -105,14 +117,16 @@ absl::Status Evictor::NoRoomInL2(uint64_t bytes) const {
 }
 
 absl::StatusOr<Extent> Evictor::ReserveL2(uint64_t bytes, Deadline deadline) {
+  WaitingLine::Wish wish(l2_line_);
   int stuck = 0;
   while (true) {
-    absl::StatusOr<Extent> extent = ReserveL2Now(bytes, deadline);
+    absl::StatusOr<Extent> extent = ReserveL2Now(bytes, wish, deadline);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
     // What is left is what classes are to keep, or pinned.
-    stuck = NothingSpills() && bytes <= parts_.l2_sections->bytes_usable() ? stuck + 1 : 0;
+    const bool may_come = !NothingSpills() || bytes > parts_.l2_sections->bytes_usable();
+    stuck = may_come || !wish.MayTake() ? 0 : stuck + 1;
     if (stuck > kStuckTriesMax && parts_.directory->EvictFromL2(/*of_any=*/true) > 0) continue;
-    if (!Wait(deadline)) return extent;
+    if (!Wait(wish, deadline)) return extent;
   }
 }
 
@@ -132,22 +146,26 @@ absl::StatusOr<Extent> Evictor::ReserveL3(uint64_t bytes, Deadline deadline) {
 
 absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes,
                                               Deadline deadline) {
+  WaitingLine::Wish wish(l3_line_);
   int stuck = 0;
   int idle = 0;  // Nothing leaves that its class is not to keep.
   KeepAhead(bytes);
   while (true) {
-    absl::StatusOr<Extent> extent = parts_.l3->ReserveUpTo(bytes_max, bytes);
-    if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+    const bool may_take = wish.MayTake();
+    if (may_take) {
+      absl::StatusOr<Extent> extent = parts_.l3->ReserveUpTo(bytes_max, bytes);
+      if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+    }
     const uint64_t leaving = parts_.directory->l3_bytes_leaving();
-    const uint64_t evicted = leaving < bytes ? EvictL3(bytes - leaving) : leaving;
-    idle = evicted == 0 && leaving == 0 && NothingSpills() ? idle + 1 : 0;
+    const uint64_t evicted = may_take && leaving < bytes ? EvictL3(bytes - leaving) : 0;
+    idle = may_take && evicted == 0 && leaving == 0 && NothingSpills() ? idle + 1 : 0;
     if (idle > kStuckTriesMax) parts_.directory->EvictFromL3(/*of_any=*/true);
     const uint64_t kept = parts_.directory->kept_bytes();
     // What is free is in pieces: that may still be a write on its way to replace another, but not
     // for long.
     stuck = leaving == 0 && AllIsKept() ? stuck + 1 : 0;
     const bool hopeless = kept + bytes > parts_.l3->bytes_max() || stuck > kStuckTriesMax;
-    if (hopeless || !Wait(deadline)) {
+    if (hopeless || !Wait(wish, deadline)) {
       return absl::ResourceExhaustedError(
           absl::StrCat("L3 is full: no room for ", bytes, " bytes, ", parts_.l3->bytes_used(),
                        " of ", parts_.l3->bytes_max(), " in use, ", kept, " to be kept"));
@@ -195,12 +213,14 @@ absl::Status Evictor::WaitForIndexRoom(const Entry& entry, Deadline deadline) {
 }
 
 absl::Status Evictor::WaitForDirtyRoom(uint64_t bytes, Deadline deadline) {
+  WaitingLine::Wish wish(dirty_line_);
   while (true) {
     const double dirty_max =
         parts_.l2_dirty_share_max * static_cast<double>(parts_.l2_sections->bytes_usable());
     const uint64_t dirty = parts_.directory->dirty_bytes();
-    if (dirty == 0 || static_cast<double>(dirty + bytes) <= dirty_max) return absl::OkStatus();
-    if (!Wait(deadline)) {
+    const bool fits = dirty == 0 || static_cast<double>(dirty + bytes) <= dirty_max;
+    if (fits && wish.MayTake()) return absl::OkStatus();
+    if (!Wait(wish, deadline)) {
       return absl::ResourceExhaustedError(
           absl::StrCat("L3 does not keep up: ", dirty, " bytes in L2 wait to be written, and ",
                        bytes, " more would pass the limit of ", static_cast<uint64_t>(dirty_max)));

@@ -13,6 +13,7 @@
 #include "src/directory.h"
 #include "src/l2_sections.h"
 #include "src/stats_recorder.h"
+#include "src/waiting_line.h"
 #include "tiers/defragmenter.h"
 #include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
@@ -23,7 +24,8 @@ namespace cairn {
 // Finds room in L1, L2 and L3 by letting the coldest copies go, and keeps a little of L3 free ahead
 // of demand: an extent of L3 is only free once the index has forgotten who was in it, and a put
 // should not have to wait for that. So that what stays does not hang on who is quicker, whoever
-// takes room on L3 lets as much go as will be missed then. Thread-safe.
+// takes room on L3 lets as much go as will be missed then. Who has waited for long has a turn.
+// Thread-safe.
 class Evictor {
  public:
   struct Parts {
@@ -67,10 +69,16 @@ class Evictor {
   void RoomMade();
 
  private:
-  // Without a deadline moves nothing.
-  absl::StatusOr<Extent> ReserveL2Now(uint64_t bytes, std::optional<Deadline> deadline);
+  absl::StatusOr<Extent> ReserveL1Now(uint64_t bytes);
+  // Moves others only for a wish that waits, until the deadline.
+  absl::StatusOr<Extent> ReserveL2Now(uint64_t bytes, WaitingLine::Wish& wish,
+                                      std::optional<Deadline> deadline);
   // Sleeps until RoomMade, a short while, or the deadline; false when it has passed.
   bool Wait(Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Wait(WaitingLine::Wish& wish, Deadline deadline) {
+    wish.Wait();
+    return Wait(deadline);
+  }
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void KeepAhead(uint64_t bytes);
   void KeepIndexAhead();
@@ -81,6 +89,7 @@ class Evictor {
   uint64_t EvictOneFromIndex();
   // No write is on its way to L3, after which more may leave.
   bool NothingSpills() const { return parts_.directory->dirty_bytes() == 0; }
+  absl::Status NoRoomInL1(uint64_t bytes) const;
   absl::Status NoRoomInL2(uint64_t bytes) const;
   // A little is kept free of the index too.
   uint64_t IndexBytesWanted() const { return parts_.index_bytes_max / 64 * 63; }
@@ -89,6 +98,12 @@ class Evictor {
   // Constant.
   const Parts parts_;
   const uint64_t l3_free_bytes_wanted_;
+
+  // Of each tier, and of what of L2 may be dirty.
+  WaitingLine l1_line_{[this] { RoomMade(); }};
+  WaitingLine l2_line_{[this] { RoomMade(); }};
+  WaitingLine dirty_line_{[this] { RoomMade(); }};
+  WaitingLine l3_line_{[this] { RoomMade(); }};
 
   // Sleepers in Wait; makes RoomMade free of charge when there are none.
   std::atomic<uint32_t> waiting_ = 0;
