@@ -213,8 +213,11 @@ class Directory {
   uint64_t EvictFromL3(bool of_any = false);
   // Each copy that is resident in L2, and whether it could go as by EvictFromL2. As ForEach.
   void ForEachInL2(absl::FunctionRef<void(Extent, bool may_leave)> visitor) const;
-  // Lets go what may of the copies in L2 in these places, whatever their order. Says how many.
-  uint64_t EvictFromL2In(absl::FunctionRef<bool(Extent)> place);
+  // Lets go what may of the copies in L2 in these places, whatever their order. Says how many. Where
+  // `place_short`, also what is not on L3 yet: it is gone, and its room is free once its write has
+  // ended, which does not begin any more.
+  uint64_t EvictFromL2In(absl::FunctionRef<bool(Extent)> place,
+                         absl::FunctionRef<bool(Extent)> place_short);
   // Drops the key's copy in L2, which must be on L3 too.
   absl::Status DropFromL2(const HashedKey& key);
 
@@ -348,6 +351,9 @@ class Directory {
   // From here on it may be let go there, once it is listed.
   void TrackOnL3(Entry* entry);
   static bool MayLeaveL3(const Entry& entry);
+  static bool MayBeAbandoned(const Entry& entry);  // Is being written for nobody but the cache.
+  uint64_t RemoveFromL3Locked(Stripe& stripe, Entry* entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void AddLeaving(const LeavingBytes& bytes);
   void SubtractLeaving(const LeavingBytes& bytes);
   // Gives the entry's place on L3 back.

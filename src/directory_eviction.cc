@@ -104,7 +104,8 @@ void Directory::ForEachInL2(absl::FunctionRef<void(Extent, bool may_leave)> visi
   }
 }
 
-uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
+uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place,
+                                  absl::FunctionRef<bool(Extent)> place_short) {
   uint64_t evicted = 0;
   for (uint32_t i = 0; i < stripe_count_; ++i) {
     Stripe& stripe = stripes_[i];
@@ -113,10 +114,19 @@ uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place) {
       MutexLock lock(stripe.mutex);
       std::vector<Entry*> leaving;  // Who goes may leave the table that is walked here.
       for (Entry* const entry : stripe.entries) {
-        if (entry->l2 != CopyState::kResident || !MayLeaveL2(*entry)) continue;
-        if (place(entry->hot()->l2_extent)) leaving.push_back(entry);
+        if (entry->l2 != CopyState::kResident) continue;
+        const Extent extent = entry->hot()->l2_extent;
+        if (MayLeaveL2(*entry) ? place(extent) : MayBeAbandoned(*entry) && place_short(extent)) {
+          leaving.push_back(entry);
+        }
       }
       for (Entry* const entry : leaving) {
+        if (entry->spilling) {
+          l2_counts_.Evicted(entry->tensor_class());
+          Note(*entry, Decision::kLost);
+          RemoveFromL3Locked(stripe, entry);
+          continue;
+        }
         Entry* const ended = EvictFromL2Locked(stripe, entry, Decision::kPressedL2);
         if (ended != nullptr) dead.push_back(ended);
       }
@@ -133,6 +143,24 @@ bool Directory::MayLeaveL3(const Entry& entry) {
   if (entry.leases > 0) return false;
   if (!entry.spilling) return entry.pins == 0;
   return entry.pins == 1 && entry.hot()->spill_waiters == nullptr && entry.replaced() == nullptr;
+}
+
+bool Directory::MayBeAbandoned(const Entry& entry) {
+  return entry.l3 == CopyState::kFilling && entry.retention() == Retention::kCache &&
+         MayLeaveL3(entry);
+}
+
+uint64_t Directory::RemoveFromL3Locked(Stripe& stripe, Entry* entry) {
+  const bool written = entry->l3 == CopyState::kResident;
+  const LeavingBytes bytes = entry->leaving_bytes();
+  const uint64_t hash = entry->hash();
+  CAIRN_CHECK(RemoveLocked(stripe, entry) == written);
+  if (!written) {
+    entry->hot()->abandoned.store(true, std::memory_order_relaxed);
+    AddLeaving(bytes);
+  }
+  parts_.admission->Left(hash);
+  return bytes.l3;
 }
 
 uint64_t Directory::EvictFromL3(bool of_any) {
@@ -156,14 +184,7 @@ uint64_t Directory::EvictFromL3(bool of_any) {
     }
     l3_counts_.Evicted(entry->tensor_class());
     Note(*entry, Decision::kEvictedL3);
-    const LeavingBytes bytes = entry->leaving_bytes();
-    CAIRN_CHECK(RemoveLocked(stripe, entry) == written);
-    if (!written) {
-      entry->hot()->abandoned.store(true, std::memory_order_relaxed);
-      AddLeaving(bytes);
-    }
-    parts_.admission->Left(candidate->hash);
-    return bytes.l3;
+    return RemoveFromL3Locked(stripe, entry);
   }
 }
 

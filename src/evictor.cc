@@ -16,6 +16,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kSleepMax{10};
 constexpr milliseconds kHousekeepingEvery{100};
 constexpr int kStuckTriesMax = 20;
+// Of L2: what may be dirty however short memory is.
+constexpr double kDirtyShareLeast = 1.0 / 16;
 
 // One part in a hundred of L3, within 4 to 128 MiB, but never a quarter of a small one.
 uint64_t FreeBytesWanted(uint64_t l3_bytes_max) {
@@ -212,18 +214,24 @@ absl::Status Evictor::WaitForIndexRoom(const Entry& entry, Deadline deadline) {
   }
 }
 
+uint64_t Evictor::DirtyBytesMax() const {
+  const auto usable = static_cast<double>(parts_.l2_sections->bytes_usable());
+  const auto share = static_cast<uint64_t>(parts_.l2_dirty_share_max * usable);
+  const auto least = static_cast<uint64_t>(kDirtyShareLeast * usable);
+  return std::min(share, std::max(least, dirty_bytes_max_.load(std::memory_order_relaxed)));
+}
+
 absl::Status Evictor::WaitForDirtyRoom(uint64_t bytes, Deadline deadline) {
   WaitingLine::Wish wish(dirty_line_);
   while (true) {
-    const double dirty_max =
-        parts_.l2_dirty_share_max * static_cast<double>(parts_.l2_sections->bytes_usable());
+    const uint64_t dirty_max = DirtyBytesMax();
     const uint64_t dirty = parts_.directory->dirty_bytes();
-    const bool fits = dirty == 0 || static_cast<double>(dirty + bytes) <= dirty_max;
+    const bool fits = dirty == 0 || dirty + bytes <= dirty_max;
     if (fits && wish.MayTake()) return absl::OkStatus();
     if (!Wait(wish, deadline)) {
       return absl::ResourceExhaustedError(
           absl::StrCat("L3 does not keep up: ", dirty, " bytes in L2 wait to be written, and ",
-                       bytes, " more would pass the limit of ", static_cast<uint64_t>(dirty_max)));
+                       bytes, " more would pass the limit of ", dirty_max));
     }
   }
 }

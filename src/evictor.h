@@ -64,6 +64,10 @@ class Evictor {
   absl::Status WaitForIndexRoom(const Entry& entry, Deadline deadline);
   // Waits until `bytes` more may be dirty in L2.
   absl::Status WaitForDirtyRoom(uint64_t bytes, Deadline deadline);
+  // From now on no more may be dirty, but for a little with which writes go on.
+  void SetDirtyBytesMax(uint64_t bytes) {
+    dirty_bytes_max_.store(bytes, std::memory_order_relaxed);
+  }
 
   // Something was freed, unpinned or cleaned: whoever waits tries again.
   void RoomMade();
@@ -87,6 +91,7 @@ class Evictor {
   bool AllIsKept() const;
   // As Directory::EvictFromL3, where the index is full: classes have no share of that.
   uint64_t EvictOneFromIndex();
+  uint64_t DirtyBytesMax() const;
   // No write is on its way to L3, after which more may leave.
   bool NothingSpills() const { return parts_.directory->dirty_bytes() == 0; }
   absl::Status NoRoomInL1(uint64_t bytes) const;
@@ -98,6 +103,8 @@ class Evictor {
   // Constant.
   const Parts parts_;
   const uint64_t l3_free_bytes_wanted_;
+
+  std::atomic<uint64_t> dirty_bytes_max_ = UINT64_MAX;
 
   // Of each tier, and of what of L2 may be dirty.
   WaitingLine l1_line_{[this] { RoomMade(); }};

@@ -46,23 +46,19 @@ absl::Span<std::byte> L2Sections::MemoryOf(size_t section) const {
   return l2_->arena().memory().subspan(offset, section_bytes_);
 }
 
-absl::Status L2Sections::Begin(uint64_t bytes_max, uint64_t bytes_min) {
-  const bool all = bytes_max >= l2_->bytes_max() || !kept_because().empty();
-  size_t taken = sections_.size();
-  if (!all) {
-    const uint64_t least = (bytes_min + section_bytes_ - 1) / section_bytes_;
-    const uint64_t wanted = std::max<uint64_t>({bytes_max / section_bytes_, least, 1});
-    taken = static_cast<size_t>(std::min<uint64_t>(wanted, taken));
-  }
+absl::Status L2Sections::Begin(const std::function<int64_t()>& bytes_spare, uint64_t bytes_min) {
+  const bool all = bytes_spare == nullptr || !kept_because().empty();
+  const uint64_t least = std::max<uint64_t>((bytes_min + section_bytes_ - 1) / section_bytes_, 1);
   absl::Status status;
-  for (size_t section = 0; section < sections_.size(); ++section) {
-    if (section >= taken) {
-      CAIRN_CHECK(Leave(section));
-      sections_[section].state = State::kGivenBack;
-      continue;
-    }
-    if (!all) l2_->arena().Populate(MemoryOf(section));
-    if (status.ok()) status = Register(section);
+  size_t taken = 0;
+  for (; taken < sections_.size(); ++taken) {
+    if (!all && taken >= least && bytes_spare() < static_cast<int64_t>(section_bytes_)) break;
+    if (!all) l2_->arena().Populate(MemoryOf(taken));
+    if (status.ok()) status = Register(taken);
+  }
+  for (size_t section = taken; section < sections_.size(); ++section) {
+    CAIRN_CHECK(Leave(section));
+    sections_[section].state = State::kGivenBack;
   }
   // All of it or none, as hosts are told.
   for (size_t section = 0; section < taken && !status.ok(); ++section) Unregister(section);

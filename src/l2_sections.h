@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,10 @@ class L2Sections {
  public:
   L2Sections(PinnedTier* l2, AsyncIo* io);
 
-  // Once, before L2 is used: takes so much of L2 as goes into `bytes_max`, `bytes_min` at least.
-  // Not OK where the engine registers none of it, which costs CPU time and nothing else.
-  absl::Status Begin(uint64_t bytes_max, uint64_t bytes_min);
+  // Once, before L2 is used: takes it section by section, `bytes_min` at least, as long as another
+  // fits what is spare by then; null: all of it, without its pages. Not OK where the engine
+  // registers none of it, which costs CPU time and nothing else.
+  absl::Status Begin(const std::function<int64_t()>& bytes_spare, uint64_t bytes_min);
 
   enum class State : uint8_t { kInUse, kLeaving, kGivenBack };
   size_t count() const { return sections_.size(); }

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <limits>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,10 +77,17 @@ absl::Status StoreCore::OpenMemory() {
                          seams_.open_io ? seams_.open_io(io_options) : AsyncIo::Open(io_options));
   if (seams_.wrap_io) io = seams_.wrap_io(std::move(io));
   l2_sections = std::make_unique<L2Sections>(l2.get(), io.get());
-  int64_t bytes = std::numeric_limits<int64_t>::max();
-  if (options.heed_memory_pressure) bytes = HostBytesUntil(ReadPressure(), /*percent=*/0);
-  const absl::Status registered =
-      l2_sections->Begin(static_cast<uint64_t>(std::max<int64_t>(bytes, 0)), L2BytesMin(options));
+  return absl::OkStatus();
+}
+
+// Last of all, as nobody gives way before the monitor looks.
+void StoreCore::TakeL2() {
+  std::function<int64_t()> bytes_spare;
+  if (options.heed_memory_pressure) {
+    bytes_spare = [this] { return HostBytesUntil(ReadPressure(), /*percent=*/0); };
+  }
+  const absl::Status registered = l2_sections->Begin(bytes_spare, L2BytesMin(options));
+  l2_eviction.SetBytesMax(l2_sections->bytes_usable());
   if (l2_sections->bytes_usable() < l2->bytes_max()) {
     Log(absl::StrCat("memory is short: L2 begins with ", l2_sections->bytes_usable(), " of ",
                      l2->bytes_max(), " bytes, and grows when there is more"));
@@ -90,7 +97,6 @@ absl::Status StoreCore::OpenMemory() {
                      " MiB, is not registered with the I/O engine, which costs a little CPU time: ",
                      registered.message()));
   }
-  return absl::OkStatus();
 }
 
 // The driver is asked once a second.

@@ -23,6 +23,9 @@ constexpr uint32_t kTurnsMax = 40;
 // Where only waiting tells that memory is short, it is given back so slowly, and taken at any time.
 constexpr milliseconds kOneSectionEvery{250};
 constexpr std::chrono::seconds kSayEvery{60};
+// From here on the system may soon end a process for want of memory, and with it all that L2 holds:
+// what is only on its way to L3 is given up before.
+constexpr uint32_t kLastPercent = 90;
 
 void CountRise(PressureLevel before, PressureLevel level, PressureStats& stats) {
   if (level <= before) return;
@@ -50,18 +53,25 @@ void PressureMonitor::Turn() {
     percent = std::max(percent, kHighPercent);
   }
   const PressureLevel level = gauge_.Update(percent);
+  const bool may_give_back = parts_.sections->kept_because().empty();
+  // What is dirty cannot be given back before it is written: no more of it than others may take
+  // until memory is short.
+  if (may_give_back) {
+    const int64_t spare = std::max<int64_t>(HostBytesUntil(readings, kHighPercent), 0);
+    parts_.evictor->SetDirtyBytesMax(static_cast<uint64_t>(spare));
+  }
   parts_.prefetches->SetPressure(level);
   parts_.predictions->SetPressure(level);
   Note(readings, before);
   Say(before, percent);
-  if (!parts_.sections->kept_because().empty()) return;
+  if (!may_give_back) return;
   for (Leaving& leaving : leaving_) ++leaving.turns;
   if (level == PressureLevel::kHigh) {
     const int64_t spare = HostBytesUntil(readings, kMediumLeftPercent) - bytes_going;
     if (spare < 0) {
-      GiveBack(static_cast<uint64_t>(-spare));
+      GiveBack(static_cast<uint64_t>(-spare), HostBytesUntil(readings, kLastPercent) < 0);
     } else if (IsTimeForOneSection()) {
-      GiveBack(parts_.sections->section_bytes());
+      GiveBack(parts_.sections->section_bytes(), /*now=*/false);
     }
     return KeepLeaving(kTurnsMax);
   }
@@ -76,19 +86,26 @@ bool PressureMonitor::IsTimeForOneSection() {
   return true;
 }
 
-void PressureMonitor::GiveBack(uint64_t bytes_wanted) {
+void PressureMonitor::GiveBack(uint64_t bytes_wanted, bool now) {
   const auto fresh = std::count_if(leaving_.begin(), leaving_.end(), [](const Leaving& leaving) {
     return leaving.turns <= kTurnsAlone;
   });
   const uint64_t bytes_leaving = static_cast<uint64_t>(fresh) * parts_.sections->section_bytes();
   if (bytes_leaving < bytes_wanted) Choose(bytes_wanted - bytes_leaving);
   if (leaving_.empty()) return;
-  const uint64_t evicted = parts_.directory->EvictFromL2In([this](Extent extent) {
-    for (size_t i = parts_.sections->FirstOf(extent); i <= parts_.sections->LastOf(extent); ++i) {
-      if (parts_.sections->state(i) == L2Sections::State::kLeaving) return true;
-    }
-    return false;
-  });
+  const auto lies_in_first = [this](Extent extent, size_t count) {
+    const size_t first = parts_.sections->FirstOf(extent);
+    const size_t last = parts_.sections->LastOf(extent);
+    return std::any_of(leaving_.begin(), leaving_.begin() + static_cast<ptrdiff_t>(count),
+                       [first, last](const Leaving& leaving) {
+                         return first <= leaving.section && leaving.section <= last;
+                       });
+  };
+  const uint64_t wanted = bytes_wanted / parts_.sections->section_bytes() + 1;
+  const size_t emptied_now = now ? std::min<size_t>(wanted, leaving_.size()) : 0;
+  const uint64_t evicted = parts_.directory->EvictFromL2In(
+      [&](Extent extent) { return lies_in_first(extent, leaving_.size()); },
+      [&](Extent extent) { return lies_in_first(extent, emptied_now); });
   uint64_t bytes = 0;
   std::erase_if(leaving_, [&](const Leaving& leaving) {
     if (!parts_.sections->TryGiveBack(leaving.section)) return false;

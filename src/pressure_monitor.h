@@ -45,7 +45,8 @@ class PressureMonitor {
   void Turn() ABSL_LOCKS_EXCLUDED(mutex_);
   void Note(const PressureReadings& readings, PressureLevel before) ABSL_LOCKS_EXCLUDED(mutex_);
   void Say(PressureLevel before, uint32_t percent);
-  void GiveBack(uint64_t bytes_wanted) ABSL_LOCKS_EXCLUDED(mutex_);
+  // `now`: what is not on L3 yet is let go too, as far as must be.
+  void GiveBack(uint64_t bytes_wanted, bool now) ABSL_LOCKS_EXCLUDED(mutex_);
   void Choose(uint64_t bytes);
   bool IsTimeForOneSection();
   // Those that leave for so long stay.

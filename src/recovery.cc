@@ -244,7 +244,6 @@ absl::Status StoreCore::Recover() {
     CAIRN_RETURN_IF_ERROR(files->ShrinkTo(options.l3_bytes_max));
   }
   CAIRN_ASSIGN_OR_RETURN(l3, NvmeTier::Create(files.get(), io.get(), in_use));
-  l2_eviction.SetBytesMax(l2_sections->bytes_usable());
   l3_eviction.SetBytesMax(l3->bytes_max());
   MakeFlusher();
   MakeJournal();

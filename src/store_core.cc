@@ -65,6 +65,7 @@ absl::StatusOr<std::shared_ptr<StoreCore>> StoreCore::Open(const StoreOptions& o
   CAIRN_RETURN_IF_ERROR(core->OpenFiles());
   CAIRN_RETURN_IF_ERROR(core->OpenIndex());
   CAIRN_RETURN_IF_ERROR(core->Recover());
+  core->TakeL2();
   core->StartThreads();
   return core;
 }

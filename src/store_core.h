@@ -149,6 +149,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   StoreCore(const StoreOptions& store_options, StoreSeams seams);
   absl::Status OpenFiles();
   absl::Status OpenMemory();
+  void TakeL2();
   absl::Status OpenDevice();
   absl::StatusOr<ArenaPlacement> PlaceL2();
   absl::Status OpenIndex();

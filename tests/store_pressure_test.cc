@@ -48,6 +48,8 @@ class StorePressureTest : public StoreTest {
     return {.host = MemoryAmount{kHostBytes, 768 * kMiB - bytes}};
   }
   static PressureReadings Plenty() { return {.host = MemoryAmount{kHostBytes, kHostBytes}}; }
+  // There is no end of giving back, and some memory left.
+  static PressureReadings Short() { return {.host = MemoryAmount{kHostBytes, 150 * kMiB}}; }
   // Until there is no more to give back: a host of 8 GiB that is full.
   static PressureReadings Full() { return {.host = MemoryAmount{kHostBytes, 0}}; }
 
@@ -193,7 +195,7 @@ TEST_F(StorePressureTest, WhatIsNotWrittenYetLeavesWhenItIs) {
   OpenWithReadings(WrappedIn(&io));
   constexpr int kDirty = 40;
   for (int i = 0; i < kDirty; ++i) ASSERT_TRUE(Put(Key(i), kTensorBytes).ok());
-  Set(Full());
+  Set(Short());
   AwaitPressure(
       [](const PressureStats& stats) { return stats.l2_bytes_given_back > kL2Bytes / 2; });
   EXPECT_EQ(CountInL2(kDirty), kDirty);
@@ -201,6 +203,63 @@ TEST_F(StorePressureTest, WhatIsNotWrittenYetLeavesWhenItIs) {
   ASSERT_TRUE(store_->Flush().ok());
   AwaitGivenBack(kL2Bytes / 8 * 7);
   for (int i = 0; i < kDirty; ++i) Expect(Key(i), kTensorBytes);
+}
+
+// Better some that can be computed anew than a process that is killed.
+TEST_F(StorePressureTest, AtTheLastWhatIsNotWrittenYetIsGivenUp) {
+  ManualIo* io = nullptr;
+  OpenWithReadings(WrappedIn(&io));
+  constexpr int kDirty = 40;
+  for (int i = 0; i < kDirty; ++i) {
+    const Retention retention = i % 2 == 0 ? Retention::kCache : Retention::kKeep;
+    ASSERT_TRUE(Put(Key(i), kTensorBytes, 0, {.retention = retention}).ok());
+  }
+  std::thread promised([this] {
+    EXPECT_TRUE(Put("promised", kTensorBytes, 0, {.durability = Durability::kOnDevice}).ok());
+  });
+  while (!store_->Describe("promised").ok()) SleepFor(std::chrono::milliseconds(1));
+  const auto lost = [this] { return store_->Stats().decisions[size_t(Decision::kLost)]; };
+  Set(Short());
+  AwaitReadings(10);
+  EXPECT_EQ(lost(), 0u);
+  Set(Full());
+  while (lost() < kDirty / 4) SleepFor(std::chrono::milliseconds(1));
+  io->Release();
+  promised.join();
+  ASSERT_TRUE(store_->Flush().ok());
+  AwaitGivenBack(kL2Bytes / 8 * 7);
+  uint64_t gone = 0;
+  for (int i = 0; i < kDirty; ++i) {
+    if (i % 2 == 0 && absl::IsNotFound(GetStatus(Key(i)))) {
+      ++gone;
+    } else {
+      Expect(Key(i), kTensorBytes);
+    }
+  }
+  Expect("promised", kTensorBytes);
+  EXPECT_EQ(gone, lost());
+}
+
+// Others could take what is left before all that waits for a slow device has been written.
+TEST_F(StorePressureTest, NoMoreIsDirtyThanOthersMayTakeBeforeMemoryIsShort) {
+  ManualIo* io = nullptr;
+  OpenWithReadings(WrappedIn(&io));
+  const auto puts = [this](int first) {
+    int count = 0;
+    for (; Put(Key(first + count), kTensorBytes, 0, {.timeout = absl::Milliseconds(300)}).ok();) {
+      ++count;
+    }
+    return static_cast<uint64_t>(count) * kTensorBytes;
+  };
+  // High is where a fifth of 1 GiB is left.
+  const uint64_t high = (uint64_t{1} << 30) / 100 * 20;
+  Set({.host = MemoryAmount{kHostBytes, high + 5 * kMiB}});
+  AwaitReadings(5);
+  EXPECT_EQ(puts(0), 5 * kMiB);
+  Set(Plenty());
+  AwaitReadings(5);
+  EXPECT_EQ(puts(1000), kL2Bytes / 2 - 5 * kMiB);
+  io->Release();
 }
 
 TEST_F(StorePressureTest, MediumPressureHoldsPrefetchesBackAndHighStopsThem) {
@@ -239,12 +298,14 @@ TEST_F(StorePressureTest, MediumPressureHoldsPrefetchesBackAndHighStopsThem) {
 }
 
 TEST_F(StorePressureTest, OpenTakesWhatThereIsAndGrowsLater) {
-  // What Open takes is free no more when it has taken it.
+  // What Open takes is free no more when it has taken it; and others take some meanwhile. The
+  // eighth that L2 has in any case is not asked for.
   StoreSeams seams;
-  seams.read_pressure = [this, read = 0]() mutable {
+  seams.read_pressure = [this, read = uint64_t{0}]() mutable {
     const MutexLock lock(readings_mutex_);
-    if (read++ > 0) return readings_;
-    return PressureReadings{.host = MemoryAmount{kHostBytes, 1024 * kMiB + 10 * kMiB}};
+    const uint64_t taken = read++ * (kSectionBytes + kMiB);
+    if (taken > 10 * kMiB) return readings_;
+    return PressureReadings{.host = MemoryAmount{kHostBytes, 1034 * kMiB - taken}};
   };
   Set({.host = MemoryAmount{kHostBytes, 1024 * kMiB}});
   Open(std::move(seams));

@@ -148,9 +148,9 @@ struct CAIRN_EXPORT StoreOptions {
   // as free. It is read ten times a second, forty times from medium on.
   //   From 30 % on, medium: prefetches are ahead by an eighth of what they may else.
   //   From 80 % on, or where it will be so in half a second as it rises now, high: no prefetch
-  //   begins, and L2 gives memory back to the system, 1/32 of it at a time, until the pressure is
-  //   25 %; what lies there leaves L2, clean tensors at once, others when they are written. What is
-  //   pinned stays.
+  //   begins, and L2 gives 1/32 at a time back to the system, until the pressure is 25 %; what lies
+  //   there leaves L2, clean tensors at once, others when they are written, or, from 90 % on, if
+  //   nobody was promised them on L3, for good. What is pinned stays.
   //   Below: L2 takes memory back, little by little, where the whole eighth stays free.
   // A level is left 5 and 10 % lower. Open takes of l2_bytes_max what is there by the same rule.
   // L2 is not given back where its pages are reserved huge pages or pinned by a GPU's driver;
@@ -207,7 +207,7 @@ struct CAIRN_EXPORT StoreOptions {
   uint64_t l3_write_bytes_per_day = 0;
 
   WritePolicy write_policy = WritePolicy::kWriteBack;
-  // Share of L2 that may wait for its write to L3; a Put beyond it waits. Keeps room for reads.
+  // Share of L2 that may wait for its write to L3; a Put beyond it waits. Less where memory is short.
   double l2_dirty_share_max = 0.5;
 
   // Of L2 and L3 alike. All let a chain's last blocks go first (Store::CountLeading). The default

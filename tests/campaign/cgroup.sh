@@ -96,8 +96,11 @@ neighbour() {
   done | tail -c "$((limit_mib / 2))M" | sleep "$((limit_mib / 2 / 100 + 5))"
 }
 
-figure() {  # NAME: of the report's JSON.
-  sed -n "s/^ *\"$1\": \([0-9]*\),\{0,1\}\$/\1/p" "$work/report.json" | head -1
+figure() {  # NAME: of the report's JSON; 0 without one.
+  local value=''
+  [[ ! -e $work/report.json ]] ||
+    value=$(sed -n "s/^ *\"$1\": \([0-9]*\),\{0,1\}\$/\1/p" "$work/report.json" | head -1)
+  echo "${value:-0}"
 }
 
 failed=0
@@ -111,7 +114,7 @@ run() {  # ENGINE
   local kills_before pid status=0 began now free high_since=0 high_ms_max=0 neighbour_pid=''
   local reserve=$((limit_mib << 20 >> 3)) free_least=$((limit_mib << 20))
   kills_before=$(kills)
-  rm -rf "$work/store"
+  rm -rf "$work/store" "$work/report.json"
   # More requests than the neighbour stays for.
   (in_group "$kv_offload" --dir "$work/store" --l2 "$((limit_mib * 2))MiB" --l3 6GiB --scale 8 \
     --requests "$((limit_mib * 3 / 2))" --concurrency 2 --hints 4 --io-engine "$1" \
