@@ -207,7 +207,7 @@ struct CAIRN_EXPORT StoreOptions {
   uint64_t l3_write_bytes_per_day = 0;
 
   WritePolicy write_policy = WritePolicy::kWriteBack;
-  // Share of L2 that may wait for its write to L3; a Put beyond it waits. Less where memory is short.
+  // Share of L2 that may wait for its write to L3; a Put beyond waits. Less where memory is short.
   double l2_dirty_share_max = 0.5;
 
   // Of L2 and L3 alike. All let a chain's last blocks go first (Store::CountLeading). The default

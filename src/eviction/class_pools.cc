@@ -12,7 +12,7 @@ namespace {
 
 // In each time that as much is used as the tier holds.
 constexpr uint64_t kRebalancesPerTurn = 16;
-constexpr double kDecay = 0.95;
+constexpr double kDecay = 0.9;
 // Of the way to what the shadows say, at a time: they follow a sample, and it is noisy.
 constexpr double kStep = 0.25;
 
