@@ -213,9 +213,9 @@ class Directory {
   uint64_t EvictFromL3(bool of_any = false);
   // Each copy that is resident in L2, and whether it could go as by EvictFromL2. As ForEach.
   void ForEachInL2(absl::FunctionRef<void(Extent, bool may_leave)> visitor) const;
-  // Lets go what may of the copies in L2 in these places, whatever their order. Says how many. Where
-  // `place_short`, also what is not on L3 yet: it is gone, and its room is free once its write has
-  // ended, which does not begin any more.
+  // Lets go what may of the copies in L2 in these places, whatever their order. Says how many.
+  // Where `place_short`, also what is not on L3 yet: it is gone, and its room is free when its
+  // write ends, which is not begun any more.
   uint64_t EvictFromL2In(absl::FunctionRef<bool(Extent)> place,
                          absl::FunctionRef<bool(Extent)> place_short);
   // Drops the key's copy in L2, which must be on L3 too.

@@ -72,8 +72,9 @@ TEST_F(StoreTurnsTest, AmongGets) {
   for (int i = 0; i < 3; ++i) {
     ASSERT_TRUE(store_->Evict(absl::StrCat("large", i), Level::kL3Nvme).ok());
   }
-  RunAmong([this](int t, uint64_t i) { return GetStatus(absl::StrCat("small", (25 * t + i) % 200)); },
-           [this](int i) { return GetStatus(absl::StrCat("large", i)); });
+  RunAmong(
+      [this](int t, uint64_t i) { return GetStatus(absl::StrCat("small", (25 * t + i) % 200)); },
+      [this](int i) { return GetStatus(absl::StrCat("large", i)); });
 }
 
 TEST_F(StoreTurnsTest, AmongPutsFromTheCallersMemory) {
