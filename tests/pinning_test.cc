@@ -204,7 +204,6 @@ class StorePinningTest : public L1Test {
  protected:
   void OpenPinning(std::function<absl::Status(int pin)> before_pin, StoreSeams seams = {}) {
     seams.l2_pin_chunk_bytes = kChunkBytes;
-    seams.read_pressure = [] { return PressureReadings{}; };
     seams.open_device = [this, before_pin = std::move(before_pin)](
                             DeviceKind, int ordinal) -> absl::StatusOr<std::unique_ptr<Device>> {
       auto device = std::make_unique<FaultyDevice>(NewHostDevice({.ordinal = ordinal}));

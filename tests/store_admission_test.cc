@@ -20,9 +20,6 @@ class StoreAdmissionTest : public StoreTest {
   // A millisecond of the test's clock gains a KiB.
   StoreAdmissionTest() { options_.l3_write_bytes_per_day = kDayMs * kKiB; }
 
-  // The store reads the clock as long as it lives.
-  void TearDown() override { store_.reset(); }
-
   void OpenWithClock() {
     StoreSeams seams;
     seams.now_unix_ms = [this] { return now_ms_.load(); };

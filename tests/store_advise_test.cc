@@ -21,9 +21,6 @@ constexpr uint64_t kSize = 256 * kKiB;
 
 class StoreAdviseTest : public StoreTest {
  protected:
-  // The store calls the test back as long as it lives.
-  void TearDown() override { store_.reset(); }
-
   PlacementAdvice Advice(uint64_t bytes, TensorClass tensor_class = TensorClass::kGeneral) {
     const absl::StatusOr<PlacementAdvice> advice = store_->Advise(bytes, tensor_class);
     EXPECT_TRUE(advice.ok()) << advice.status();

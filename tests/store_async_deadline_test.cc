@@ -27,8 +27,6 @@ constexpr GetOptions kAnyTime = {.timeout = absl::InfiniteDuration()};
 
 class StoreAsyncDeadlineTest : public StoreTest {
  protected:
-  void TearDown() override { store_.reset(); }
-
   // Tensors k0, k1, ... that L3 alone has.
   void PutOnL3(int count) {
     Open();

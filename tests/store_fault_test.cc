@@ -198,6 +198,7 @@ TEST_F(StoreFaultTest, ABrokenIndexIsOpenedAnewInTheBackground) {
   broken = true;
   while (broken) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_TRUE(Put("k", 10000, 0, {.durability = Durability::kFlushed}).ok());
+  Close();
 }
 
 TEST_F(StoreFaultTest, TwoWaitersOneRead) {

@@ -74,8 +74,12 @@ class StoreTest : public ::testing::Test {
     };
   }
   ~StoreTest() override { store_.reset(); }
+  // While what its callbacks refer to, members of derived fixtures, is still there.
+  void TearDown() override { store_.reset(); }
 
+  // Unless a test says how short memory is, there is plenty, whatever else the machine does.
   void Open(StoreSeams seams = {}) {
+    if (!seams.read_pressure) seams.read_pressure = [] { return PressureReadings(); };
     absl::StatusOr<std::unique_ptr<Store>> store = OpenStore(options_, std::move(seams));
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);

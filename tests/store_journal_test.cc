@@ -118,6 +118,7 @@ TEST_F(StoreJournalTest, WhatIsErasedWhileItIsWrittenEndsSo) {
   erasing.join();
   ASSERT_TRUE(store_->Flush().ok());
   EXPECT_EQ(History("k"), (Names{"put", "erased"}));
+  Close();
 }
 
 TEST_F(StoreJournalTest, TellsWhatTheWriteBudgetRefused) {
