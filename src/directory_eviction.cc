@@ -90,6 +90,10 @@ Entry* Directory::EvictFromL2Locked(Stripe& stripe, Entry* entry, Decision decis
     return nullptr;
   }
   Note(*entry, Decision::kLost);
+  if (entry->l3 == CopyState::kFilling) {
+    RemoveFromL3Locked(stripe, entry);
+    return nullptr;
+  }
   return RemoveLocked(stripe, entry) ? nullptr : entry;
 }
 
@@ -121,12 +125,6 @@ uint64_t Directory::EvictFromL2In(absl::FunctionRef<bool(Extent)> place,
         }
       }
       for (Entry* const entry : leaving) {
-        if (entry->spilling) {
-          l2_counts_.Evicted(entry->tensor_class());
-          Note(*entry, Decision::kLost);
-          RemoveFromL3Locked(stripe, entry);
-          continue;
-        }
         Entry* const ended = EvictFromL2Locked(stripe, entry, Decision::kPressedL2);
         if (ended != nullptr) dead.push_back(ended);
       }

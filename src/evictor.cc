@@ -99,7 +99,7 @@ absl::StatusOr<Extent> Evictor::ReserveL2Now(uint64_t bytes, WaitingLine::Wish& 
       continue;
     }
     // What goes for it may be taken by others, over and over.
-    if (deadline) wish.Wait();
+    if (deadline) wish.Join();
     if (const uint64_t free = parts_.l2->bytes_free(); deadline && free >= bytes_free_wanted) {
       extent = parts_.defragmenter->MakeRoom(bytes, *deadline);
       if (extent.ok()) return extent;

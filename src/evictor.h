@@ -80,7 +80,7 @@ class Evictor {
   // Sleeps until RoomMade, a short while, or the deadline; false when it has passed.
   bool Wait(Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
   bool Wait(WaitingLine::Wish& wish, Deadline deadline) {
-    wish.Wait();
+    wish.Join();
     return Wait(deadline);
   }
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -93,19 +93,23 @@ void PressureMonitor::GiveBack(uint64_t bytes_wanted, bool now) {
   const uint64_t bytes_leaving = static_cast<uint64_t>(fresh) * parts_.sections->section_bytes();
   if (bytes_leaving < bytes_wanted) Choose(bytes_wanted - bytes_leaving);
   if (leaving_.empty()) return;
-  const auto lies_in_first = [this](Extent extent, size_t count) {
+  const auto leaves = [this](Extent extent) {
+    for (size_t i = parts_.sections->FirstOf(extent); i <= parts_.sections->LastOf(extent); ++i) {
+      if (parts_.sections->state(i) == L2Sections::State::kLeaving) return true;
+    }
+    return false;
+  };
+  const uint64_t wanted = bytes_wanted / parts_.sections->section_bytes() + 1;
+  const size_t count_now = now ? std::min<size_t>(wanted, leaving_.size()) : 0;
+  const auto leaves_now = [this, count_now](Extent extent) {
     const size_t first = parts_.sections->FirstOf(extent);
     const size_t last = parts_.sections->LastOf(extent);
-    return std::any_of(leaving_.begin(), leaving_.begin() + static_cast<ptrdiff_t>(count),
+    return std::any_of(leaving_.begin(), leaving_.begin() + static_cast<ptrdiff_t>(count_now),
                        [first, last](const Leaving& leaving) {
                          return first <= leaving.section && leaving.section <= last;
                        });
   };
-  const uint64_t wanted = bytes_wanted / parts_.sections->section_bytes() + 1;
-  const size_t emptied_now = now ? std::min<size_t>(wanted, leaving_.size()) : 0;
-  const uint64_t evicted = parts_.directory->EvictFromL2In(
-      [&](Extent extent) { return lies_in_first(extent, leaving_.size()); },
-      [&](Extent extent) { return lies_in_first(extent, emptied_now); });
+  const uint64_t evicted = parts_.directory->EvictFromL2In(leaves, leaves_now);
   uint64_t bytes = 0;
   std::erase_if(leaving_, [&](const Leaving& leaving) {
     if (!parts_.sections->TryGiveBack(leaving.section)) return false;

@@ -36,14 +36,12 @@ bool WaitingLine::MayTake(Wish* wish) {
 
 // Whose turn has ended wakes nobody here: all of them look again within a moment.
 void WaitingLine::Advance(Deadline now) {
-  Wish* first = first_.load(std::memory_order_relaxed);
-  if (first != nullptr && now >= turn_ends_) {
+  if (Wish* const first = first_.load(std::memory_order_relaxed); first != nullptr) {
+    if (now < turn_ends_) return;
     first->since_ = now;
     first->patience_ = std::min(2 * std::max(first->patience_, kTurn), kRestMax);
     first_.store(nullptr, std::memory_order_release);
-    first = nullptr;
   }
-  if (first != nullptr) return;
   const auto next = std::find_if(wishes_.begin(), wishes_.end(), [now](const Wish* wish) {
     return now - wish->since_ >= wish->patience_;
   });

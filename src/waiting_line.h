@@ -22,7 +22,7 @@ class WaitingLine {
   static constexpr std::chrono::milliseconds kTurn{500};
   static constexpr std::chrono::milliseconds kRestMax{8000};
 
-  // `moved` is called when a turn has ended: others may take room. Without a lock held.
+  // `moved` is called when who had a turn has left: others may take room. Without a lock held.
   explicit WaitingLine(std::function<void()> moved) : moved_(std::move(moved)) {}
 
   // Somebody's wish for room, on the stack of who has it. For one thread.
@@ -38,7 +38,7 @@ class WaitingLine {
     // Whether it may take what it finds. To be asked before each try.
     bool MayTake() { return waits_ ? line_.MayTake(this) : !line_.IsSomebodysTurn(); }
     // It found none, or may not take it: from now on it waits.
-    void Wait() {
+    void Join() {
       if (!std::exchange(waits_, true)) line_.Join(this);
     }
 

@@ -71,8 +71,6 @@ class ScoreboardDiskTest : public StoreTest {
     mount_ = std::make_unique<LoopMount>(bytes, sector_bytes);
     options_.path = mount_->path() + "/store";
   }
-  // The store's files must be closed before its file system goes.
-  void TearDown() override { store_.reset(); }
   void PutSome(Durability durability) {
     for (int i = 0; i < 20; ++i) {
       ASSERT_TRUE(Put(absl::StrCat("k", i), kTensorBytes, 0, {.durability = durability}).ok());

@@ -73,7 +73,6 @@ class StoreTest : public ::testing::Test {
       log_.emplace_back(line);
     };
   }
-  ~StoreTest() override { store_.reset(); }
   // While what its callbacks refer to, members of derived fixtures, is still there.
   void TearDown() override { store_.reset(); }
 
