@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <map>
+#include <numeric>
 #include <system_error>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "io/data_file.h"
 #include "io/file.h"
 #include "io/store_layout.h"
+#include "io/weighted_turns.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 
@@ -40,16 +42,30 @@ bool Exists(const std::string& path) {
 }  // namespace
 
 DataFolders::DataFolders(const std::string& path, const StoreUuid& uuid,
-                         std::vector<std::string> data_paths)
-    : path_(path), data_paths_(std::move(data_paths)) {
+                         std::vector<std::string> data_paths, std::vector<uint32_t> data_weights)
+    : path_(path), data_paths_(std::move(data_paths)), data_weights_(std::move(data_weights)) {
   for (size_t i = 0; i < data_paths_.size(); ++i) {
     folders_.push_back(absl::StrCat(data_paths_[i], "/", NameOf(uuid, i)));
   }
   if (folders_.empty()) folders_.push_back(absl::StrCat(path, "/", kDataName));
+  std::vector<uint32_t> weights;
+  for (size_t i = 0; i < folders_.size(); ++i) weights.push_back(WeightOf(i));
+  turns_.resize(std::accumulate(weights.begin(), weights.end(), size_t{0}));
+  WeightedTurns turns(std::move(weights));
+  for (uint32_t& turn : turns_) turn = static_cast<uint32_t>(turns.Next());
+}
+
+size_t DataFolders::files_min() const {
+  size_t files = 0;
+  for (size_t folder = 0; folder < folders_.size(); ++folder) {
+    const auto first = std::find(turns_.begin(), turns_.end(), folder);
+    files = std::max(files, static_cast<size_t>(first - turns_.begin()) + 1);
+  }
+  return files;
 }
 
 std::string DataFolders::FilePath(uint32_t number) const {
-  return DataFilePath(folders_[number % folders_.size()], number);
+  return DataFilePath(folders_[FolderOf(number)], number);
 }
 
 const std::string& DataFolders::ParentOf(size_t folder) const {
@@ -146,14 +162,16 @@ absl::Status DataFolders::CheckSpace(uint32_t first, uint64_t data_bytes, uint64
   };
   CAIRN_RETURN_IF_ERROR(add(path_, other_bytes));
   // Without a list of the files: there may be more than there is memory, if they are refused.
-  const uint64_t count = folders_.size();
   const uint64_t whole_files = data_bytes / data_file_bytes;
-  for (uint64_t place = 0; place < count; ++place) {
-    const size_t folder = (first + place) % count;
-    uint64_t bytes = whole_files / count * data_file_bytes;
-    if (place < whole_files % count) bytes += data_file_bytes;
-    if (place == whole_files % count) bytes += data_bytes % data_file_bytes;
-    CAIRN_RETURN_IF_ERROR(add(ParentOf(folder), bytes));
+  std::vector<uint64_t> bytes_of(folders_.size());
+  for (uint64_t place = 0; place < period(); ++place) {
+    uint64_t& bytes = bytes_of[FolderOf(first + place)];
+    bytes += whole_files / period() * data_file_bytes;
+    if (place < whole_files % period()) bytes += data_file_bytes;
+    if (place == whole_files % period()) bytes += data_bytes % data_file_bytes;
+  }
+  for (size_t folder = 0; folder < folders_.size(); ++folder) {
+    CAIRN_RETURN_IF_ERROR(add(ParentOf(folder), bytes_of[folder]));
   }
   for (const auto& [device, need] : needs) {
     CAIRN_RETURN_IF_ERROR(cairn::CheckSpace(need.path, need.bytes));
@@ -182,6 +200,19 @@ absl::StatusOr<std::vector<std::string>> AbsoluteDataPaths(absl::Span<const std:
   return absl::InvalidArgumentError(absl::StrCat("the data paths have ", bytes,
                                                  " bytes, 4 more for each counted; at most ",
                                                  kDataPathsBytesMax, " fit the superblock"));
+}
+
+std::vector<uint32_t> InLowestTerms(std::vector<uint32_t> weights) {
+  uint32_t divisor = 0;
+  for (const uint32_t weight : weights) divisor = std::gcd(divisor, weight);
+  if (divisor == 0) return {};  // There are none.
+  bool alike = true;
+  for (uint32_t& weight : weights) {
+    weight /= divisor;
+    alike &= weight == 1;
+  }
+  if (alike) weights.clear();
+  return weights;
 }
 
 }  // namespace cairn

@@ -16,6 +16,7 @@ class FieldWriter {
   FieldWriter(char* data, size_t size) : data_(data), size_(size) {}
 
   void U8(uint8_t value) { Unsigned(value, 1); }
+  void U16(uint16_t value) { Unsigned(value, 2); }
   void U32(uint32_t value) { Unsigned(value, 4); }
   void U64(uint64_t value) { Unsigned(value, 8); }
   void Bytes(std::string_view bytes) {
@@ -53,6 +54,7 @@ class FieldReader {
   explicit FieldReader(std::string_view bytes) : bytes_(bytes) {}
 
   uint8_t U8() { return static_cast<uint8_t>(Unsigned(1)); }
+  uint16_t U16() { return static_cast<uint16_t>(Unsigned(2)); }
   uint32_t U32() { return static_cast<uint32_t>(Unsigned(4)); }
   uint64_t U64() { return Unsigned(8); }
   std::string_view Bytes(size_t count) {

@@ -122,16 +122,20 @@ absl::Status RingIo::OpenRing() {
 
 void RingIo::Loop() {
   while (true) {
-    RingInbox::Mail mail = inbox_.Take();
-    closing_ = mail.closing;
-    while (IoOp* op = mail.ops.PopFront()) queue_.Push(op);
-    if (mail.raised) queue_.RegardRaised();
+    TakeMail();
     if (Finished()) return;
     Fill();
     Enter();
     RunDone();  // Only now: the device has its next requests.
     Reap();
   }
+}
+
+void RingIo::TakeMail() {
+  RingInbox::Mail mail = inbox_.Take();
+  closing_ = mail.closing;
+  while (IoOp* op = mail.ops.PopFront()) queue_.Push(op);
+  if (mail.raised) queue_.RegardRaised();
 }
 
 bool RingIo::Finished() const {
@@ -194,7 +198,10 @@ bool RingIo::MaySleep() {
 void RingIo::Enter() {
   if (!broken_.ok()) return WaitBroken();
   const bool may_wait = done_.empty() && continued_.empty() && MaySleep();
-  const int result = may_wait ? ring_->SubmitAndWait(WaitUs()) : ring_->Submit();
+  Entered(may_wait ? ring_->SubmitAndWait(WaitUs()) : ring_->Submit());
+}
+
+void RingIo::Entered(int result) {
   if (result >= 0 || result == -EINTR) return;
   if (result != -EAGAIN && result != -EBUSY && result != -ENOMEM) return Break(-result);
   // The kernel wants its completions reaped first, or memory, which takes others a moment.
@@ -213,7 +220,10 @@ int64_t RingIo::WaitUs() const {
 void RingIo::RunDone() {
   // What is waited for is woken once for many small ops, and for each large one.
   constexpr uint64_t kBytesPerWake = uint64_t{64} << 10;
+  // Those who were woken have asked for more meanwhile, and the device need not wait for the rest.
+  constexpr uint64_t kBytesPerRefill = uint64_t{256} << 10;
   uint64_t bytes = 0;
+  uint64_t bytes_since_refill = 0;
   WakeScope wakes;
   running_.swap(done_);  // OnDone may submit, which never touches done_.
   for (Done& done : running_) {
@@ -223,9 +233,18 @@ void RingIo::RunDone() {
     drain_.Leave(epoch);
     if (bytes < kBytesPerWake) continue;
     wakes.WakeAll();
-    bytes = 0;
+    bytes_since_refill += std::exchange(bytes, 0);
+    if (bytes_since_refill < kBytesPerRefill || &done == &running_.back()) continue;
+    Refill();
+    bytes_since_refill = 0;
   }
   running_.clear();
+}
+
+void RingIo::Refill() {
+  TakeMail();
+  Fill();
+  if (broken_.ok()) Entered(ring_->Submit());
 }
 
 void RingIo::Reap() {

@@ -70,14 +70,17 @@ class RingIo final : public AsyncIo {
   void Run();
   absl::Status OpenRing();
   void Loop();
+  void TakeMail();
   bool Finished() const;
   void Fill();
   void StartOp(IoOp* op);
   bool Prepare(uint32_t index);
   bool MaySleep();
   void Enter();
+  void Entered(int result);
   int64_t WaitUs() const;
   void RunDone();
+  void Refill();
   void Reap();
   void OnCompletion(const Ring::Completion& completion);
   void Finish(uint32_t index, absl::Status status);

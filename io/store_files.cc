@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "io/data_file.h"
 #include "io/file.h"
 #include "io/store_layout.h"
@@ -32,6 +33,18 @@ absl::Status Validate(const StoreFiles::Options& options) {
   if (options.data_file_bytes != 0 && options.data_file_bytes < kDataFileBytesMin) {
     return absl::InvalidArgumentError(
         absl::StrCat("data_file_bytes ", options.data_file_bytes, " is below 1 MiB"));
+  }
+  const std::vector<uint32_t>& weights = options.data_weights;
+  if (weights.empty()) return absl::OkStatus();
+  if (weights.size() != options.data_paths.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("there are ", weights.size(),
+                                                   " data weights of ", options.data_paths.size(),
+                                                   " data paths"));
+  }
+  const auto [least, most] = std::minmax_element(weights.begin(), weights.end());
+  if (*least < 1 || *most > kDataWeightMax) {
+    return absl::InvalidArgumentError(absl::StrCat("data weights ", absl::StrJoin(weights, ":"),
+                                                   " are not 1 to ", kDataWeightMax));
   }
   return absl::OkStatus();
 }
@@ -127,6 +140,17 @@ absl::Status StoreFiles::CreateOrOpen(const Options& options, Deadline deadline)
   return absl::OkStatus();
 }
 
+// They say which file is where, and how large every drive's share is.
+absl::Status StoreFiles::CheckWeights(const Superblock& superblock) const {
+  const std::vector<uint32_t>& told = options_.data_weights;
+  std::vector<uint32_t> own = superblock.data_weights;
+  if (told.empty() || InLowestTerms(told) == InLowestTerms(own)) return absl::OkStatus();
+  if (own.empty()) own.assign(superblock.data_paths.size(), 1);
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the store at ", path_, " was made with the data weights ", absl::StrJoin(own, ":"),
+      " and was opened with ", absl::StrJoin(told, ":"), ": they cannot change"));
+}
+
 // What Open was told says where the files are, and the superblock who must be found there.
 absl::Status StoreFiles::PlaceFolders(const Superblock& superblock, bool read_only) {
   std::vector<std::string> data_paths = superblock.data_paths;
@@ -137,8 +161,9 @@ absl::Status StoreFiles::PlaceFolders(const Superblock& superblock, bool read_on
           "the store at ", path_, " was made with ", superblock.data_paths.size(),
           " data paths and was opened with ", data_paths.size(), ": their number cannot change"));
     }
+    CAIRN_RETURN_IF_ERROR(CheckWeights(superblock));
   }
-  folders_ = DataFolders(path_, uuid_, std::move(data_paths));
+  folders_ = DataFolders(path_, uuid_, std::move(data_paths), superblock.data_weights);
   absl::Status present = folders_.CheckPresent();
   if (present.ok() || !read_only) return present;
   problems_.emplace_back(present.message());

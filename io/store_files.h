@@ -18,7 +18,7 @@ namespace cairn {
 // The files of a store: its superblock, its lock, its data files. Not what is in them.
 //
 //   PATH/superblock        4096 bytes: magic, format version, UUID, data_file_bytes, file count,
-//                          data paths
+//                          data paths and their weights
 //   PATH/data/000000.data  preallocated, never extended, truncated or punched; block 0 is its
 //                          header. With data paths elsewhere (DataFolders)
 //   PATH/index/            RocksDB
@@ -34,6 +34,9 @@ class StoreFiles {
     std::string path;
     // Where data files lie; empty: in PATH/data, or where an existing store has them.
     std::vector<std::string> data_paths = {};
+    // One for each of them, 1 to kDataWeightMax; empty: all alike, or as an existing store has
+    // them.
+    std::vector<uint32_t> data_weights = {};
     uint64_t bytes_max = 0;        // All of it, index included.
     uint64_t index_bytes_max = 0;  // Of it the index's; 0: IndexBytesReserved.
     uint64_t data_file_bytes = 0;  // For a new store; 0: chosen.
@@ -52,7 +55,7 @@ class StoreFiles {
   // very descriptions that I/O uses: a killed owner's writes hold them until they are done).
   //   kFailedPrecondition: in use (by which process, where the system tells), another format
   //     version, a directory that holds something else, a data path that is not there or not the
-  //     one that it must be (nothing is changed then)
+  //     one that it must be, or has another weight (nothing is changed then)
   //   kResourceExhausted: the disk is too small (bytes needed and free); nothing is left behind
   //   kUnavailable: no permission, a missing parent, an I/O error; kDataLoss: a damaged superblock,
   //     or no data file left; kInvalidArgument: bytes_max too small for a store, bad data paths
@@ -86,8 +89,13 @@ class StoreFiles {
   std::string data_file_path(size_t number) const {
     return folders_.FilePath(static_cast<uint32_t>(number));
   }
-  // What the data files lie in, in turn: file k in folder k modulo their number. One or more.
+  // What the data files lie in, and which of it each does. One or more.
   const std::vector<std::string>& folders() const { return folders_.folders(); }
+  size_t FolderOf(size_t number) const { return folders_.FolderOf(number); }
+  uint32_t WeightOf(size_t folder) const { return folders_.WeightOf(folder); }  // 1: all alike.
+  uint32_t format_version() const {
+    return folders_.data_weights().empty() ? kFormatVersion : kWeightedFormatVersion;
+  }
   uint64_t index_bytes_max() const { return IndexBytesOf(options_.bytes_max); }  // As in Options.
   const std::vector<std::string>& problems() const { return problems_; }
 
@@ -115,6 +123,7 @@ class StoreFiles {
   absl::Status Create(const Options& options, Deadline deadline);
   absl::Status CreateFiles(const Options& options, Deadline deadline);
   absl::Status CreateFilesOrNone(const Options& options, Deadline deadline);
+  absl::Status CheckWeights(const Superblock& superblock) const;
   absl::Status PlaceFolders(const Superblock& superblock, bool read_only);
   absl::Status OpenExisting(const Superblock& superblock, bool read_only);
   absl::Status Lock(const Superblock& superblock, Deadline deadline);

@@ -70,15 +70,16 @@ absl::Status StoreFiles::CreateFilesOrNone(const Options& options, Deadline dead
   CAIRN_ASSIGN_OR_RETURN(uuid_, NewUuid());
   CAIRN_ASSIGN_OR_RETURN(std::vector<std::string> data_paths,
                          AbsoluteDataPaths(options.data_paths));
-  folders_ = DataFolders(path_, uuid_, std::move(data_paths));
-  const uint64_t folder_count = folders_.folders().size();
+  folders_ = DataFolders(path_, uuid_, std::move(data_paths), InLowestTerms(options.data_weights));
   const uint64_t data_bytes = DataBytesOf(options.bytes_max);
-  data_file_bytes_ = options.data_file_bytes != 0 ? options.data_file_bytes
-                                                  : ChooseDataFileBytes(data_bytes, folder_count);
-  if (data_bytes < (folder_count - 1) * data_file_bytes_ + kDataFileBytesMin) {
+  data_file_bytes_ = options.data_file_bytes != 0
+                         ? options.data_file_bytes
+                         : ChooseDataFileBytes(data_bytes, folders_.period());
+  if (data_bytes < (folders_.files_min() - 1) * data_file_bytes_ + kDataFileBytesMin) {
     return absl::InvalidArgumentError(
-        absl::StrCat("bytes_max ", options.bytes_max, " has no room for a data file of ",
-                     data_file_bytes_, " bytes in each of ", folder_count, " data paths"));
+        absl::StrCat("bytes_max ", options.bytes_max, " has no room for ", folders_.files_min(),
+                     " data files of ", data_file_bytes_, " bytes, which it takes to have one in ",
+                     "each of ", folders_.folders().size(), " data paths"));
   }
   CAIRN_RETURN_IF_ERROR(folders_.CheckDataPaths());
   CAIRN_RETURN_IF_ERROR(folders_.CheckSpace(0, data_bytes, data_file_bytes_,
@@ -155,7 +156,8 @@ absl::Status StoreFiles::WriteNewSuperblock(uint32_t file_count) const {
                                 EncodeSuperblock({.uuid = uuid_,
                                                   .data_file_bytes = data_file_bytes_,
                                                   .file_count = file_count,
-                                                  .data_paths = folders_.data_paths()}),
+                                                  .data_paths = folders_.data_paths(),
+                                                  .data_weights = folders_.data_weights()}),
                                 path));
   return SyncFile(fd.get(), path);
 }

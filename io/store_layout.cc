@@ -33,13 +33,14 @@ absl::Status Foreign(const std::string& path, const std::string& name) {
 // Where a creation that was cut off has put data files: in PATH/data, and where its superblock says
 // that was to come last.
 std::vector<DataFolders> FoldersOfLeftovers(const std::string& path) {
-  std::vector<DataFolders> folders = {DataFolders(path, StoreUuid{}, {})};
+  std::vector<DataFolders> folders = {DataFolders(path, StoreUuid{}, {}, {})};
   const absl::StatusOr<std::string> bytes =
       ReadStart(absl::StrCat(path, "/", kSuperblockNewName), kBlockBytes);
   if (!bytes.ok()) return folders;
   absl::StatusOr<Superblock> superblock = DecodeSuperblock(*bytes);
   if (!superblock.ok()) return folders;
-  folders.emplace_back(path, superblock->uuid, std::move(superblock->data_paths));
+  folders.emplace_back(path, superblock->uuid, std::move(superblock->data_paths),
+                       std::move(superblock->data_weights));
   return folders;
 }
 
@@ -75,17 +76,17 @@ uint64_t DataBytesWithin(uint64_t bytes_max, uint64_t index_bytes_max) {
   return bytes_max < others ? 0 : bytes_max - others;
 }
 
-uint64_t ChooseDataFileBytes(uint64_t data_bytes, uint64_t folder_count) {
+uint64_t ChooseDataFileBytes(uint64_t data_bytes, uint64_t period) {
   const uint64_t half = data_bytes / 2 / (2 * kMiB) * (2 * kMiB);
   // A large store takes larger files: few enough for the usual limit of open ones.
   constexpr uint64_t kFileCountWanted = 512;
   const uint64_t even = data_bytes / kFileCountWanted / (2 * kMiB) * (2 * kMiB);
   const uint64_t largest = std::clamp(even, 256 * kMiB, 1024 * kMiB);
-  if (folder_count == 1) return std::clamp(half, 16 * kMiB, largest);
-  // As many for each folder. Rounded up, so that no rest makes one more: the last is shorter.
-  const uint64_t round_bytes = folder_count * largest;
+  if (period == 1) return std::clamp(half, 16 * kMiB, largest);
+  // Whole periods. Rounded up, so that no rest makes one more: the last is shorter.
+  const uint64_t round_bytes = period * largest;
   const uint64_t count =
-      std::max<uint64_t>(1, (data_bytes + round_bytes - 1) / round_bytes) * folder_count;
+      std::max<uint64_t>(1, (data_bytes + round_bytes - 1) / round_bytes) * period;
   return std::max(16 * kMiB, (data_bytes / count + 2 * kMiB - 1) / (2 * kMiB) * (2 * kMiB));
 }
 

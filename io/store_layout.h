@@ -24,9 +24,9 @@ uint64_t IndexBytesReserved(uint64_t bytes_max);
 uint64_t DataBytesWithin(uint64_t bytes_max, uint64_t index_bytes_max);
 
 // For a new store that was not told: 256 MiB, less where two would not fit, up to 1 GiB in large
-// ones. With several folders such that each gets as many files as the others, or about as many
-// where there are hundreds; 16 MiB or more.
-uint64_t ChooseDataFileBytes(uint64_t data_bytes, uint64_t folder_count = 1);
+// ones. With several folders such that the files are whole periods (DataFolders), so that each
+// folder gets just its share, or about that where there are hundreds; 16 MiB or more.
+uint64_t ChooseDataFileBytes(uint64_t data_bytes, uint64_t period = 1);
 
 // Sizes of the files that `data_bytes` have room for, all but the last `data_file_bytes` long.
 std::vector<uint64_t> PlanFiles(uint64_t data_bytes, uint64_t data_file_bytes);

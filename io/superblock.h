@@ -11,6 +11,9 @@
 namespace cairn {
 
 inline constexpr uint32_t kFormatVersion = 1;
+// Of a store whose data paths have weights: of its superblock, and of nothing else in it.
+inline constexpr uint32_t kWeightedFormatVersion = 2;
+inline constexpr uint32_t kDataWeightMax = 64;
 inline constexpr uint64_t kBlockBytes = 4096;  // Of L3: every offset and size on it is a multiple.
 static_assert(kBlockBytes == kRecordAlignment);
 inline constexpr uint64_t kDataFileBytesMin = uint64_t{1} << 20;
@@ -23,6 +26,8 @@ struct Superblock {
   // Where the data files are, from the root; none: in PATH/data. Together with 4 bytes for each at
   // most kDataPathsBytesMax.
   std::vector<std::string> data_paths = {};
+  // One for each of them, 1 to kDataWeightMax; none: all alike.
+  std::vector<uint32_t> data_weights = {};
 };
 inline constexpr uint64_t kDataPathsBytesMax = 4040;
 

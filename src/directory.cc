@@ -1,5 +1,6 @@
 #include "src/directory.h"
 
+#include <algorithm>
 #include <bit>
 #include <utility>
 
@@ -15,7 +16,9 @@ void FillInfo(const Entry& entry, TensorInfo* info) {
   info->tensor_class = entry.tensor_class();
   info->retention = entry.retention();
   info->bytes = entry.bytes();
-  info->in_l1 = entry.l1() != nullptr && entry.l1()->resident;
+  for (const L1Copy* l1 = entry.first_l1(); l1 != nullptr; l1 = l1->next.get()) {
+    info->in_l1 = info->in_l1 || l1->resident;
+  }
   info->in_l2 = entry.l2 == CopyState::kResident;
   info->in_l3 = entry.l3 == CopyState::kResident && !entry.spilling;
   info->quarantined = entry.quarantined;
@@ -86,7 +89,9 @@ void Directory::Touch(Entry* entry) {
   if (entry->spilling) entry->used = true;
   TellRefusedUsed(*entry);
   if (HotPart* const hot = entry->hot()) parts_.l2_eviction->Touch(hot);
-  if (L1Copy* const l1 = entry->l1()) parts_.l1_eviction->Touch(l1);
+  for (L1Copy* l1 = entry->first_l1(); l1 != nullptr; l1 = l1->next.get()) {
+    l1->gpu->eviction.Touch(l1);
+  }
   parts_.l3_eviction->Touch(entry);
 }
 
@@ -146,6 +151,10 @@ bool Directory::Describe(const HashedKey& key, int64_t now_unix_ms, TensorInfo* 
   const Entry* entry = FindReadable(stripe, key, now_unix_ms);
   if (entry == nullptr) return false;
   FillInfo(*entry, info);
+  for (const L1Copy* l1 = entry->first_l1(); l1 != nullptr; l1 = l1->next.get()) {
+    if (l1->resident) info->gpus.push_back(l1->gpu->ordinal());
+  }
+  std::sort(info->gpus.begin(), info->gpus.end());
   *bytes_to_read = BytesToRead(*entry, *info);
   return true;
 }
@@ -240,13 +249,19 @@ size_t Directory::size() const {
   return count;
 }
 
-void Directory::Unpin(Entry* entry) {
+void Directory::Unpin(Pin pin, std::shared_ptr<StreamPoint> read_until) {
+  const auto [entry, l1] = pin;
   Stripe& stripe = StripeFor(entry->hash());
   bool dead = false;
   {
     MutexLock lock(stripe.mutex);
     CAIRN_CHECK(entry->pins > 0);
     --entry->pins;
+    if (l1 != nullptr) {
+      CAIRN_CHECK(l1->pins > 0);
+      if (read_until != nullptr) l1->readers.Add(std::move(read_until));
+      if (--l1->pins == 0 && l1->failed) DropFromL1Locked(l1);
+    }
     dead = Dead(*entry);
   }
   if (dead) Bury(entry);
@@ -327,7 +342,7 @@ Entry* Directory::ListLocked(Stripe& stripe, Entry* entry) {
 
 void Directory::Unlist(Stripe& stripe, Entry* entry) {
   CAIRN_CHECK(entry->listed);
-  ForgetL1(entry);
+  for (L1Copy* l1 = entry->first_l1(); l1 != nullptr; l1 = l1->next.get()) ForgetL1(l1);
   EndPrefetch(entry, PrefetchQueue::End::kUnused);
   entry->listed = false;
   CAIRN_CHECK(stripe.entries.erase(entry) == 1);
@@ -345,7 +360,9 @@ void Directory::Bury(Entry* entry) {
     CAIRN_CHECK(hot->fill_waiters == nullptr && hot->spill_waiters == nullptr);
     CAIRN_CHECK(hot->replaced == nullptr && entry->l2 != CopyState::kFilling);
     if (entry->l2 == CopyState::kResident) parts_.l2->Release(hot->l2_extent);
-    if (const L1Copy* const l1 = entry->l1()) parts_.l1->Release(l1->extent);
+    for (L1Copy* l1 = entry->first_l1(); l1 != nullptr; l1 = l1->next.get()) {
+      l1->gpu->l1->ReleaseBehind(l1->extent, std::move(l1->readers));
+    }
   }
   if (entry->l3_extent().bytes > 0) ReleaseL3(entry);
   delete entry;

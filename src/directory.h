@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -22,31 +21,16 @@
 #include "src/base/mutex.h"
 #include "src/class_counts.h"
 #include "src/entry.h"
+#include "src/entry_set.h"
+#include "src/gpu.h"
 #include "src/journal.h"
 #include "src/prefetch_queue.h"
 #include "src/spill_tracker.h"
 #include "src/tier_eviction.h"
-#include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
 
 namespace cairn {
-
-// A key of this store with its hash, made once at the top of a verb.
-struct HashedKey {
-  uint32_t fingerprint_id = 0;
-  std::string_view key;
-  uint64_t hash = 0;
-
-  HashedKey(uint32_t id, std::string_view bytes) : HashedKey(id, bytes, HashKey({id, bytes})) {}
-  HashedKey(uint32_t id, std::string_view bytes, uint64_t hash_of_both)
-      : fingerprint_id(id), key(bytes), hash(hash_of_both) {}
-  explicit HashedKey(const Entry& entry) : HashedKey(entry.fingerprint_id(), entry.key()) {}
-
-  friend bool operator==(const HashedKey& a, const HashedKey& b) {
-    return a.fingerprint_id == b.fingerprint_id && a.key == b.key;
-  }
-};
 
 // What exists and where: every tensor's entry, in stripes with a lock each, and the only code that
 // changes the state of a copy. Each method is one step of a verb or of a move, takes one stripe's
@@ -57,10 +41,8 @@ struct HashedKey {
 class Directory {
  public:
   struct Parts {
-    GpuTier* l1;  // Null: the store has none.
     PinnedTier* l2;
     NvmeTier* l3;
-    TierEviction* l1_eviction;
     TierEviction* l2_eviction;
     TierEviction* l3_eviction;
     IndexWriter* index_writer;
@@ -88,6 +70,9 @@ class Directory {
     Entry* entry = nullptr;  // kPinned.
     uint64_t bytes = 0;      // kNeedsFill.
     bool raised = false;     // kJoined: reads of a prefetch, which AsyncIo is to regard.
+    L1Copy* l1 = nullptr;    // Which copy in L1 is pinned, or in flight.
+
+    Pin pin() const { return {entry, l1}; }
   };
   // Counts as a use, unless a lease says that it has been counted already (UseLeased). `waiter` may
   // be null, for a prefetch: then a fill under way is kJoined without a trace, and the tensor was
@@ -120,10 +105,9 @@ class Directory {
   // Listed entries of one stripe after the other, each under its lock: the visitor must be short.
   void ForEach(absl::FunctionRef<void(const Entry&, const TensorInfo&)> visitor) const;
 
-  void Unpin(Entry* entry);
-  // The same for a pin on the copy in L1.
-  void UnpinL1(Entry* entry);
-  void Unpin(Entry* entry, Level level) { level == Level::kL1Gpu ? UnpinL1(entry) : Unpin(entry); }
+  void Unpin(Entry* entry) { Unpin(Pin{entry}); }
+  // `read_until`, of a pin on a copy in L1: a stream of that GPU may read it until it is there.
+  void Unpin(Pin pin, std::shared_ptr<StreamPoint> read_until = nullptr);
 
   // ---- Coming ----
   // Lists a new tensor, pinned once for its spill: l2 is kResident (its bytes are in l2_extent) or
@@ -151,21 +135,27 @@ class Directory {
   // After a direct read that failed.
   void Quarantine(Entry* entry);
 
-  // ---- L1 (directory_l1.cc) ----
+  // ---- L1 of a GPU (directory_l1.cc) ----
   // Looks there alone: kMiss, kPinned, kJoined, or kInFlight for a caller with a stream to wait in.
   // A pin on the copy in L1 keeps it there, and none of the others.
-  Lookup AcquireInL1(const HashedKey& key, int64_t now_unix_ms, FillWaiter* waiter,
+  Lookup AcquireInL1(const HashedKey& key, Gpu* gpu, int64_t now_unix_ms, FillWaiter* waiter,
                      bool has_stream);
-  // Begins the copy of an entry, pinned in L2 by the caller, to `target`. kNeedsFill: the caller
-  // makes it, the entry is pinned in L2 for that until EndLift, and the waiter is linked; one with
-  // a stream has its pin on the copy at once instead. Else `target` is not used and it is as in
-  // AcquireInL1, or kQuarantined where an earlier copy failed and is still pinned.
-  Found BeginLift(Entry* entry, Extent target, FillWaiter* waiter, bool has_stream);
+  // Begins the copy of an entry, pinned in L2 by the caller, to `target` there. kNeedsFill: the
+  // caller makes it (`l1`), the entry is pinned in L2 for that until EndLift, and the waiter is
+  // linked; one with a stream has its pin on the copy at once instead. Else `target` is not used
+  // and it is as in AcquireInL1, or kQuarantined where an earlier copy failed and is still pinned.
+  Lookup BeginLift(Entry* entry, Gpu* gpu, Extent target, FillWaiter* waiter, bool has_stream);
   // The stream of L1 was given the copy. Before EndLift.
-  void LiftStarted(Entry* entry);
-  void EndLift(Entry* entry, const absl::Status& status);
-  // Lets the coldest copy in L1 go, and says how many bytes are free now; 0: nothing may go.
-  uint64_t EvictFromL1();
+  void LiftStarted(L1Copy* l1);
+  void EndLift(L1Copy* l1, const absl::Status& status);
+  // Lets the coldest copy there go, and says how many bytes are free now; 0: nothing may go.
+  uint64_t EvictFromL1(Gpu* gpu);
+  // The same for one of about as many bytes that streams may read yet: its place belongs to the
+  // caller at once, for a copy to that L1, which comes behind them.
+  std::optional<Extent> TakeOverInL1(Gpu* gpu, uint64_t bytes);
+  // Streams of the GPU have been seen behind their points: there may be room where they read.
+  void ReadersPassed(Gpu* gpu);
+  // Drops the key's copies in L1 on all GPUs, or none.
   absl::Status DropFromL1(const HashedKey& key);
 
   // ---- Spill ----
@@ -221,21 +211,20 @@ class Directory {
   // Drops the key's copy in L2, which must be on L3 too.
   absl::Status DropFromL2(const HashedKey& key);
 
-  // ---- Elsewhere in L2 (directory_relocation.cc) ----
-  // What is resident in L2 in this extent, of a key with this hash, and pinned by nobody.
-  bool CanRelocate(uint64_t key_hash, Extent from) const;
-  // Pins it for a copy to elsewhere; null when there is no such. `may_drop`: it is on L3 too.
-  Entry* BeginRelocation(uint64_t key_hash, Extent from, bool* may_drop);
-  // Its bytes are in `target` too, where it is from here on; without a target, it leaves L2. Frees
-  // the other. False when somebody has pinned it meanwhile, or it must not leave: then it stays
-  // where it was.
-  bool EndRelocation(Entry* entry, std::optional<Extent> target);
+  // ---- Elsewhere in L1 of a GPU, or, where that is null, in L2 (directory_relocation.cc) ----
+  // What is resident there in this extent, of a key with this hash, and pinned by nobody.
+  bool CanRelocate(const Gpu* gpu, uint64_t key_hash, Extent from) const;
+  // Pins it for a copy to elsewhere; none when there is no such. `may_drop`: it is below too.
+  Pin BeginRelocation(const Gpu* gpu, uint64_t key_hash, Extent from, bool* may_drop);
+  // Its bytes are in `target` too, where it is from here on; without a target, it leaves the tier.
+  // Frees the other. False when somebody has pinned it meanwhile, or it must not leave: then it
+  // stays where it was.
+  bool EndRelocation(Pin pin, std::optional<Extent> target);
 
   size_t size() const;
   uint64_t dirty_bytes() const { return dirty_bytes_.load(std::memory_order_relaxed); }
   uint64_t refused_count() const { return refused_count_.load(std::memory_order_relaxed); }
   uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
-  uint64_t l1_count() const { return l1_count_.load(std::memory_order_relaxed); }
   const ClassCounts& l2_counts() const { return l2_counts_; }
   const ClassCounts& l3_counts() const { return l3_counts_; }
   uint64_t quarantined_count() const { return quarantined_.load(std::memory_order_relaxed); }
@@ -248,54 +237,13 @@ class Directory {
   }
 
  private:
-  struct HashedEntry {
-    Entry* entry;
-    uint64_t hash;
-  };
-  // An entry whose key has this hash.
-  struct AnyOfHash {
-    uint64_t hash;
-  };
-  static void FetchEarly(const Entry* entry) {
-    // Its fields, and the key behind them.
-    __builtin_prefetch(entry);
-    __builtin_prefetch(reinterpret_cast<const char*>(entry) + 64);
-  }
-  // Is equal to nothing: a look-up only has the entries fetched that it would compare.
-  struct FetchOfHash {
-    uint64_t hash;
-  };
-  struct KeyHash {
-    using is_transparent = void;
-    size_t operator()(const HashedEntry& one) const { return static_cast<size_t>(one.hash); }
-    size_t operator()(AnyOfHash any) const { return static_cast<size_t>(any.hash); }
-    size_t operator()(FetchOfHash fetch) const { return static_cast<size_t>(fetch.hash); }
-    size_t operator()(const HashedKey& key) const { return static_cast<size_t>(key.hash); }
-    size_t operator()(const Entry* entry) const { return static_cast<size_t>(entry->hash()); }
-  };
-  struct KeyEqual {
-    using is_transparent = void;
-    bool operator()(const Entry* a, const HashedKey& b) const {
-      return a->fingerprint_id() == b.fingerprint_id && a->key() == b.key;
-    }
-    bool operator()(const Entry* a, AnyOfHash b) const { return a->hash() == b.hash; }
-    bool operator()(const Entry* a, FetchOfHash) const {
-      FetchEarly(a);
-      return false;
-    }
-    bool operator()(const Entry* a, const HashedEntry& b) const { return (*this)(a, b.entry); }
-    bool operator()(const Entry* a, const Entry* b) const {
-      return a->fingerprint_id() == b->fingerprint_id() && a->key() == b->key();
-    }
-  };
   class Removal;
 
   struct alignas(64) Stripe {
     mutable Mutex mutex;
-    // By their keys, which are their own: a slot is a pointer, as there are as many as tensors.
-    absl::flat_hash_set<Entry*, KeyHash, KeyEqual> entries ABSL_GUARDED_BY(mutex);
+    EntrySet entries ABSL_GUARDED_BY(mutex);
     // The last removal of a key, until the index has confirmed it. The key is the removal's own.
-    absl::flat_hash_map<HashedKey, Removal*, KeyHash> removals ABSL_GUARDED_BY(mutex);
+    absl::flat_hash_map<HashedKey, Removal*, EntryHash> removals ABSL_GUARDED_BY(mutex);
   };
 
   Stripe& StripeFor(uint64_t hash) const { return stripes_[hash >> shift_]; }
@@ -303,8 +251,12 @@ class Directory {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   static Entry* FindReadable(const Stripe& stripe, const HashedKey& key, int64_t now_unix_ms)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
-  static Entry* FindMovable(const Stripe& stripe, uint64_t key_hash, Extent from)
+  // None, or what is found there; a pin only once it is counted.
+  static Pin FindMovable(const Stripe& stripe, const Gpu* gpu, uint64_t key_hash, Extent from)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  // Of one who is pinned no more: whether the copy has left its place. Swaps `target` for that.
+  bool LeavePlaceInL1(L1Copy* l1, std::optional<Extent>& target);
+  bool LeavePlaceInL2(Entry* entry, std::optional<Extent>& target);
   static Entry* FindCandidate(const Stripe& stripe, const TierEviction::Candidate& candidate)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void Note(const Entry& entry, Decision decision) const {
@@ -368,10 +320,16 @@ class Directory {
   // Lets the copy in L2 go, which is resident and not pinned.
   void DropFromL2Locked(Entry* entry, Decision decision);
   // The same in L1, where it may have failed.
-  void DropFromL1Locked(Entry* entry);
+  static void DropFromL1Locked(L1Copy* l1);
+  static std::unique_ptr<L1Copy> TakeFromL1Locked(L1Copy* l1);  // Its place is the caller's.
+  void EvictFromL1Locked(L1Copy* l1, Decision decision);
+  // The coldest copy there that nobody pins and `fits` takes, with its stripe locked for `take`.
+  // False: none.
+  bool FindToLeaveL1(Gpu* gpu, absl::FunctionRef<bool(const L1Copy&)> fits,
+                     absl::FunctionRef<void(L1Copy*)> take);
   // It is no candidate for eviction any more, and not counted.
-  void ForgetL1(Entry* entry);
-  Found JoinL1Locked(Entry* entry, FillWaiter* waiter, bool has_stream);
+  static void ForgetL1(L1Copy* l1);
+  static Lookup JoinL1Locked(L1Copy* l1, FillWaiter* waiter, bool has_stream);
   static bool Dead(const Entry& entry) {
     return !entry.listed && entry.pins == 0 && entry.leases == 0;
   }
@@ -388,7 +346,6 @@ class Directory {
   std::atomic<uint64_t> dirty_bytes_ = 0;
   std::atomic<uint64_t> kept_bytes_ = 0;
   std::atomic<uint64_t> refused_count_ = 0;
-  std::atomic<uint64_t> l1_count_ = 0;
   ClassCounts l2_counts_;
   ClassCounts l3_counts_;
   std::atomic<uint64_t> quarantined_ = 0;

@@ -16,7 +16,7 @@ namespace {
 void WakeFillWaiters(FillWaiter* waiter, const absl::Status& status, Entry* entry) {
   while (waiter != nullptr) {
     FillWaiter* next = waiter->next;
-    waiter->OnFilled(status, entry);
+    waiter->OnFilled(status, {entry});
     waiter = next;
   }
 }
@@ -44,7 +44,7 @@ void Directory::List(std::unique_ptr<Entry> owned) {
   {
     Stripe& stripe = StripeFor(entry->hash());
     MutexLock lock(stripe.mutex);
-    parts_.l2->SetOwner(entry->hot()->l2_extent, entry->hash());
+    parts_.l2->owners().Set(entry->hot()->l2_extent, entry->hash());
     dead = ListLocked(stripe, entry);
     Note(*entry, Decision::kPut);
     if (entry->spilling) {
@@ -180,7 +180,7 @@ void Directory::EndFill(Entry* entry, const absl::Status& status) {
       const bool ahead = entry->hot()->prefetched_by != nullptr;
       Note(*entry, ahead ? Decision::kPrefetched : Decision::kLoaded);
       entry->l2 = CopyState::kResident;
-      parts_.l2->SetOwner(entry->hot()->l2_extent, entry->hash());
+      parts_.l2->owners().Set(entry->hot()->l2_extent, entry->hash());
       for (FillWaiter* waiter = waiters; waiter != nullptr; waiter = waiter->next) ++entry->pins;
       if (entry->listed) {
         l2_counts_.Add(entry->tensor_class(), entry->bytes());

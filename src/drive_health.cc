@@ -32,7 +32,9 @@ uint64_t MedianOfOthers(const std::vector<std::optional<uint64_t>>& service_us, 
 }  // namespace
 
 DriveHealth::DriveHealth(const StoreFiles* files, NvmeTier* l3)
-    : files_(files), folders_(files->folders()), l3_(l3), drives_(folders_.size()) {}
+    : files_(files), folders_(files->folders()), l3_(l3), drives_(folders_.size()) {
+  for (size_t i = 0; i < folders_.size(); ++i) weights_.push_back(files->WeightOf(i));
+}
 
 void DriveHealth::Judge(Deadline now) {
   if (folders_.size() < 2) return;
@@ -84,8 +86,8 @@ void DriveHealth::Drain(size_t number, std::string why) {
                                     [](const Drive& drive) { return drive.drained.empty(); });
   if (in_use == 1) return;
   drives_[number].drained = std::move(why);
-  for (size_t file = number; file < files_->files().size(); file += drives_.size()) {
-    if (files_->files()[file].fd >= 0) l3_->GiveUp(file);
+  for (size_t file = 0; file < files_->files().size(); ++file) {
+    if (files_->FolderOf(file) == number && files_->files()[file].fd >= 0) l3_->GiveUp(file);
   }
 }
 
@@ -95,8 +97,12 @@ std::vector<DriveStats> DriveHealth::Stats() const {
   stats.reserve(drives_.size());
   for (size_t i = 0; i < drives_.size(); ++i) {
     const NvmeTier::DriveFigures figures = l3_->drive_figures(i);
+    const NvmeTier::DriveBytes bytes = l3_->drive_bytes(i);
     stats.push_back(
         {.path = folders_[i],
+         .weight = weights_[i],
+         .bytes_max = bytes.max,
+         .bytes_used = bytes.used,
          .requests = figures.requests,
          .errors = figures.errors,
          .service_us_mean = figures.service_us / std::max<uint64_t>(figures.requests, 1),

@@ -59,6 +59,7 @@ class DriveHealth {
   // Constant.
   const StoreFiles* const files_;           // Open as long as drives are judged, and
   const std::vector<std::string> folders_;  // told of when it is closed.
+  std::vector<uint32_t> weights_;
   NvmeTier* const l3_;
 
   mutable Mutex mutex_;

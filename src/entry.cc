@@ -131,6 +131,19 @@ HotPart& Entry::MakeHot() {
   return *hot_;
 }
 
+L1Copy& Entry::AddL1(Gpu* gpu, Extent target) {
+  auto copy = std::make_unique<L1Copy>(this, gpu, target);
+  copy->next = std::move(hot_->l1);
+  hot_->l1 = std::move(copy);
+  return *hot_->l1;
+}
+
+std::unique_ptr<L1Copy> Entry::TakeL1(L1Copy* copy) {
+  std::unique_ptr<L1Copy>* place = &hot_->l1;
+  while (place->get() != copy) place = &(*place)->next;
+  return std::exchange(*place, std::move(copy->next));
+}
+
 void Entry::CoolDown() {
   if (hot_ == nullptr || spilling || l2 != CopyState::kAbsent) return;
   if (hot_->replaced != nullptr || hot_->fill_waiters != nullptr) return;

@@ -15,6 +15,7 @@
 #include "src/eviction/snapshot.h"
 #include "tiers/allocator.h"
 #include "tiers/nvme_tier.h"
+#include "tiers/stream_points.h"
 
 namespace cairn {
 
@@ -27,7 +28,15 @@ namespace cairn {
 enum class CopyState : uint8_t { kAbsent, kFilling, kResident };
 
 struct Entry;
+struct Gpu;
+struct L1Copy;
 class PrefetchQueue;
+
+// A pin on one copy of a tensor, and so on the tensor.
+struct Pin {
+  Entry* entry = nullptr;  // Null: none.
+  L1Copy* l1 = nullptr;    // Null: on the copy in L2.
+};
 
 // The reads of a prefetch, until its fill ends.
 class RaisableFill {
@@ -42,9 +51,9 @@ class RaisableFill {
 class FillWaiter {
  public:
   virtual ~FillWaiter() = default;
-  // Once, on a thread of the engine or of L1, without a lock held. OK: `entry` is in the tier that
-  // was waited for, and pinned there once for this waiter. May destroy this.
-  virtual void OnFilled(absl::Status status, Entry* entry) = 0;
+  // Once, on a thread of the engine or of L1, without a lock held. OK: the copy that was waited for
+  // is there, and `pin` is on it, for this waiter. Else there is no pin. May destroy this.
+  virtual void OnFilled(absl::Status status, Pin pin) = 0;
   // It is about to be linked, with the stripe's lock held.
   virtual void BeforeWaiting() {}
   // Puts it before the others of a list.
@@ -63,21 +72,26 @@ class SpillWaiter {
   SpillWaiter* next = nullptr;
 };
 
-// An entry's copy in L1, from the beginning of its lift until it leaves. Its base is its place in
-// L1's order of eviction.
+// An entry's copy in the L1 of one GPU, from the beginning of its lift until it leaves. Its base is
+// its place in that L1's order of eviction.
 struct L1Copy final : EvictionNode {
-  L1Copy(Entry* owner, Extent target) : entry(owner), extent(target) {}
+  L1Copy(Entry* owner, Gpu* place, Extent target) : entry(owner), gpu(place), extent(target) {}
 
   Entry* const entry;
-  const Extent extent;
+  Gpu* const gpu;
+  // Constant while it is resident and pinned by another than who moves it.
+  Extent extent;
 
   // Guarded by the lock of the key's stripe.
+  std::unique_ptr<L1Copy> next;  // The entry's copy on another GPU. Null: no more.
   FillWaiter* waiters = nullptr;
   uint32_t pins = 0;      // Of Entry::pins, those that are on this copy.
   bool resident = false;  // Else its copy is on its way, or has failed.
   bool started =
       false;            // The stream of L1 has been given the copy: another stream can wait for it.
   bool failed = false;  // Its bytes are garbage. Stays as long as it is pinned.
+  // Handles that were given up in the order of its GPU's streams, which may read it yet.
+  StreamReaders readers;
 };
 
 // What an entry has only while it is hot: in L1, in L2 or on its way up or down, waited for, or
@@ -94,7 +108,7 @@ struct HotPart final : EvictionNode {
   SpillWaiter* spill_waiters = nullptr;
   // The write this one replaced, while the index names it or may come to. Pinned.
   Entry* replaced = nullptr;
-  std::unique_ptr<L1Copy> l1;  // Null: none.
+  std::unique_ptr<L1Copy> l1;  // The first of them, one for each GPU at most. Null: none.
   bool dirty = false;          // Spilling from L2: its bytes count as dirty.
   // L3 let it go while it was being written: until that ends. Read by threads of the engine, too.
   std::atomic<bool> abandoned = false;
@@ -178,9 +192,22 @@ struct Entry final : EvictionNode {
   // look.
   HotPart* hot() const { return hot_.get(); }
   HotPart& MakeHot();
-  L1Copy* l1() const { return hot_ == nullptr ? nullptr : hot_->l1.get(); }
+  // The copies in L1: on this GPU, if there is one; and the first of all, with the others behind.
+  L1Copy* l1(const Gpu* gpu) const {
+    L1Copy* copy = first_l1();
+    while (copy != nullptr && copy->gpu != gpu) copy = copy->next.get();
+    return copy;
+  }
+  L1Copy* first_l1() const { return hot_ == nullptr ? nullptr : hot_->l1.get(); }
+  // `gpu` has none.
+  L1Copy& AddL1(Gpu* gpu, Extent target);
+  std::unique_ptr<L1Copy> TakeL1(L1Copy* copy);
   // Those that keep the copy in L2 where it is.
-  uint32_t pins_below_l1() const { return l1() == nullptr ? pins : pins - l1()->pins; }
+  uint32_t pins_below_l1() const {
+    uint32_t below = pins;
+    for (const L1Copy* l1 = first_l1(); l1 != nullptr; l1 = l1->next.get()) below -= l1->pins;
+    return below;
+  }
   // Lets go of the hot part if it is in use for nothing any more; no node of it is tracked then.
   void CoolDown();
   Entry* replaced() const { return hot_ == nullptr ? nullptr : hot_->replaced; }

@@ -47,30 +47,81 @@ void Evictor::Stop() {
   thread_.Join();
 }
 
-absl::StatusOr<Extent> Evictor::TryReserveL1(uint64_t bytes) {
-  return l1_line_.IsSomebodysTurn() ? NoRoomInL1(bytes) : ReserveL1Now(bytes);
-}
-
-absl::StatusOr<Extent> Evictor::ReserveL1Now(uint64_t bytes) {
-  while (true) {
-    absl::StatusOr<Extent> extent = parts_.l1->Reserve(bytes);
+// One copy is let go first: mostly it is as large as the one that comes, and nothing is cheaper.
+// When there is enough free then and still no room, others are moved; that is tried again when a
+// quarter more is free.
+absl::StatusOr<Extent> Evictor::ReserveNow(const Room& room, uint64_t bytes,
+                                           WaitingLine::Wish& wish,
+                                           std::optional<Deadline> deadline) {
+  uint64_t bytes_free_wanted = bytes;
+  bool evicted = false;
+  while (wish.MayTake()) {
+    absl::StatusOr<Extent> extent = room.reserve();
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
-    if (parts_.directory->EvictFromL1() == 0) return NoRoomInL1(bytes);
-    StatsRecorder::Add(parts_.stats->evictions_l1);
+    const uint64_t freed = evicted ? 0 : room.evict();
+    if (freed > 0) {
+      evicted = true;
+      continue;
+    }
+    // What goes for it may be taken by others, over and over.
+    if (deadline) wish.Join();
+    if (const uint64_t free = room.bytes_free(); deadline && free >= bytes_free_wanted) {
+      extent = room.defragmenter->MakeRoom(bytes, *deadline);
+      if (extent.ok()) return extent;
+      bytes_free_wanted = free + bytes / 4;
+    }
+    if (room.evict() == 0) break;
   }
+  return room.full();
 }
 
-absl::Status Evictor::NoRoomInL1(uint64_t bytes) const {
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "L1 is full: no room for ", bytes, " bytes, ", parts_.l1->bytes_used(), " of ",
-      parts_.l1->bytes_max(), " in use and pinned or on their way, the longest free run has ",
-      parts_.l1->largest_free_bytes()));
+absl::StatusOr<Extent> Evictor::ReserveL1Now(Gpu* gpu, uint64_t bytes, WaitingLine::Wish& wish,
+                                             std::optional<Deadline> deadline) {
+  absl::StatusOr<Extent> extent =
+      ReserveNow({.reserve = [&] { return gpu->l1->Reserve(bytes); },
+                  .evict = [&] { return parts_.directory->EvictFromL1(gpu); },
+                  .bytes_free = [&] { return gpu->l1->bytes_free(); },
+                  .full = [&] { return NoRoomInL1(*gpu, bytes); },
+                  .defragmenter = gpu->defragmenter.get()},
+                 bytes, wish, deadline);
+  if (!absl::IsResourceExhausted(extent.status()) || !wish.MayTake()) return extent;
+  // What only streams still read: who waits for them then is the device, and nobody here.
+  if (const std::optional<Extent> taken = parts_.directory->TakeOverInL1(gpu, bytes)) return *taken;
+  return extent;
 }
 
-absl::StatusOr<Extent> Evictor::ReserveL1(uint64_t bytes, Deadline deadline) {
-  WaitingLine::Wish wish(l1_line_);
+absl::StatusOr<Extent> Evictor::ReserveL2Now(uint64_t bytes, WaitingLine::Wish& wish,
+                                             std::optional<Deadline> deadline) {
+  const auto evict = [&]() -> uint64_t {
+    // Larger than what memory leaves of L2: nothing that goes would make room for it.
+    if (bytes > parts_.l2_sections->bytes_usable()) return 0;
+    return parts_.directory->EvictFromL2();
+  };
+  return ReserveNow({.reserve = [&] { return parts_.l2->Reserve(bytes); },
+                     .evict = evict,
+                     .bytes_free = [&] { return parts_.l2->bytes_free(); },
+                     .full = [&] { return NoRoomInL2(bytes); },
+                     .defragmenter = parts_.l2_defragmenter},
+                    bytes, wish, deadline);
+}
+
+absl::StatusOr<Extent> Evictor::TryReserveL1(Gpu* gpu, uint64_t bytes) {
+  WaitingLine::Wish wish(gpu->line);
+  return ReserveL1Now(gpu, bytes, wish, std::nullopt);
+}
+
+absl::Status Evictor::NoRoomInL1(const Gpu& gpu, uint64_t bytes) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("L1 is full: no room for ", bytes, " bytes on GPU ", gpu.ordinal(), ", ",
+                   gpu.l1->bytes_used(), " of ", gpu.l1->bytes_max(),
+                   " in use and pinned or on their way, the longest free run has ",
+                   gpu.l1->largest_free_bytes()));
+}
+
+absl::StatusOr<Extent> Evictor::ReserveL1(Gpu* gpu, uint64_t bytes, Deadline deadline) {
+  WaitingLine::Wish wish(gpu->line);
   while (true) {
-    absl::StatusOr<Extent> extent = wish.MayTake() ? ReserveL1Now(bytes) : NoRoomInL1(bytes);
+    absl::StatusOr<Extent> extent = ReserveL1Now(gpu, bytes, wish, deadline);
     if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
     if (!Wait(wish, deadline)) return extent;
   }
@@ -79,35 +130,6 @@ absl::StatusOr<Extent> Evictor::ReserveL1(uint64_t bytes, Deadline deadline) {
 absl::StatusOr<Extent> Evictor::TryReserveL2(uint64_t bytes) {
   WaitingLine::Wish wish(l2_line_);
   return ReserveL2Now(bytes, wish, std::nullopt);
-}
-
-// One copy is let go first: mostly it is as large as the one that comes, and nothing is cheaper.
-// When there is enough free then and still no room, others are moved; that is tried again when a
-// quarter more is free.
-absl::StatusOr<Extent> Evictor::ReserveL2Now(uint64_t bytes, WaitingLine::Wish& wish,
-                                             std::optional<Deadline> deadline) {
-  uint64_t bytes_free_wanted = bytes;
-  bool evicted = false;
-  while (wish.MayTake()) {
-    absl::StatusOr<Extent> extent = parts_.l2->Reserve(bytes);
-    if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
-    // Larger than what memory leaves of L2: nothing that goes would make room for it.
-    if (bytes > parts_.l2_sections->bytes_usable()) break;
-    const uint64_t freed = evicted ? 0 : parts_.directory->EvictFromL2();
-    if (freed > 0) {
-      evicted = true;
-      continue;
-    }
-    // What goes for it may be taken by others, over and over.
-    if (deadline) wish.Join();
-    if (const uint64_t free = parts_.l2->bytes_free(); deadline && free >= bytes_free_wanted) {
-      extent = parts_.defragmenter->MakeRoom(bytes, *deadline);
-      if (extent.ok()) return extent;
-      bytes_free_wanted = free + bytes / 4;
-    }
-    if (parts_.directory->EvictFromL2() == 0) break;
-  }
-  return NoRoomInL2(bytes);
 }
 
 absl::Status Evictor::NoRoomInL2(uint64_t bytes) const {

@@ -6,16 +6,16 @@
 #include <functional>
 #include <optional>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
 #include "src/directory.h"
+#include "src/gpu.h"
 #include "src/l2_sections.h"
-#include "src/stats_recorder.h"
 #include "src/waiting_line.h"
 #include "tiers/defragmenter.h"
-#include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
 
@@ -30,12 +30,10 @@ class Evictor {
  public:
   struct Parts {
     Directory* directory;
-    GpuTier* l1;  // Null: the store has none.
     PinnedTier* l2;
     const L2Sections* l2_sections;
     NvmeTier* l3;
-    Defragmenter* defragmenter;  // Of L2.
-    StatsRecorder* stats;
+    Defragmenter* l2_defragmenter;
     double l2_dirty_share_max;
     uint64_t index_bytes_max;
     std::function<void()> housekeeping;  // Called about ten times a second.
@@ -47,9 +45,9 @@ class Evictor {
   void Start();
   void Stop();
 
-  // Room in L1 now, or kResourceExhausted; and before the deadline.
-  absl::StatusOr<Extent> TryReserveL1(uint64_t bytes);
-  absl::StatusOr<Extent> ReserveL1(uint64_t bytes, Deadline deadline);
+  // Room in the GPU's L1 now, or kResourceExhausted; and before the deadline, as for L2.
+  absl::StatusOr<Extent> TryReserveL1(Gpu* gpu, uint64_t bytes);
+  absl::StatusOr<Extent> ReserveL1(Gpu* gpu, uint64_t bytes, Deadline deadline);
   // Room in L2 now, or kResourceExhausted. Moves nothing.
   absl::StatusOr<Extent> TryReserveL2(uint64_t bytes);
   // Room before the deadline, or kResourceExhausted naming the figures. Where enough is free and
@@ -73,8 +71,20 @@ class Evictor {
   void RoomMade();
 
  private:
-  absl::StatusOr<Extent> ReserveL1Now(uint64_t bytes);
-  // Moves others only for a wish that waits, until the deadline.
+  // Of L1 or L2, for one who wants some.
+  struct Room {
+    absl::FunctionRef<absl::StatusOr<Extent>()> reserve;
+    absl::FunctionRef<uint64_t()> evict;  // One; how many bytes that frees.
+    absl::FunctionRef<uint64_t()> bytes_free;
+    absl::FunctionRef<absl::Status()> full;
+    Defragmenter* defragmenter;
+  };
+  // Moves others only for a wish that waits, until the deadline; so do the next two.
+  static absl::StatusOr<Extent> ReserveNow(const Room& room, uint64_t bytes,
+                                           WaitingLine::Wish& wish,
+                                           std::optional<Deadline> deadline);
+  absl::StatusOr<Extent> ReserveL1Now(Gpu* gpu, uint64_t bytes, WaitingLine::Wish& wish,
+                                      std::optional<Deadline> deadline);
   absl::StatusOr<Extent> ReserveL2Now(uint64_t bytes, WaitingLine::Wish& wish,
                                       std::optional<Deadline> deadline);
   // Sleeps until RoomMade, a short while, or the deadline; false when it has passed.
@@ -94,7 +104,7 @@ class Evictor {
   uint64_t DirtyBytesMax() const;
   // No write is on its way to L3, after which more may leave.
   bool NothingSpills() const { return parts_.directory->dirty_bytes() == 0; }
-  absl::Status NoRoomInL1(uint64_t bytes) const;
+  static absl::Status NoRoomInL1(const Gpu& gpu, uint64_t bytes);
   absl::Status NoRoomInL2(uint64_t bytes) const;
   // A little is kept free of the index too.
   uint64_t IndexBytesWanted() const { return parts_.index_bytes_max / 64 * 63; }
@@ -106,8 +116,7 @@ class Evictor {
 
   std::atomic<uint64_t> dirty_bytes_max_ = UINT64_MAX;
 
-  // Of each tier, and of what of L2 may be dirty.
-  WaitingLine l1_line_{[this] { RoomMade(); }};
+  // Of each tier but L1, which has one on each GPU; and of what of L2 may be dirty.
   WaitingLine l2_line_{[this] { RoomMade(); }};
   WaitingLine dirty_line_{[this] { RoomMade(); }};
   WaitingLine l3_line_{[this] { RoomMade(); }};

@@ -206,9 +206,11 @@ void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const 
   (new Fill(context, entry, IoPriority::kDemandRead, std::move(done)))->Start(pieces, batch);
 }
 
-absl::Status StartLift(const FillContext& context, Entry* entry) {
-  absl::StatusOr<std::shared_ptr<DeviceEvent>> copied = context.l1->StartCopyUp(
-      entry->l1()->extent, {context.l2->Address(entry->hot()->l2_extent), entry->bytes()});
+absl::Status StartLift(const FillContext& context, L1Copy* l1) {
+  const Entry* const entry = l1->entry;
+  Gpu* const gpu = l1->gpu;
+  absl::StatusOr<std::shared_ptr<DeviceEvent>> copied = gpu->l1->StartCopyUp(
+      l1->extent, {context.l2->Address(entry->hot()->l2_extent), entry->bytes()});
   StatsRecorder::Add(context.stats->lifts);
   if (!copied.ok()) {
     const absl::Status status(
@@ -216,14 +218,14 @@ absl::Status StartLift(const FillContext& context, Entry* entry) {
         absl::StrCat("tensor ", PrintableKey(entry->key()),
                      " could not be copied to L1: ", copied.status().message()));
     StatsRecorder::Add(context.stats->lift_failures);
-    context.directory->EndLift(entry, status);
+    context.directory->EndLift(l1, status);
     return status;
   }
-  context.directory->LiftStarted(entry);
-  context.l1->WhenCopied(*std::move(copied), [context, entry](absl::Status status) {
-    StatsRecorder::Add(status.ok() ? context.stats->bytes_written_l1 : context.stats->lift_failures,
-                       status.ok() ? entry->bytes() : 1);
-    context.directory->EndLift(entry, status);
+  context.directory->LiftStarted(l1);
+  gpu->l1->WhenCopied(*std::move(copied), [context, l1](absl::Status status) {
+    StatsRecorder::Add(status.ok() ? l1->gpu->stats.bytes_written : context.stats->lift_failures,
+                       status.ok() ? l1->entry->bytes() : 1);
+    context.directory->EndLift(l1, status);
   });
   return absl::OkStatus();
 }

@@ -11,7 +11,6 @@
 #include "src/directory.h"
 #include "src/entry.h"
 #include "src/stats_recorder.h"
-#include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
 
@@ -28,7 +27,6 @@ using IoBatch = std::vector<IoOp*>;
 //                                    | no: kDataLoss
 struct FillContext {
   Directory* directory;
-  GpuTier* l1;
   PinnedTier* l2;
   NvmeTier* l3;
   StatsRecorder* stats;
@@ -50,9 +48,9 @@ using DirectReadDone = absl::AnyInvocable<void(absl::Status)>;
 void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const Piece> pieces,
                      DirectReadDone done, IoBatch& batch);
 
-// From L2, where its bytes were verified, into the entry's extent in L1, after
+// From L2, where its bytes were verified, into the copy's extent in L1, after
 // Directory::BeginLift; ends in Directory::EndLift, at the latest when the copy is done. On a
 // status other than OK it has ended so.
-absl::Status StartLift(const FillContext& context, Entry* entry);
+absl::Status StartLift(const FillContext& context, L1Copy* l1);
 
 }  // namespace cairn

@@ -27,12 +27,13 @@ void StoreImpl::CountGet(Level found_at, TensorClass tensor_class, uint64_t byte
 absl::StatusOr<TensorHandle> StoreImpl::Get(TensorKey key, const GetOptions& options) {
   const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
-  CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
+  CAIRN_ASSIGN_OR_RETURN(Gpu* const gpu, Wanted(options));
+  CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
   const HashedKey hashed = Hashed(key.bytes());
   Asked(key);
   Predict(key, ReadStream::kAhead);
   const Deadline deadline = DeadlineAfter(options.timeout);
-  if (options.want == Level::kL1Gpu) return GetInL1(hashed, options, deadline);
+  if (gpu != nullptr) return GetInL1(hashed, gpu, options.consumer, deadline);
   return GetBefore(hashed, deadline);
 }
 
@@ -58,7 +59,7 @@ absl::StatusOr<TensorHandle> StoreImpl::FindOrFill(const HashedKey& key, Deadlin
     if (lookup.found == Directory::Found::kQuarantined) return Quarantined(key);
     if (lookup.found == Directory::Found::kPinned) {
       CountGet(Level::kL2Pinned, lookup.entry->tensor_class(), lookup.bytes, start);
-      return core_->NewHandle(lookup.entry, Level::kL2Pinned, Level::kL2Pinned);
+      return core_->NewHandle(lookup.pin(), Level::kL2Pinned);
     }
     CAIRN_ASSIGN_OR_RETURN(const Extent target, core_->evictor->ReserveL2(lookup.bytes, deadline));
     IoBatch batch;
@@ -75,30 +76,26 @@ absl::StatusOr<TensorHandle> StoreImpl::FindOrFill(const HashedKey& key, Deadlin
     }
   }
   absl::Status status;
-  Entry* entry = nullptr;
-  if (!wait.Wait(deadline, &status, &entry)) {
+  Pin pin;
+  if (!wait.Wait(deadline, &status, &pin)) {
     return absl::DeadlineExceededError(
         absl::StrCat("tensor ", PrintableKey(key.key), " is still being loaded"));
   }
   CAIRN_RETURN_IF_ERROR(status);
-  CountGet(Level::kL3Nvme, entry->tensor_class(), entry->bytes(), start);
-  return core_->NewHandle(entry, Level::kL2Pinned, Level::kL3Nvme);
+  CountGet(Level::kL3Nvme, pin.entry->tensor_class(), pin.entry->bytes(), start);
+  return core_->NewHandle(pin, Level::kL3Nvme);
 }
 
-absl::Status StoreImpl::ValidateGet(TensorKey key, const GetOptions& options) const {
-  if (options.want == Level::kL1Gpu) {
-    if (core_->l1 == nullptr) {
-      return absl::InvalidArgumentError(
-          "GetOptions::want is L1, and the store has none: StoreOptions::l1_bytes_max is 0");
-    }
-    if (options.consumer.has_value()) {
-      CAIRN_RETURN_IF_ERROR(core_->l1->CheckStream(*options.consumer));
-    }
-  }
+absl::StatusOr<Gpu*> StoreImpl::Wanted(const GetOptions& options) const {
+  if (options.want == Level::kL2Pinned) return nullptr;
   if (options.want == Level::kL3Nvme) {
     return absl::InvalidArgumentError("GetOptions::want is L3: a handle is on memory");
   }
-  return ValidateKey(key.bytes());
+  if (core_->options.l1_bytes_max > 0) {
+    return FindGpu(core_->gpus, options.gpu, options.consumer);
+  }
+  return absl::InvalidArgumentError(
+      "GetOptions::want is L1, and the store has none: StoreOptions::l1_bytes_max is 0");
 }
 
 absl::Status StoreImpl::ValidateKey(std::string_view key) {

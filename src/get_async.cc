@@ -21,19 +21,20 @@ class AsyncGet final : public FillWaiter {
  public:
   using End = AsyncDeadlines::End;
 
-  AsyncGet(StoreImpl* store, std::string_view key, const GetOptions& options, Deadline deadline,
-           End end)
+  // In the L1 of `gpu`, or, null, in L2.
+  AsyncGet(StoreImpl* store, std::string_view key, Gpu* gpu, std::optional<StreamRef> consumer,
+           Deadline deadline, End end)
       : store_(store),
         key_(key),
         hashed_(store->Hashed(key_)),
-        want_(options.want),
-        consumer_(options.consumer),
+        gpu_(gpu),
+        consumer_(consumer),
         deadline_(deadline),
         start_(SteadyNow()),
         end_(std::move(end)) {}
 
   const HashedKey& key() const { return hashed_; }
-  Level want() const { return want_; }
+  Gpu* gpu() const { return gpu_; }
   std::optional<StreamRef> consumer() const { return consumer_; }
   Deadline deadline() const { return deadline_; }
 
@@ -43,10 +44,10 @@ class AsyncGet final : public FillWaiter {
     found_at_ = found_at;
   }
 
-  void OnFilled(absl::Status status, Entry* entry) override {
+  void OnFilled(absl::Status status, Pin pin) override {
     if (!status.ok()) return Finish(std::move(status));
-    if (expected_at_ == Level::kL2Pinned) return OnL2(entry, Level::kL3Nvme);
-    OnL1(entry, Directory::Found::kPinned);
+    if (expected_at_ == Level::kL2Pinned) return OnL2(pin.entry, Level::kL3Nvme);
+    OnL1(pin, Directory::Found::kPinned);
   }
   void BeforeWaiting() override { BeginWaiting(AsyncDeadlines::Awaited::kLoad); }
   void BeforeWaitingForRoom(Level level) {
@@ -57,16 +58,14 @@ class AsyncGet final : public FillWaiter {
   // It is in L2, pinned.
   void OnL2(Entry* entry, Level found_at) {
     NoteHit(found_at, *entry);
-    if (want_ == Level::kL2Pinned) {
-      return Finish(store_->core_->NewHandle(entry, Level::kL2Pinned, found_at));
-    }
+    if (gpu_ == nullptr) return Finish(store_->core_->NewHandle({entry}, found_at));
     ExpectInL1(found_at);
     store_->RunLift(this, entry, /*may_wait=*/false);
   }
   // It is in L1, pinned, or its copy is in flight.
-  void OnL1(Entry* entry, Directory::Found found) {
-    if (found_at_ == Level::kL1Gpu) NoteHit(found_at_, *entry);
-    Finish(store_->HandleInL1(entry, found, found_at_, consumer_));
+  void OnL1(Pin pin, Directory::Found found) {
+    if (found_at_ == Level::kL1Gpu) NoteHit(found_at_, *pin.entry);
+    Finish(store_->HandleInL1(pin, found, found_at_, consumer_));
   }
   void Finish(absl::StatusOr<TensorHandle> result) {
     End end = place_.number == 0 ? std::move(end_) : deadlines().Take(place_);
@@ -94,6 +93,9 @@ class AsyncGet final : public FillWaiter {
   void CountEnd(const absl::Status& status) const {
     StatsRecorder& stats = store_->core_->stats;
     if (!hit_) return stats.CountUnserved(status);
+    if (hit_->found_at == Level::kL1Gpu) {
+      return stats.CountHitInL1(gpu_->stats, hit_->tensor_class, hit_->bytes, hit_->us);
+    }
     stats.CountHit(hit_->found_at, hit_->tensor_class, hit_->bytes, hit_->us);
   }
   AsyncDeadlines& deadlines() const { return *store_->core_->async_deadlines; }
@@ -101,7 +103,7 @@ class AsyncGet final : public FillWaiter {
   StoreImpl* const store_;
   const std::string key_;
   const HashedKey hashed_;
-  const Level want_;
+  Gpu* const gpu_;
   const std::optional<StreamRef> consumer_;
   Level expected_at_ = Level::kL2Pinned;
   Level found_at_ = Level::kL1Gpu;
@@ -114,7 +116,7 @@ class AsyncGet final : public FillWaiter {
 
 void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
   const HashedKey& key = get->key();
-  if (get->want() == Level::kL1Gpu && RunGetInL1(get)) return;
+  if (get->gpu() != nullptr && RunGetInL1(get)) return;
   while (true) {
     const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), get);
     switch (lookup.found) {
@@ -153,19 +155,20 @@ void StoreImpl::RunGet(AsyncGet* get, bool may_wait, IoBatch& batch) {
 bool StoreImpl::RunGetInL1(AsyncGet* get) {
   // Who is woken before this returns must know what for.
   get->ExpectInL1(Level::kL1Gpu);
-  const Directory::Lookup lookup = core_->directory->AcquireInL1(get->key(), core_->NowUnixMs(),
-                                                                 get, get->consumer().has_value());
+  const Directory::Lookup lookup = core_->directory->AcquireInL1(
+      get->key(), get->gpu(), core_->NowUnixMs(), get, get->consumer().has_value());
   if (lookup.found == Directory::Found::kJoined) return true;
   if (lookup.entry == nullptr) {
     get->ExpectInL2();
     return false;
   }
-  get->OnL1(lookup.entry, lookup.found);
+  get->OnL1(lookup.pin(), lookup.found);
   return true;
 }
 
 void StoreImpl::RunLift(AsyncGet* get, Entry* entry, bool may_wait) {
-  const absl::StatusOr<Extent> target = ReserveL1(entry->bytes(), may_wait, get->deadline());
+  const absl::StatusOr<Extent> target =
+      ReserveL1(get->gpu(), entry->bytes(), may_wait, get->deadline());
   if (!target.ok()) {
     if (!may_wait && absl::IsResourceExhausted(target.status())) {
       get->BeforeWaitingForRoom(Level::kL1Gpu);
@@ -175,12 +178,13 @@ void StoreImpl::RunLift(AsyncGet* get, Entry* entry, bool may_wait) {
     core_->directory->Unpin(entry);
     return get->Finish(target.status());
   }
-  const absl::StatusOr<Directory::Found> found = Lift(entry, *target, get, get->consumer());
+  const absl::StatusOr<Directory::Lookup> lift =
+      Lift(entry, get->gpu(), *target, get, get->consumer());
   // A waiter that has joined may be gone by now.
-  if (!found.ok()) {
-    get->Finish(found.status());
-  } else if (*found != Directory::Found::kJoined) {
-    get->OnL1(entry, *found);
+  if (!lift.ok()) {
+    get->Finish(lift.status());
+  } else if (lift->found != Directory::Found::kJoined) {
+    get->OnL1(lift->pin(), lift->found);
   }
   core_->directory->Unpin(entry);
 }
@@ -206,7 +210,8 @@ absl::Status StoreImpl::CheckLateGets() const {
 absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCallback done) {
   const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
-  CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
+  CAIRN_ASSIGN_OR_RETURN(Gpu* const gpu, Wanted(options));
+  CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
   CAIRN_RETURN_IF_ERROR(CheckLateGets());
   if (async_gets_.fetch_add(1) >= core_->options.async_queue_max) {
     async_gets_.fetch_sub(1);
@@ -222,7 +227,8 @@ absl::Status StoreImpl::GetAsync(TensorKey key, const GetOptions& options, GetCa
     });
   };
   IoBatch batch;
-  RunGet(new AsyncGet(this, key.bytes(), options, DeadlineAfter(options.timeout), std::move(end)),
+  RunGet(new AsyncGet(this, key.bytes(), gpu, options.consumer, DeadlineAfter(options.timeout),
+                      std::move(end)),
          /*may_wait=*/false, batch);
   SubmitBatch(batch);
   return absl::OkStatus();
@@ -232,7 +238,8 @@ absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOpti
                                  CompletionQueue& queue, uint64_t first_tag) {
   const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
-  for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateGet(key, options));
+  CAIRN_ASSIGN_OR_RETURN(Gpu* const gpu, Wanted(options));
+  for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
   CAIRN_RETURN_IF_ERROR(CheckLateGets());
   CAIRN_RETURN_IF_ERROR(queue.Reserve(keys.size()));
   const Deadline deadline = DeadlineAfter(options.timeout);
@@ -243,7 +250,7 @@ absl::Status StoreImpl::GetAsync(absl::Span<const TensorKey> keys, const GetOpti
       if (result.ok()) completion.handle = *std::move(result);
       queue.Push(std::move(completion));
     };
-    RunGet(new AsyncGet(this, keys[i].bytes(), options, deadline, std::move(end)),
+    RunGet(new AsyncGet(this, keys[i].bytes(), gpu, options.consumer, deadline, std::move(end)),
            /*may_wait=*/false, batch);
     SubmitFullBatch(batch);
     Asked(keys[i]);

@@ -15,11 +15,11 @@
 namespace cairn {
 namespace {
 
-bool DirectlyReadable(absl::Span<const Piece> pieces, MemoryKind kind) {
-  return IsHost(kind) && std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) {
-           return reinterpret_cast<uintptr_t>(piece.data) % kBlockBytes == 0 &&
-                  piece.size % kBlockBytes == 0;
-         });
+bool DirectlyReadable(absl::Span<const Piece> pieces) {
+  return std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) {
+    return reinterpret_cast<uintptr_t>(piece.data) % kBlockBytes == 0 &&
+           piece.size % kBlockBytes == 0;
+  });
 }
 
 uint64_t ByteCount(absl::Span<const Piece> pieces) {
@@ -48,24 +48,26 @@ struct OwnedGet {
   std::string key;
   std::vector<Piece> pieces;
   uint64_t tag = 0;
-  MemoryKind kind = MemoryKind::kHost;
+  Gpu* gpu = nullptr;
 };
 
 }  // namespace
 
-absl::Status StoreImpl::ValidateGetInto(const GetRequest& request,
-                                        const GetOptions& options) const {
-  CAIRN_RETURN_IF_ERROR(ValidateGet(request.key, options));
-  if (!IsHost(request.kind)) {
-    CAIRN_RETURN_IF_ERROR(ValidateGpuMemory(request.key.bytes(), options.consumer));
-  }
-  return ValidatePieces(request.pieces);
+absl::StatusOr<Gpu*> StoreImpl::ValidateGetInto(const GetRequest& request,
+                                                const GetOptions& options) const {
+  CAIRN_RETURN_IF_ERROR(Wanted(options).status());
+  CAIRN_RETURN_IF_ERROR(ValidateKey(request.key.bytes()));
+  CAIRN_RETURN_IF_ERROR(ValidatePieces(request.pieces));
+  if (IsHost(request.kind)) return nullptr;
+  Memory memory = {request.kind, request.device};
+  if (memory.device < 0) memory.device = options.gpu.value_or(memory.device);
+  return OwnerOf(request.key.bytes(), memory, options.consumer);
 }
 
-absl::Status StoreImpl::CopyInto(const HashedKey& key, absl::Span<const Piece> pieces,
-                                 MemoryKind kind, Deadline deadline) {
+absl::Status StoreImpl::CopyInto(const HashedKey& key, absl::Span<const Piece> pieces, Gpu* gpu,
+                                 Deadline deadline) {
   // Within the GPU's memory where it is there already, else out of L2.
-  TensorHandle handle = IsHost(kind) ? TensorHandle() : FindInL1(key);
+  TensorHandle handle = gpu == nullptr ? TensorHandle() : FindInL1(key, gpu);
   const bool in_l1 = handle.valid();
   if (!in_l1) {
     CAIRN_ASSIGN_OR_RETURN(handle, GetBefore(key, deadline));
@@ -78,17 +80,17 @@ absl::Status StoreImpl::CopyInto(const HashedKey& key, absl::Span<const Piece> p
     copies.push_back({piece.data, source, piece.size});
     source += piece.size;
   }
-  if (!IsHost(kind)) {
+  if (gpu != nullptr) {
     const CopyDirection direction = in_l1 ? CopyDirection::kWithinDevice : CopyDirection::kToDevice;
-    return core_->l1->CopyAndWait(direction, copies, /*producer=*/std::nullopt);
+    return gpu->l1->CopyAndWait(direction, copies, /*producer=*/std::nullopt);
   }
   for (const CopyPiece& copy : copies) std::memcpy(copy.target, copy.source, copy.bytes);
   return absl::OkStatus();
 }
 
-bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, MemoryKind kind,
+bool StoreImpl::StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, const Gpu* gpu,
                              DirectReadDone& done, IoBatch& batch) {
-  if (!DirectlyReadable(pieces, kind)) return false;
+  if (gpu != nullptr || !DirectlyReadable(pieces)) return false;
   const Directory::Lookup lookup = core_->directory->AcquireForDirectRead(key, core_->NowUnixMs());
   if (lookup.entry == nullptr) return false;
   if (lookup.found != Directory::Found::kNeedsFill || lookup.bytes != ByteCount(pieces)) {
@@ -123,11 +125,12 @@ std::vector<absl::Status> StoreImpl::GetInto(absl::Span<const GetRequest> reques
     size_t left ABSL_GUARDED_BY(mutex) = 0;
   } ended;
   IoBatch batch;
-  std::vector<size_t> copies;
+  std::vector<std::pair<size_t, Gpu*>> copies;
   for (size_t i = 0; i < requests.size(); ++i) {
     const GetRequest& request = requests[i];
-    statuses[i] = ValidateGetInto(request, options);
-    if (!statuses[i].ok()) continue;
+    const absl::StatusOr<Gpu*> gpu = ValidateGetInto(request, options);
+    statuses[i] = gpu.status();
+    if (!gpu.ok()) continue;
     DirectReadDone done = [&ended, status = &statuses[i]](absl::Status result) {
       MutexLock lock(ended.mutex);
       *status = std::move(result);
@@ -137,17 +140,14 @@ std::vector<absl::Status> StoreImpl::GetInto(absl::Span<const GetRequest> reques
       MutexLock lock(ended.mutex);
       ++ended.left;
     }
-    if (StartGetInto(Hashed(request.key.bytes()), request.pieces, request.kind, done, batch)) {
-      continue;
-    }
-    copies.push_back(i);
+    if (StartGetInto(Hashed(request.key.bytes()), request.pieces, *gpu, done, batch)) continue;
+    copies.emplace_back(i, *gpu);
     MutexLock lock(ended.mutex);
     --ended.left;
   }
   SubmitBatch(batch);
-  for (const size_t i : copies) {
-    statuses[i] =
-        CopyInto(Hashed(requests[i].key.bytes()), requests[i].pieces, requests[i].kind, deadline);
+  for (const auto& [i, gpu] : copies) {
+    statuses[i] = CopyInto(Hashed(requests[i].key.bytes()), requests[i].pieces, gpu, deadline);
   }
   MutexLock lock(ended.mutex);
   while (ended.left > 0) ended.all.Wait(ended.mutex);
@@ -158,24 +158,26 @@ absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const Get
                                 CompletionQueue& queue) {
   const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
+  std::vector<Gpu*> gpus;
+  gpus.reserve(requests.size());
   for (const GetRequest& request : requests) {
-    CAIRN_RETURN_IF_ERROR(ValidateGetInto(request, options));
+    CAIRN_ASSIGN_OR_RETURN(Gpu* const gpu, ValidateGetInto(request, options));
+    gpus.push_back(gpu);
   }
   CAIRN_RETURN_IF_ERROR(queue.Reserve(requests.size()));
   const Deadline deadline = DeadlineAfter(options.timeout);
   IoBatch batch;
   std::vector<OwnedGet> copies;
-  for (const GetRequest& request : requests) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const GetRequest& request = requests[i];
     DirectReadDone done = [&queue, tag = request.tag](absl::Status status) {
       queue.Push({.tag = tag, .status = std::move(status), .handle = {}});
     };
-    if (StartGetInto(Hashed(request.key.bytes()), request.pieces, request.kind, done, batch)) {
-      continue;
-    }
+    if (StartGetInto(Hashed(request.key.bytes()), request.pieces, gpus[i], done, batch)) continue;
     copies.push_back({std::string(request.key.bytes()),
                       {request.pieces.begin(), request.pieces.end()},
                       request.tag,
-                      request.kind});
+                      gpus[i]});
   }
   SubmitBatch(batch);
   if (copies.empty()) return absl::OkStatus();
@@ -185,7 +187,7 @@ absl::Status StoreImpl::GetInto(absl::Span<const GetRequest> requests, const Get
   for (const OwnedGet& get : copies) tags.push_back(get.tag);
   Worker::Task task = [this, copies = std::move(copies), deadline, &queue] {
     for (const OwnedGet& get : copies) {
-      absl::Status status = CopyInto(Hashed(get.key), get.pieces, get.kind, deadline);
+      absl::Status status = CopyInto(Hashed(get.key), get.pieces, get.gpu, deadline);
       queue.Push({.tag = get.tag, .status = std::move(status), .handle = {}});
     }
   };

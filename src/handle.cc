@@ -12,15 +12,15 @@ namespace cairn {
 
 TensorHandle::TensorHandle() = default;
 
-TensorHandle::TensorHandle(std::shared_ptr<StoreCore> core, Entry* entry, const TensorView& view,
-                           Level level, Level found_at)
-    : core_(std::move(core)), entry_(entry), view_(view), level_(level), found_at_(found_at) {}
+TensorHandle::TensorHandle(std::shared_ptr<StoreCore> core, Entry* entry, L1Copy* l1,
+                           const TensorView& view, Level found_at)
+    : core_(std::move(core)), entry_(entry), l1_(l1), view_(view), found_at_(found_at) {}
 
 TensorHandle::TensorHandle(TensorHandle&& other) noexcept
     : core_(std::move(other.core_)),
       entry_(std::exchange(other.entry_, nullptr)),
+      l1_(std::exchange(other.l1_, nullptr)),
       view_(std::exchange(other.view_, {})),
-      level_(other.level_),
       found_at_(other.found_at_) {}
 
 TensorHandle& TensorHandle::operator=(TensorHandle&& other) noexcept {
@@ -28,8 +28,8 @@ TensorHandle& TensorHandle::operator=(TensorHandle&& other) noexcept {
   Release();
   core_ = std::move(other.core_);
   entry_ = std::exchange(other.entry_, nullptr);
+  l1_ = std::exchange(other.l1_, nullptr);
   view_ = std::exchange(other.view_, {});
-  level_ = other.level_;
   found_at_ = other.found_at_;
   return *this;
 }
@@ -38,15 +38,17 @@ TensorHandle::~TensorHandle() { Release(); }
 
 void TensorHandle::Release() {
   if (entry_ == nullptr) return;
-  core_->directory->Unpin(std::exchange(entry_, nullptr), level_);
+  core_->directory->Unpin(Pin{std::exchange(entry_, nullptr), std::exchange(l1_, nullptr)});
   view_ = {};
   core_.reset();
 }
 
 absl::Status TensorHandle::ReleaseAfter(StreamRef stream) {
   if (entry_ == nullptr) return absl::OkStatus();
-  CAIRN_RETURN_IF_ERROR(core_->stream_releases->Add(stream, entry_, level_));
+  CAIRN_ASSIGN_OR_RETURN(Gpu* const gpu, FindGpu(core_->gpus, /*ordinal=*/std::nullopt, stream));
+  CAIRN_RETURN_IF_ERROR(gpu->releases->Add(stream, {entry_, l1_}));
   entry_ = nullptr;
+  l1_ = nullptr;
   view_ = {};
   core_.reset();
   return absl::OkStatus();
@@ -59,7 +61,7 @@ absl::Status TensorHandle::CopyTo(absl::Span<std::byte> target) const {
                                                    view_.size, " bytes and the target ",
                                                    target.size()));
   }
-  if (level_ == Level::kL1Gpu) return core_->l1->CopyToHost(view_.data, target);
+  if (l1_ != nullptr) return l1_->gpu->l1->CopyToHost(view_.data, target);
   std::memcpy(target.data(), view_.data, view_.size);
   return absl::OkStatus();
 }

@@ -1,5 +1,5 @@
-// The memory of a store, as it is opened: the device, L1, L2 and its place, and what of L2 is in
-// use.
+// The memory of a store, as it is opened: the GPUs, L1 on each, L2 and its place, and what of L2 is
+// in use.
 
 #include <algorithm>
 #include <chrono>
@@ -25,23 +25,38 @@ uint64_t L2BytesMin(const StoreOptions& options) {
 
 }  // namespace
 
-absl::Status StoreCore::OpenDevice() {
-  const int ordinal = options.gpus.front();
-  CAIRN_ASSIGN_OR_RETURN(device, seams_.open_device ? seams_.open_device(options.device, ordinal)
-                                                    : Device::Open(options.device, ordinal));
-  if (options.l1_bytes_max == 0) return absl::OkStatus();
-  CAIRN_ASSIGN_OR_RETURN(l1, GpuTier::Create(options.l1_bytes_max, device.get()));
-  if (!device->is_gpu()) {
-    Log(absl::StrCat("L1 is memory of the host: HostDevice stands in for a GPU, as ",
-                     device->gpu_status().message()));
+absl::Status StoreCore::OpenGpus() {
+  for (const int ordinal : options.gpus) {
+    CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Device> device,
+                           seams_.open_device ? seams_.open_device(options.device, ordinal)
+                                              : Device::Open(options.device, ordinal));
+    gpus.push_back(std::make_unique<Gpu>(std::move(device), [this] { RoomMade(); }));
   }
+  // A wrong number among GPUs that answer is a mistake, not a machine without them.
+  const auto is_gpu = [](const std::unique_ptr<Gpu>& gpu) { return gpu->device->is_gpu(); };
+  const auto absent = std::find_if_not(gpus.begin(), gpus.end(), is_gpu);
+  if (absent != gpus.end() && std::any_of(gpus.begin(), gpus.end(), is_gpu)) {
+    return absl::UnavailableError(absl::StrCat("GPU ", (*absent)->ordinal(),
+                                               " of StoreOptions::gpus does not answer, and "
+                                               "others do: ",
+                                               (*absent)->device->gpu_status().message()));
+  }
+  if (options.l1_bytes_max == 0) return absl::OkStatus();
+  for (const std::unique_ptr<Gpu>& gpu : gpus) {
+    CAIRN_ASSIGN_OR_RETURN(
+        gpu->l1, GpuTier::Create(options.l1_bytes_max, gpu->device.get(), options.l1_memory));
+  }
+  if (absent == gpus.end()) return absl::OkStatus();
+  Log(absl::StrCat("L1 is memory of the host: HostDevice stands in for ",
+                   gpus.size() == 1 ? "a GPU" : absl::StrCat(gpus.size(), " GPUs"), ", as ",
+                   (*absent)->device->gpu_status().message()));
   return absl::OkStatus();
 }
 
 absl::StatusOr<ArenaPlacement> StoreCore::PlaceL2() {
   std::string pci_address;
-  if (device->is_gpu()) {
-    const absl::StatusOr<DeviceProperties> properties = device->Properties();
+  if (const Device& device = *gpus.front()->device; device.is_gpu()) {
+    const absl::StatusOr<DeviceProperties> properties = device.Properties();
     if (properties.ok()) pci_address = properties->pci_address;
   }
   std::optional<uint32_t> wanted;
@@ -56,9 +71,9 @@ absl::StatusOr<ArenaPlacement> StoreCore::PlaceL2() {
 }
 
 absl::Status StoreCore::OpenMemory() {
-  CAIRN_RETURN_IF_ERROR(OpenDevice());
+  CAIRN_RETURN_IF_ERROR(OpenGpus());
   CAIRN_ASSIGN_OR_RETURN(const ArenaPlacement placement, PlaceL2());
-  CAIRN_ASSIGN_OR_RETURN(l2, PinnedTier::Create(options.l2_bytes_max, device.get(),
+  CAIRN_ASSIGN_OR_RETURN(l2, PinnedTier::Create(options.l2_bytes_max, gpus.front()->device.get(),
                                                 {.allocator = options.l2_allocator,
                                                  .pin_chunk_bytes = seams_.l2_pin_chunk_bytes,
                                                  .placement = placement}));
@@ -99,16 +114,26 @@ void StoreCore::TakeL2() {
   }
 }
 
+// Of the GPU that is shortest of it.
+std::optional<MemoryAmount> StoreCore::ReadGpuMemory() const {
+  std::optional<MemoryAmount> shortest;
+  for (const std::unique_ptr<Gpu>& gpu : gpus) {
+    const absl::StatusOr<DeviceMemory> memory = gpu->device->Memory();
+    if (!memory.ok()) continue;
+    const MemoryAmount amount = {memory->bytes, memory->bytes_free};
+    if (!shortest || PressurePercent(amount) > PressurePercent(*shortest)) shortest = amount;
+  }
+  return shortest;
+}
+
 // The driver is asked once a second.
 PressureReadings StoreCore::ReadPressure() {
   if (seams_.read_pressure) return seams_.read_pressure();
   const Deadline now = SteadyNow();
   PressureReadings readings = pressure_reader_.Read(now);
-  if (device->is_gpu() && now >= gpu_memory_read_at_ + std::chrono::seconds(1)) {
+  if (gpus.front()->device->is_gpu() && now >= gpu_memory_read_at_ + std::chrono::seconds(1)) {
     gpu_memory_read_at_ = now;
-    const absl::StatusOr<DeviceMemory> memory = device->Memory();
-    gpu_memory_ = std::nullopt;
-    if (memory.ok()) gpu_memory_ = MemoryAmount{memory->bytes, memory->bytes_free};
+    gpu_memory_ = ReadGpuMemory();
   }
   readings.gpu = gpu_memory_;
   return readings;

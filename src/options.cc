@@ -1,9 +1,13 @@
 #include "cairn/options.h"
 
+#include <algorithm>
 #include <bit>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "io/superblock.h"
+#include "src/base/status_macros.h"
 
 namespace cairn {
 namespace {
@@ -11,6 +15,26 @@ namespace {
 absl::Status Invalid(std::string_view field, uint64_t value, std::string_view rule) {
   return absl::InvalidArgumentError(absl::StrCat("StoreOptions::", std::string(field), " is ",
                                                  value, ": must be ", std::string(rule)));
+}
+
+absl::Status ValidateGpus(const std::vector<int>& gpus) {
+  if (gpus.empty()) {
+    return absl::InvalidArgumentError("StoreOptions::gpus names no GPU: must be their numbers");
+  }
+  if (gpus.size() > StoreOptions::kGpusMax) {
+    return absl::InvalidArgumentError(absl::StrCat("StoreOptions::gpus names ", gpus.size(),
+                                                   ": must be at most ", StoreOptions::kGpusMax));
+  }
+  for (auto gpu = gpus.begin(); gpu != gpus.end(); ++gpu) {
+    if (*gpu < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("StoreOptions::gpus has ", *gpu, ": must be numbers of GPUs"));
+    }
+    if (std::find(gpus.begin(), gpu, *gpu) == gpu) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("StoreOptions::gpus has ", *gpu, " twice: each has one L1"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ValidateShares(std::string_view field, const ClassShares& shares) {
@@ -35,6 +59,22 @@ absl::Status ValidateShares(std::string_view field, const ClassShares& shares) {
   return absl::InvalidArgumentError(absl::StrCat(
       "StoreOptions::", std::string(field), " has ", mins, " as the sum of all min and ", maxes,
       " of all max: must be at most ", StoreOptions::kClassMinsMax, " and at least 1"));
+}
+
+static_assert(StoreOptions::kDataWeightMax == kDataWeightMax, "what the superblock may hold");
+
+absl::Status ValidateWeights(const StoreOptions& options) {
+  const size_t count = options.data_weights.size();
+  if (count != 0 && count != options.data_paths.size()) {
+    return Invalid(
+        "data_weights.size()", count,
+        absl::StrCat("0, or one for each of ", options.data_paths.size(), " data_paths"));
+  }
+  for (const uint32_t weight : options.data_weights) {
+    if (weight >= 1 && weight <= StoreOptions::kDataWeightMax) continue;
+    return Invalid("data_weights", weight, absl::StrCat("1 to ", StoreOptions::kDataWeightMax));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -64,19 +104,17 @@ absl::Status StoreOptions::Validate() const {
     if (!data_path.empty()) continue;
     return absl::InvalidArgumentError("StoreOptions::data_paths has an empty one");
   }
+  CAIRN_RETURN_IF_ERROR(ValidateWeights(*this));
   if (fingerprint.size() > 255) {
     return Invalid("fingerprint", fingerprint.size(), "at most 255 bytes long");
   }
   if (l1_bytes_max != 0 && l1_bytes_max < kL1BytesMin) {
     return Invalid("l1_bytes_max", l1_bytes_max, absl::StrCat("0, or at least ", kL1BytesMin));
   }
-  if (gpus.empty() || gpus.front() < 0) {
-    return absl::InvalidArgumentError("StoreOptions::gpus names no GPU: must be their numbers");
+  if (l1_memory > L1Memory::kManaged) {
+    return Invalid("l1_memory", static_cast<uint64_t>(l1_memory), "one of L1Memory");
   }
-  if (gpus.size() > 1) {
-    return absl::UnimplementedError(absl::StrCat("StoreOptions::gpus names ", gpus.size(),
-                                                 ": a store has L1 on one GPU so far"));
-  }
+  if (const absl::Status status = ValidateGpus(gpus); !status.ok()) return status;
   if (l2_bytes_max < kL2BytesMin) {
     return Invalid("l2_bytes_max", l2_bytes_max, absl::StrCat("at least ", kL2BytesMin));
   }
@@ -97,7 +135,7 @@ absl::Status StoreOptions::Validate() const {
                    absl::StrCat("0, or ", kIndexBytesMin, " to half of l3_bytes_max"));
   }
   for (const auto& [field, share] : {std::pair("l2_dirty_share_max", l2_dirty_share_max),
-                                     std::pair("l2_unusable_share_max", l2_unusable_share_max)}) {
+                                     std::pair("unusable_share_max", unusable_share_max)}) {
     if (share > 0 && share <= 1) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("StoreOptions::", field, " is ", share, ": must be in (0, 1]"));
@@ -106,7 +144,7 @@ absl::Status StoreOptions::Validate() const {
                                       std::pair("l3_class_shares", &l3_class_shares)}) {
     if (const absl::Status status = ValidateShares(field, *shares); !status.ok()) return status;
   }
-  if (l2_move_bytes_per_second == 0) return Invalid("l2_move_bytes_per_second", 0, "at least 1");
+  if (move_bytes_per_second == 0) return Invalid("move_bytes_per_second", 0, "at least 1");
   if (io_bytes_in_flight_max < kMiB) {
     return Invalid("io_bytes_in_flight_max", io_bytes_in_flight_max, "at least 1 MiB");
   }

@@ -11,29 +11,28 @@ namespace cairn {
 // One tensor on its way up. Counts itself out and deletes itself when it is there, or cannot be.
 class PrefetchedTensor final : public FillWaiter {
  public:
-  PrefetchedTensor(StoreImpl* store, PrefetchQueue* queue, Level to, uint64_t bytes)
-      : store_(store), queue_(queue), to_(to), bytes_(bytes) {}
+  // To L1 of `gpu`, or, null, to L2.
+  PrefetchedTensor(StoreImpl* store, PrefetchQueue* queue, Gpu* gpu, uint64_t bytes)
+      : store_(store), queue_(queue), gpu_(gpu), bytes_(bytes) {}
 
-  void OnFilled(absl::Status /*status*/, Entry* entry) override {
-    if (at_ == Level::kL2Pinned) queue_->Arrived(bytes_);
-    if (entry == nullptr) return End();
-    if (at_ == to_) {
-      store_->core_->directory->Unpin(entry, at_);
-      return End();
-    }
-    LiftFrom(entry);
+  void OnFilled(absl::Status /*status*/, Pin pin) override {
+    if (!lifting_) queue_->Arrived(bytes_);
+    if (pin.entry == nullptr) return End();
+    if (!lifting_ && gpu_ != nullptr) return LiftFrom(pin.entry);
+    store_->core_->directory->Unpin(pin);
+    End();
   }
   // It is in L2, pinned.
   void LiftFrom(Entry* entry) {
-    at_ = Level::kL1Gpu;
+    lifting_ = true;
     Directory& directory = *store_->core_->directory;
     const absl::StatusOr<Extent> target =
-        store_->ReserveL1(entry->bytes(), /*may_wait=*/false, Deadline::min());
+        store_->ReserveL1(gpu_, entry->bytes(), /*may_wait=*/false, Deadline::min());
     if (target.ok()) {
-      const absl::StatusOr<Directory::Found> found =
-          store_->Lift(entry, *target, this, /*consumer=*/std::nullopt);
-      if (found.ok() && *found == Directory::Found::kJoined) return directory.Unpin(entry);
-      if (found.ok()) directory.UnpinL1(entry);
+      const absl::StatusOr<Directory::Lookup> lift =
+          store_->Lift(entry, gpu_, *target, this, /*consumer=*/std::nullopt);
+      if (lift.ok() && lift->found == Directory::Found::kJoined) return directory.Unpin(entry);
+      if (lift.ok()) directory.Unpin(lift->pin());
     }
     directory.Unpin(entry);
     End();
@@ -48,15 +47,15 @@ class PrefetchedTensor final : public FillWaiter {
 
   StoreImpl* const store_;
   PrefetchQueue* const queue_;
-  const Level to_;
+  Gpu* const gpu_;
   const uint64_t bytes_;
-  Level at_ = Level::kL2Pinned;
+  bool lifting_ = false;
 };
 
-bool StoreImpl::InL1(const HashedKey& key) {
+bool StoreImpl::InL1(const HashedKey& key, Gpu* gpu) {
   const Directory::Lookup lookup =
-      core_->directory->AcquireInL1(key, core_->NowUnixMs(), nullptr, /*has_stream=*/false);
-  if (lookup.entry != nullptr) core_->directory->UnpinL1(lookup.entry);
+      core_->directory->AcquireInL1(key, gpu, core_->NowUnixMs(), nullptr, /*has_stream=*/false);
+  if (lookup.entry != nullptr) core_->directory->Unpin(lookup.pin());
   return lookup.found != Directory::Found::kMiss;
 }
 
@@ -71,15 +70,15 @@ bool StoreImpl::BeginPrefetch(const HashedKey& key, Extent target, PrefetchedTen
   return true;
 }
 
-bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority,
+bool StoreImpl::PrefetchOne(const HashedKey& key, Gpu* gpu, IoPriority priority,
                             PrefetchQueue& queue, IoBatch& batch) {
   const Directory::Lookup lookup = core_->directory->Acquire(key, core_->NowUnixMs(), nullptr);
   const bool in_l2 = lookup.found == Directory::Found::kPinned;
-  if (in_l2 && to == Level::kL2Pinned) core_->directory->Unpin(lookup.entry);
-  if (lookup.found != Directory::Found::kNeedsFill && !(in_l2 && to == Level::kL1Gpu)) return false;
+  if (in_l2 && gpu == nullptr) core_->directory->Unpin(lookup.entry);
+  if (lookup.found != Directory::Found::kNeedsFill && !(in_l2 && gpu != nullptr)) return false;
   const bool refused = !in_l2 && queue.Refuses(SteadyNow());
   if (prefetches_.fetch_add(1) < core_->options.prefetch_queue_max && !refused) {
-    auto* const waiter = new PrefetchedTensor(this, &queue, to, lookup.bytes);
+    auto* const waiter = new PrefetchedTensor(this, &queue, gpu, lookup.bytes);
     if (in_l2) {
       waiter->LiftFrom(lookup.entry);
       return true;
@@ -103,11 +102,14 @@ bool StoreImpl::PrefetchOne(const HashedKey& key, Level to, IoPriority priority,
 bool StoreImpl::BeginNextPrefetch(IoBatch& batch) {
   if (const std::optional<PrefetchQueue::Want> want = core_->prefetches->Pop(SteadyNow())) {
     const HashedKey key = Hashed(want->key);
-    if (want->to == Level::kL1Gpu && InL1(key)) return true;
+    // Add was asked for one that is there.
+    Gpu* const gpu =
+        want->to == Level::kL1Gpu ? *FindGpu(core_->gpus, want->gpu, std::nullopt) : nullptr;
+    if (gpu != nullptr && InL1(key, gpu)) return true;
     // What is due by now is about to be asked for, and who asks would wait for it behind all
     // writes; it delays other demand by no more than what may be in flight.
     const IoPriority priority = want->due ? IoPriority::kDemandRead : IoPriority::kPrefetch;
-    if (PrefetchOne(key, want->to, priority, *core_->prefetches, batch)) {
+    if (PrefetchOne(key, gpu, priority, *core_->prefetches, batch)) {
       StatsRecorder::Add(core_->stats.prefetches);
     }
     return true;
@@ -115,7 +117,7 @@ bool StoreImpl::BeginNextPrefetch(IoBatch& batch) {
   if (!core_->prefetches->empty() || core_->predictions->empty()) return false;
   const std::optional<PrefetchQueue::Want> guess = core_->predictions->Pop(SteadyNow());
   if (!guess.has_value()) return false;
-  if (PrefetchOne(Hashed(guess->key), Level::kL2Pinned, IoPriority::kPrefetch, *core_->predictions,
+  if (PrefetchOne(Hashed(guess->key), /*gpu=*/nullptr, IoPriority::kPrefetch, *core_->predictions,
                   batch)) {
     StatsRecorder::Add(core_->stats.predictions);
   }
@@ -139,8 +141,12 @@ absl::StatusOr<PrefetchToken> StoreImpl::WillNeed(absl::Span<const TensorKey> ke
   const DemandScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   for (const TensorKey key : keys) CAIRN_RETURN_IF_ERROR(ValidateKey(key.bytes()));
-  if (options.to == Level::kL3Nvme || (options.to == Level::kL1Gpu && core_->l1 == nullptr)) {
+  const bool has_l1 = core_->options.l1_bytes_max > 0;
+  if (options.to == Level::kL3Nvme || (options.to == Level::kL1Gpu && !has_l1)) {
     return absl::InvalidArgumentError("WillNeedOptions::to must be L2, or L1 where there is one");
+  }
+  if (options.to == Level::kL1Gpu) {
+    CAIRN_RETURN_IF_ERROR(FindGpu(core_->gpus, options.gpu, std::nullopt).status());
   }
   return core_->prefetches->Add(keys, options, SteadyNow());
 }
@@ -152,15 +158,16 @@ size_t StoreImpl::Cancel(PrefetchToken token) {
 
 size_t StoreImpl::Prefetch(absl::Span<const TensorKey> keys, const PrefetchOptions& options) {
   const CallScope scope(this);
-  const bool to_l1 = options.to == Level::kL1Gpu && core_->l1 != nullptr;
-  if (!scope.status().ok() || (options.to != Level::kL2Pinned && !to_l1)) return 0;
+  if (!scope.status().ok()) return 0;
+  const absl::StatusOr<Gpu*> gpu = Wanted({.want = options.to, .gpu = options.gpu});
+  if (!gpu.ok()) return 0;
   size_t taken = 0;
   IoBatch batch;
   for (const TensorKey tensor : keys) {
     if (!ValidateKey(tensor.bytes()).ok()) continue;
     const HashedKey key = Hashed(tensor.bytes());
-    if (to_l1 && InL1(key)) continue;
-    if (!PrefetchOne(key, options.to, IoPriority::kPrefetch, *core_->prefetches, batch)) continue;
+    if (*gpu != nullptr && InL1(key, *gpu)) continue;
+    if (!PrefetchOne(key, *gpu, IoPriority::kPrefetch, *core_->prefetches, batch)) continue;
     StatsRecorder::Add(core_->stats.prefetches);
     ++taken;
     SubmitFullBatch(batch);

@@ -28,7 +28,7 @@ absl::StatusOr<PrefetchToken> PrefetchQueue::Add(absl::Span<const TensorKey> key
                                                  const WillNeedOptions& options, Deadline now) {
   const Deadline due = now + absl::ToChronoNanoseconds(std::clamp(options.due, absl::ZeroDuration(),
                                                                   absl::Hours(24 * 365)));
-  Group group = {.to = options.to, .keys = {}};
+  Group group = {.to = options.to, .gpu = options.gpu, .keys = {}};
   group.keys.reserve(keys.size());
   for (const TensorKey key : keys) group.keys.emplace_back(key.bytes());
   MutexLock lock(mutex_);
@@ -96,6 +96,7 @@ std::optional<PrefetchQueue::Want> PrefetchQueue::Pop(Deadline now) {
   Group& group = first->second;
   Want want = {.key = std::move(group.keys[group.next]),
                .to = group.to,
+               .gpu = group.gpu,
                .due = std::get<Deadline>(first->first) <= now};
   waiting_.fetch_sub(1);
   if (++group.next == group.keys.size()) {

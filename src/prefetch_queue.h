@@ -37,7 +37,8 @@ class PrefetchQueue {
   struct Want {
     std::string key;
     Level to = Level::kL2Pinned;
-    bool due = false;  // By now.
+    std::optional<int> gpu;  // WillNeedOptions::gpu.
+    bool due = false;        // By now.
   };
   // All or none of them: kResourceExhausted when too many wait.
   absl::StatusOr<PrefetchToken> Add(absl::Span<const TensorKey> keys,
@@ -85,6 +86,7 @@ class PrefetchQueue {
   using Order = std::tuple<Deadline, int64_t, PrefetchToken>;
   struct Group {
     Level to;
+    std::optional<int> gpu;
     std::vector<std::string> keys;
     size_t next = 0;
   };

@@ -61,7 +61,8 @@ absl::Status StoreImpl::Put(TensorKey key, const TensorView& view, const PutOpti
   const CallScope scope(this);
   CAIRN_RETURN_IF_ERROR(scope.status());
   const ConstPiece piece = {view.data, view.size};
-  absl::Status status = PutThroughL2({key.bytes(), view.meta, {&piece, 1}, view.host()}, options);
+  absl::Status status =
+      PutThroughL2({key.bytes(), view.meta, {&piece, 1}, {view.kind, view.device}}, options);
   if (status.ok()) Asked(key);
   return status;
 }
@@ -87,7 +88,9 @@ absl::Status StoreImpl::ValidatePut(const PutInput& input, const PutOptions& opt
     if (piece.data == nullptr || piece.size == 0) return invalid("a piece of it is empty");
     bytes += piece.size;
   }
-  if (!input.in_host_memory) CAIRN_RETURN_IF_ERROR(ValidateGpuMemory(input.key, options.producer));
+  if (!input.memory.host()) {
+    CAIRN_RETURN_IF_ERROR(OwnerOf(input.key, input.memory, options.producer).status());
+  }
   if (bytes != input.meta.byte_count()) {
     return invalid("the view has ", bytes, " bytes and ", input.meta.ToString(), " takes ",
                    input.meta.byte_count());
@@ -163,25 +166,31 @@ absl::Status StoreImpl::RefusePut(const PutInput& input, const absl::Status& why
   return {why.code(), absl::StrCat("tensor ", PrintableKey(input.key), ": ", why.message())};
 }
 
-absl::Status StoreImpl::ValidateGpuMemory(std::string_view key,
-                                          std::optional<StreamRef> stream) const {
-  if (core_->l1 == nullptr) {
+absl::StatusOr<Gpu*> StoreImpl::OwnerOf(std::string_view key, const Memory& memory,
+                                        std::optional<StreamRef> stream) const {
+  if (core_->options.l1_bytes_max == 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "tensor ", PrintableKey(key),
         " is in GPU memory, and the store has no L1: StoreOptions::l1_bytes_max is 0"));
   }
-  return stream.has_value() ? core_->l1->CheckStream(*stream) : absl::OkStatus();
+  std::optional<int> ordinal;
+  if (memory.device >= 0) ordinal = memory.device;
+  absl::StatusOr<Gpu*> gpu = FindGpu(core_->gpus, ordinal, stream);
+  if (gpu.ok()) return gpu;
+  return absl::InvalidArgumentError(
+      absl::StrCat("tensor ", PrintableKey(key), " in GPU memory: ", gpu.status().message()));
 }
 
-absl::Status StoreImpl::CopyFromGpu(absl::Span<const ConstPiece> pieces,
-                                    std::optional<StreamRef> producer, std::byte* target) {
+absl::Status StoreImpl::CopyFromGpu(const PutInput& input, std::optional<StreamRef> producer,
+                                    std::byte* target) {
+  CAIRN_ASSIGN_OR_RETURN(const Gpu* const gpu, OwnerOf(input.key, input.memory, producer));
   std::vector<CopyPiece> copies;
-  copies.reserve(pieces.size());
-  for (const ConstPiece& piece : pieces) {
+  copies.reserve(input.pieces.size());
+  for (const ConstPiece& piece : input.pieces) {
     copies.push_back({target, piece.data, piece.size});
     target += piece.size;
   }
-  return core_->l1->CopyAndWait(CopyDirection::kToHost, copies, producer);
+  return gpu->l1->CopyAndWait(CopyDirection::kToHost, copies, producer);
 }
 
 void StoreImpl::Unreserve(Entry& entry) {
@@ -252,10 +261,10 @@ absl::Status StoreImpl::PutThroughL2(const PutInput& input, const PutOptions& op
   std::byte* const target = core_->l2->Address(entry->hot()->l2_extent);
   const uint64_t seed = ChecksumSeed(entry->hash(), entry->sequence());
   std::vector<uint64_t> sums;
-  if (input.in_host_memory) {
+  if (input.memory.host()) {
     sums = CopyAndSum(input.pieces, entry->bytes(), seed, target);
   } else {
-    const absl::Status copied = CopyFromGpu(input.pieces, options.producer, target);
+    const absl::Status copied = CopyFromGpu(input, options.producer, target);
     if (!copied.ok()) {
       Unreserve(*entry);
       return refuse(copied);

@@ -52,7 +52,7 @@ struct StoreImpl::OwnedPut {
   TensorMeta meta;
   std::vector<ConstPiece> pieces;
   uint64_t tag = 0;
-  bool in_host_memory = true;
+  Memory memory;
 };
 
 // What a PutFrom has gathered and not ended yet. Nothing that others may need is held while it
@@ -165,10 +165,12 @@ std::vector<absl::Status> StoreImpl::PutFrom(absl::Span<const PutRequest> reques
   const auto release = [&batch] { batch.Release(); };
   std::vector<std::pair<size_t, SpillWait>> started;
   for (size_t i = 0; i < requests.size(); ++i) {
-    const PutInput input = {requests[i].key.bytes(), requests[i].meta, requests[i].pieces,
-                            IsHost(requests[i].kind)};
+    const PutInput input = {requests[i].key.bytes(),
+                            requests[i].meta,
+                            requests[i].pieces,
+                            {requests[i].kind, requests[i].device}};
     if (KeptExisting(input.key, options, deadline, release, &statuses[i])) continue;
-    if (!DirectlyWritable(input.pieces, input.in_host_memory)) {
+    if (!DirectlyWritable(input.pieces, input.memory.host())) {
       batch.Release();
       statuses[i] = PutThroughL2(input, options);
       continue;
@@ -193,8 +195,8 @@ bool StoreImpl::TryPutNow(const PutRequest& request, const PutOptions& options,
   if (options.if_exists != IfExists::kReplace) return false;
   if (!DirectlyWritable(request.pieces, IsHost(request.kind))) return false;
   auto* waiter = new QueueWaiter(&queue, request.tag);
-  absl::Status status = StartPutFrom({request.key.bytes(), request.meta, request.pieces}, options,
-                                     /*deadline=*/std::nullopt, waiter, batch);
+  absl::Status status = StartPutFrom({request.key.bytes(), request.meta, request.pieces, {}},
+                                     options, /*deadline=*/std::nullopt, waiter, batch);
   if (status.ok()) return true;
   delete waiter;
   if (absl::IsResourceExhausted(status)) return false;
@@ -204,11 +206,11 @@ bool StoreImpl::TryPutNow(const PutRequest& request, const PutOptions& options,
 
 void StoreImpl::PutOwned(const OwnedPut& put, const PutOptions& options, Deadline deadline,
                          CompletionQueue& queue, PutBatch& batch) {
-  const PutInput input = {put.key, put.meta, put.pieces, put.in_host_memory};
+  const PutInput input = {put.key, put.meta, put.pieces, put.memory};
   absl::Status status;
   const auto release = [&batch] { batch.Release(); };
   if (!KeptExisting(input.key, options, deadline, release, &status)) {
-    if (DirectlyWritable(input.pieces, input.in_host_memory)) {
+    if (DirectlyWritable(input.pieces, input.memory.host())) {
       auto* waiter = new QueueWaiter(&queue, put.tag);
       status = StartPutFrom(input, options, deadline, waiter, batch);
       if (status.ok()) return;
@@ -244,7 +246,7 @@ absl::Status StoreImpl::PutFrom(absl::Span<const PutRequest> requests,
                      request.meta,
                      {request.pieces.begin(), request.pieces.end()},
                      request.tag,
-                     IsHost(request.kind)});
+                     {request.kind, request.device}});
   }
   Worker::Task task = [this, owned = std::move(owned), options, &queue] {
     const Deadline deadline = DeadlineAfter(options.timeout);

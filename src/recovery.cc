@@ -2,6 +2,7 @@
 // name is free space. Time and memory follow the index, never the data.
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -310,6 +311,29 @@ void StoreCore::MakePrefetchQueues() {
                                                      kPredictedKeysMin, kPredictedKeysMax));
 }
 
+void StoreCore::MakeDefragmenters() {
+  const Defragmenter::Options how = {.unusable_share_max = options.unusable_share_max,
+                                     .bytes_per_second = options.move_bytes_per_second};
+  const auto copy_in_l2 = [tier = l2.get()](Extent from, Extent to, uint64_t bytes) {
+    std::memcpy(tier->Address(to), tier->Address(from), bytes);
+    return true;
+  };
+  l2_mover = std::make_unique<TierMover>(TierMover::Parts{
+      /*gpu=*/nullptr, directory.get(), &l2_eviction, &l2->space(), &l2->owners(), copy_in_l2});
+  l2_defragmenter = std::make_unique<Defragmenter>(&l2->space(), &l2->mix(), l2_mover.get(), how);
+  for (const auto& gpu : gpus) {
+    GpuTier* const l1 = gpu->l1.get();
+    if (l1 == nullptr) continue;
+    const auto copy_in_l1 = [l1](Extent from, Extent to, uint64_t bytes) {
+      return l1->Move(from, to, bytes).ok();
+    };
+    gpu->mover = std::make_unique<TierMover>(TierMover::Parts{
+        gpu.get(), directory.get(), &gpu->eviction, &l1->space(), &l1->owners(), copy_in_l1});
+    gpu->defragmenter =
+        std::make_unique<Defragmenter>(&l1->space(), &l1->mix(), gpu->mover.get(), how);
+  }
+}
+
 void StoreCore::MakeDirectory() {
   MakePrefetchQueues();
   index_writer = std::make_unique<IndexWriter>(
@@ -317,19 +341,13 @@ void StoreCore::MakeDirectory() {
       [this](uint64_t offset) { return flusher->Flush(offset / files->data_file_bytes()); });
   directory = std::make_unique<Directory>(
       options.stripe_count,
-      Directory::Parts{l1.get(), l2.get(), l3.get(), &l1_eviction, &l2_eviction, &l3_eviction,
-                       index_writer.get(), admission.get(), journal.get(),
+      Directory::Parts{l2.get(), l3.get(), &l2_eviction, &l3_eviction, index_writer.get(),
+                       admission.get(), journal.get(),
                        [this](const Entry& entry) { late_spills->Used(entry); },
-                       [this] {
-                         if (evictor != nullptr) evictor->RoomMade();
-                       }});
-  l2_mover = std::make_unique<L2Mover>(directory.get(), l2.get(), &l2_eviction);
-  defragmenter = std::make_unique<Defragmenter>(
-      &l2->space(), &l2->mix(), l2_mover.get(),
-      Defragmenter::Options{.unusable_share_max = options.l2_unusable_share_max,
-                            .bytes_per_second = options.l2_move_bytes_per_second});
+                       [this] { RoomMade(); }});
+  MakeDefragmenters();
   evictor = std::make_unique<Evictor>(Evictor::Parts{
-      directory.get(), l1.get(), l2.get(), l2_sections.get(), l3.get(), defragmenter.get(), &stats,
+      directory.get(), l2.get(), l2_sections.get(), l3.get(), l2_defragmenter.get(),
       options.l2_dirty_share_max,
       files->index_bytes_max() / EvictionFile::kIndexShare * (EvictionFile::kIndexShare - 1) -
           2 * JournalFileBytes(journal->records_max()),

@@ -191,7 +191,8 @@ class Spill {
     for (const Extent& extent : extents) sizes.push_back(extent.bytes);
     const uint64_t bytes = std::accumulate(sizes.begin(), sizes.end(), uint64_t{0});
     NvmeTier& l3 = *context_.l3;
-    const absl::StatusOr<Extent> run = l3.ReserveUpTo(bytes, bytes);
+    // Where a drive of several fails, it may fail everywhere on it.
+    const absl::StatusOr<Extent> run = l3.ReserveElsewhere(bytes, extents.front().offset);
     if (!run.ok()) return false;
     l3.Split(*run, sizes);
     const uint64_t shift = run->offset - extents.front().offset;  // Modulo 2^64.

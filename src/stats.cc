@@ -1,5 +1,7 @@
 #include "cairn/stats.h"
 
+#include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "io/async_io.h"
@@ -31,6 +33,9 @@ nlohmann::ordered_json ToJsonObject(const TierStats& tier) {
           {"bytes_free_longest", tier.bytes_free_longest},
           {"free_share_scattered", tier.free_share_scattered},
           {"free_share_unusable", tier.free_share_unusable},
+          {"windows_emptied", tier.windows_emptied},
+          {"bytes_emptied", tier.bytes_emptied},
+          {"bytes_moved", tier.bytes_moved},
           {"classes", ToJsonObject(tier.classes)}};
 }
 
@@ -41,10 +46,22 @@ nlohmann::ordered_json ToJsonObject(const LatencySummary& latency) {
           {"max_us", latency.max_us}};
 }
 
+nlohmann::ordered_json ToJsonArray(const std::vector<GpuStats>& gpus) {
+  nlohmann::ordered_json array = nlohmann::ordered_json::array();
+  for (const GpuStats& gpu : gpus) {
+    array.push_back(
+        {{"ordinal", gpu.ordinal}, {"device", gpu.device}, {"l1", ToJsonObject(gpu.l1)}});
+  }
+  return array;
+}
+
 nlohmann::ordered_json ToJsonArray(const std::vector<DriveStats>& drives) {
   nlohmann::ordered_json array = nlohmann::ordered_json::array();
   for (const DriveStats& drive : drives) {
     array.push_back({{"path", drive.path},
+                     {"weight", drive.weight},
+                     {"bytes_max", drive.bytes_max},
+                     {"bytes_used", drive.bytes_used},
                      {"requests", drive.requests},
                      {"errors", drive.errors},
                      {"service_us_mean", drive.service_us_mean},
@@ -118,11 +135,43 @@ void WriteFragmentation(const Fragmentation& fragmentation, TierStats& tier) {
   tier.free_share_unusable = fragmentation.unusable_share;
 }
 
-void ReadDefragmenter(const Defragmenter& defragmenter, StatsSnapshot& s) {
+void WriteDefragmenter(const Defragmenter& defragmenter, TierStats& tier) {
   const Defragmenter::Figures figures = defragmenter.figures();
-  s.l2_windows_emptied = figures.windows;
-  s.l2_bytes_emptied = figures.bytes_freed;
-  s.l2_bytes_moved = figures.bytes_moved;
+  tier.windows_emptied = figures.windows;
+  tier.bytes_emptied = figures.bytes_freed;
+  tier.bytes_moved = figures.bytes_moved;
+}
+
+void ReadGpu(const Gpu& gpu, GpuStats& s) {
+  s.ordinal = gpu.ordinal();
+  s.device = gpu.device->name();
+  s.l1.bytes_max = gpu.l1->bytes_max();
+  s.l1.bytes_used = gpu.l1->bytes_used();
+  gpu.stats.Read(s.l1);
+  WriteFragmentation(gpu.l1->fragmentation(), s.l1);
+  WriteDefragmenter(*gpu.defragmenter, s.l1);
+}
+
+// Of one GPU to those of all: the shares weigh as much as the free bytes that they are of.
+void AddUp(const TierStats& one, TierStats& sum) {
+  const auto free = static_cast<double>(one.bytes_max - std::min(one.bytes_used, one.bytes_max));
+  const auto free_before =
+      static_cast<double>(sum.bytes_max - std::min(sum.bytes_used, sum.bytes_max));
+  const double weight = free + free_before > 0 ? free / (free + free_before) : 0;
+  sum.free_share_scattered += weight * (one.free_share_scattered - sum.free_share_scattered);
+  sum.free_share_unusable += weight * (one.free_share_unusable - sum.free_share_unusable);
+  sum.bytes_free_longest = std::max(sum.bytes_free_longest, one.bytes_free_longest);
+  sum.bytes_max += one.bytes_max;
+  sum.bytes_used += one.bytes_used;
+  sum.tensors += one.tensors;
+  sum.hits += one.hits;
+  sum.evictions += one.evictions;
+  sum.bytes_read += one.bytes_read;
+  sum.bytes_written += one.bytes_written;
+  sum.windows_emptied += one.windows_emptied;
+  sum.bytes_emptied += one.bytes_emptied;
+  sum.bytes_moved += one.bytes_moved;
+  for (size_t i = 0; i < kTensorClasses; ++i) sum.classes[i].hits += one.classes[i].hits;
 }
 
 void ReadReads(ReadRate& reads, StatsSnapshot& s) {
@@ -166,6 +215,7 @@ std::string StatsSnapshot::ToJson() const {
   const nlohmann::ordered_json json = {{"l1", ToJsonObject(l1)},
                                        {"l2", ToJsonObject(l2)},
                                        {"l3", ToJsonObject(l3)},
+                                       {"gpus", ToJsonArray(gpus)},
                                        {"puts", puts},
                                        {"puts_kept_existing", puts_kept_existing},
                                        {"puts_refused", puts_refused},
@@ -193,9 +243,6 @@ std::string StatsSnapshot::ToJson() const {
                                        {"predictions_used", predictions_used},
                                        {"predictions_late", predictions_late},
                                        {"predictions_unused", predictions_unused},
-                                       {"l2_windows_emptied", l2_windows_emptied},
-                                       {"l2_bytes_emptied", l2_bytes_emptied},
-                                       {"l2_bytes_moved", l2_bytes_moved},
                                        {"checksum_failures", checksum_failures},
                                        {"read_errors", read_errors},
                                        {"write_errors", write_errors},
@@ -236,11 +283,15 @@ StatsSnapshot StoreImpl::Stats() const {
   const CallScope scope(this);
   StatsSnapshot s;
   if (core_->pressure != nullptr) s.pressure = core_->pressure->Stats();
+  for (const std::unique_ptr<Gpu>& gpu : core_->gpus) {
+    if (gpu->l1 == nullptr) continue;
+    ReadGpu(*gpu, s.gpus.emplace_back());
+    AddUp(s.gpus.back().l1, s.l1);
+  }
   core_->stats.ReadCounters(s);
   core_->stats.ReadLatencies(s);
   ReadPrefetches(*core_->prefetches, s);
   ReadPredictions(*core_->predictions, s);
-  ReadDefragmenter(*core_->defragmenter, s);
   ReadReads(core_->l3->reads(), s);
   s.data_files_given_up = core_->flusher->given_up_count();
   s.drives = core_->drive_health->Stats();
@@ -249,17 +300,11 @@ StatsSnapshot StoreImpl::Stats() const {
   s.quarantined = core_->directory->quarantined_count();
   s.recovered_tensors = core_->recovered_tensors;
   s.recovery_dropped = core_->recovery_dropped;
-  s.device = core_->device->name();
+  s.device = core_->gpus.front()->device->name();
   s.l2_pages = ArenaPagesName(core_->l2->arena().pages());
   s.l2_numa_placement = core_->l2_numa_placement;
   s.l2_bytes_pinned = core_->l2->bytes_pinned();
   s.l2_pin_refusal = ToStd(core_->l2->pin_status().message());
-  if (const GpuTier* const l1 = core_->l1.get()) {
-    s.l1.bytes_max = l1->bytes_max();
-    s.l1.bytes_used = l1->bytes_used();
-    s.l1.tensors = core_->directory->l1_count();
-    WriteFragmentation(l1->fragmentation(), s.l1);
-  }
   s.l2.bytes_max = core_->l2->bytes_max();
   s.l2.bytes_used = core_->l2->bytes_used();
   s.l3.bytes_max = core_->l3->bytes_max();
@@ -267,6 +312,7 @@ StatsSnapshot StoreImpl::Stats() const {
   ReadClasses(core_->directory->l2_counts(), s.l2);
   ReadClasses(core_->directory->l3_counts(), s.l3);
   WriteFragmentation(core_->l2->fragmentation(), s.l2);
+  WriteDefragmenter(*core_->l2_defragmenter, s.l2);
   WriteFragmentation(core_->l3->fragmentation(), s.l3);
   s.decisions = core_->journal->counts();
   s.write_budget = core_->admission->Stats();

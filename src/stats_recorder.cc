@@ -17,21 +17,31 @@ void ReadHits(const std::array<Counter, kTensorClasses>& hits, TierStats& tier) 
 
 }  // namespace
 
-void StatsRecorder::CountHit(Level found_at, TensorClass tensor_class, uint64_t bytes,
+void L1Recorder::Read(TierStats& tier) const {
+  ReadHits(hits, tier);
+  tier.bytes_read = Load(bytes_read);
+  tier.bytes_written = Load(bytes_written);
+  tier.tensors = Load(tensors);
+  tier.evictions = Load(evictions);
+}
+
+void StatsRecorder::CountHitInL1(L1Recorder& l1, TensorClass tensor_class, uint64_t bytes,
+                                 uint64_t us) {
+  Add(l1.hits[static_cast<size_t>(tensor_class)]);
+  Add(l1.bytes_read, bytes);
+  get_l1_us.Record(us);
+}
+
+void StatsRecorder::CountHit(Level found_below_l1, TensorClass tensor_class, uint64_t bytes,
                              uint64_t us) {
   const auto number = static_cast<size_t>(tensor_class);
-  switch (found_at) {
-    case Level::kL1Gpu:
-      Add(hits_l1[number]);
-      Add(bytes_read_l1, bytes);
-      return get_l1_us.Record(us);
-    case Level::kL2Pinned:
-      Add(hits_l2[number]);
-      Add(bytes_read_l2, bytes);
-      return get_l2_us.Record(us);
-    case Level::kL3Nvme:
-      Add(hits_l3[number]);
-      return get_l3_us.Record(us);
+  if (found_below_l1 == Level::kL2Pinned) {
+    Add(hits_l2[number]);
+    Add(bytes_read_l2, bytes);
+    get_l2_us.Record(us);
+  } else {
+    Add(hits_l3[number]);
+    get_l3_us.Record(us);
   }
 }
 
@@ -40,17 +50,13 @@ void StatsRecorder::CountUnserved(const absl::Status& why) {
 }
 
 void StatsRecorder::ReadCounters(StatsSnapshot& s) const {
-  ReadHits(hits_l1, s.l1);
   ReadHits(hits_l2, s.l2);
   ReadHits(hits_l3, s.l3);
   s.misses = Load(misses);
   s.gets_failed = Load(gets_failed);
   s.gets = s.l1.hits + s.l2.hits + s.l3.hits + s.misses + s.gets_failed;
-  s.l1.evictions = Load(evictions_l1);
-  s.l1.bytes_read = Load(bytes_read_l1);
   s.l2.bytes_read = Load(bytes_read_l2);
   s.l3.bytes_read = Load(bytes_read_l3);
-  s.l1.bytes_written = Load(bytes_written_l1);
   s.l2.bytes_written = Load(bytes_written_l2);
   s.l3.bytes_written = Load(bytes_written_l3);
   s.erases = Load(erases);

@@ -11,6 +11,17 @@
 
 namespace cairn {
 
+// What is counted of L1 on one GPU: all of them together are L1's.
+struct L1Recorder {
+  std::array<std::atomic<uint64_t>, kTensorClasses> hits = {};  // Of each TensorClass.
+  std::atomic<uint64_t> bytes_read = 0;
+  std::atomic<uint64_t> bytes_written = 0;
+  std::atomic<uint64_t> tensors = 0;  // There now.
+  std::atomic<uint64_t> evictions = 0;
+
+  void Read(TierStats& tier) const;
+};
+
 // What the store counts as it works. Nothing that is a sum of others is counted: a snapshot adds
 // its parts up. Where one figure counts some of another's ("of those"), who counts adds to the
 // whole first and who reads looks at the part first, so that no snapshot has more of the part.
@@ -25,14 +36,10 @@ struct StatsRecorder {
   Counter erases = 0;
   Counter expirations = 0;
   // Of each TensorClass.
-  std::array<Counter, kTensorClasses> hits_l1 = {};
   std::array<Counter, kTensorClasses> hits_l2 = {};
   std::array<Counter, kTensorClasses> hits_l3 = {};
-  Counter evictions_l1 = 0;  // Of L2 and L3: Directory::l2_counts, l3_counts.
-  Counter bytes_read_l1 = 0;
   Counter bytes_read_l2 = 0;
   Counter bytes_read_l3 = 0;
-  Counter bytes_written_l1 = 0;
   Counter bytes_written_l2 = 0;
   Counter bytes_written_l3 = 0;
   Counter fills = 0;
@@ -61,10 +68,11 @@ struct StatsRecorder {
   }
 
   // A Get has its answer: one of these, once.
-  void CountHit(Level found_at, TensorClass tensor_class, uint64_t bytes, uint64_t us);
+  void CountHitInL1(L1Recorder& l1, TensorClass tensor_class, uint64_t bytes, uint64_t us);
+  void CountHit(Level found_below_l1, TensorClass tensor_class, uint64_t bytes, uint64_t us);
   void CountUnserved(const absl::Status& why);
 
-  // All counters, and what they add up to.
+  // All counters, and what they add up to, with L1's, which are there already.
   void ReadCounters(StatsSnapshot& snapshot) const;
   void ReadLatencies(StatsSnapshot& snapshot) const;
 };

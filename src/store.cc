@@ -10,6 +10,7 @@
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 #include "src/store_impl.h"
+#include "tiers/kv_rows.h"
 
 namespace cairn {
 namespace {
@@ -135,6 +136,13 @@ absl::StatusOr<LeadingHits> StoreImpl::CountLeading(absl::Span<const TensorKey> 
         core_->NewLease(core_->leases->Grant(std::move(leased), DeadlineAfter(options.duration)));
   }
   return hits;
+}
+
+absl::Status StoreImpl::ForgetStream(StreamRef stream) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  CAIRN_ASSIGN_OR_RETURN(Gpu* const gpu, FindGpu(core_->gpus, /*ordinal=*/std::nullopt, stream));
+  return gpu->releases->ForgetStream(stream);
 }
 
 absl::Status StoreImpl::Evict(TensorKey key, Level keep) {
@@ -287,6 +295,14 @@ absl::StatusOr<ScanPage> StoreImpl::Scan(std::string_view key_prefix, std::strin
   if (page.more) smallest.erase(std::prev(smallest.end()));
   for (auto& [key, info] : smallest) page.entries.push_back({key, info});
   return page;
+}
+
+absl::Status StoreImpl::CopyKvBlocks(StreamRef stream, const KvShape& shape, const KvTarget& target,
+                                     const KvSource& source) {
+  const CallScope scope(this);
+  CAIRN_RETURN_IF_ERROR(scope.status());
+  CAIRN_ASSIGN_OR_RETURN(Gpu* const gpu, FindGpu(core_->gpus, /*ordinal=*/std::nullopt, stream));
+  return CopyKvBlocksOnDevice(*gpu->device, stream, shape, target, source);
 }
 
 absl::Status StoreImpl::RegisterMemory(absl::Span<std::byte> memory) {

@@ -44,7 +44,6 @@ int64_t WallClockUnixMs() { return absl::ToUnixMillis(absl::Now()); }
 
 StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
     : options(WithLog(store_options)),
-      l1_eviction(TierEviction::OfL1()),
       l2_eviction(TierEviction::OfL2(options.eviction, options.l2_class_shares)),
       l3_eviction(TierEviction::OfL3(options.eviction, options.l3_class_shares)),
       seams_(std::move(seams)),
@@ -52,9 +51,11 @@ StoreCore::StoreCore(const StoreOptions& store_options, StoreSeams seams)
       pressure_reader_("") {}
 
 StoreCore::~StoreCore() {
-  if (defragmenter != nullptr) defragmenter->Stop();
+  StopDefragmenters();
   if (evictor != nullptr) evictor->Stop();
   if (l2 != nullptr) l2->StopPinning();
+  // Before the directory, which goes before the GPUs.
+  for (const auto& gpu : gpus) gpu->releases.reset();
 }
 
 absl::StatusOr<std::shared_ptr<StoreCore>> StoreCore::Open(const StoreOptions& options,
@@ -88,6 +89,7 @@ std::string StoreCore::Degraded() const {
 absl::Status StoreCore::OpenFiles() {
   CAIRN_ASSIGN_OR_RETURN(files, StoreFiles::Open({.path = options.path,
                                                   .data_paths = options.data_paths,
+                                                  .data_weights = options.data_weights,
                                                   .bytes_max = options.l3_bytes_max,
                                                   .index_bytes_max = options.l3_index_bytes_max,
                                                   .data_file_bytes = options.data_file_bytes,
@@ -147,14 +149,19 @@ void StoreCore::MakeFlusher() {
 
 void StoreCore::StartThreads() {
   leases = std::make_unique<LeaseTable>(directory.get());
-  stream_releases = std::make_unique<StreamReleases>(directory.get(), device.get());
+  for (const auto& gpu : gpus) {
+    gpu->releases = std::make_unique<StreamReleases>(directory.get(), gpu.get());
+  }
   loads = std::make_unique<Worker>(options.async_queue_max);
   stores = std::make_unique<Worker>(options.async_queue_max);
   callbacks = std::make_unique<Worker>(options.async_queue_max);
   async_deadlines = std::make_unique<AsyncDeadlines>(&stats);
   late_spills->Start(stores.get());
   evictor->Start();
-  defragmenter->Start();
+  for (const auto& gpu : gpus) {
+    if (gpu->defragmenter != nullptr) gpu->defragmenter->Start();
+  }
+  l2_defragmenter->Start();
   eviction_file->Start();
   journal_saver_.Start(kSaveJournalEvery, [this] {
     SaveJournal();
@@ -247,10 +254,18 @@ absl::Status StoreCore::FlushTensor(const HashedKey& key) {
   return index->Sync();
 }
 
+void StoreCore::StopDefragmenters() {
+  for (const auto& gpu : gpus) {
+    if (gpu->defragmenter != nullptr) gpu->defragmenter->Stop();
+  }
+  if (l2_defragmenter != nullptr) l2_defragmenter->Stop();
+}
+
 absl::Status StoreCore::Shutdown() {
   l2->EndPinning();
+  for (const auto& gpu : gpus) gpu->releases->ForgetStreams();
   if (pressure != nullptr) pressure->Stop();
-  defragmenter->Stop();
+  StopDefragmenters();
   // What is queued runs to its end, down the tiers: calls, spills, index, device.
   loads->Stop();
   stores->Stop();
@@ -258,7 +273,9 @@ absl::Status StoreCore::Shutdown() {
   // Twice: a read that did not verify is issued once more when it ends.
   io->Drain();
   io->Drain();
-  if (l1 != nullptr) l1->Drain();
+  for (const auto& gpu : gpus) {
+    if (gpu->l1 != nullptr) gpu->l1->Drain();
+  }
   index_writer->Drain();
   async_deadlines->Stop();
   callbacks->Stop();
@@ -282,20 +299,19 @@ absl::Status StoreCore::Shutdown() {
   return status;
 }
 
-TensorHandle StoreCore::NewHandle(Entry* entry, Level level, Level found_at) {
+TensorHandle StoreCore::NewHandle(Pin pin, Level found_at) {
+  const auto [entry, l1] = pin;
   TensorView view = {.meta = entry->meta(), .size = entry->bytes()};
-  if (level == Level::kL1Gpu) {
-    view.data = l1->Address(entry->l1()->extent);
+  if (l1 != nullptr) {
+    view.data = l1->gpu->l1->Address(l1->extent);
+    view.device = l1->gpu->ordinal();
     // Where the host stands in it is what it is: whoever looks at the kind can read it.
-    if (device->is_gpu()) {
-      view.kind = MemoryKind::kGpu;
-      view.device = device->ordinal();
-    }
+    if (l1->gpu->device->is_gpu()) view.kind = l1->gpu->l1->memory_kind();
   } else {
     view.data = l2->Address(entry->hot()->l2_extent);
     if (l2->is_pinned(entry->hot()->l2_extent)) view.kind = MemoryKind::kHostPinned;
   }
-  return {shared_from_this(), entry, view, level, found_at};
+  return {shared_from_this(), entry, l1, view, found_at};
 }
 
 }  // namespace cairn

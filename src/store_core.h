@@ -28,8 +28,8 @@
 #include "src/eviction_file.h"
 #include "src/evictor.h"
 #include "src/fill.h"
+#include "src/gpu.h"
 #include "src/journal.h"
-#include "src/l2_mover.h"
 #include "src/l2_sections.h"
 #include "src/late_spills.h"
 #include "src/lease_table.h"
@@ -43,10 +43,10 @@
 #include "src/stats_recorder.h"
 #include "src/stream_releases.h"
 #include "src/tier_eviction.h"
+#include "src/tier_mover.h"
 #include "src/worker.h"
 #include "tiers/defragmenter.h"
 #include "tiers/device.h"
-#include "tiers/gpu_tier.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
 
@@ -88,10 +88,10 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   // What is needed of it for one tensor that is there.
   absl::Status FlushTensor(const HashedKey& key);
 
-  // Takes over a pin on the entry's copy in the tier of `level`.
-  TensorHandle NewHandle(Entry* entry, Level level, Level found_at);
+  // Takes the pin over.
+  TensorHandle NewHandle(Pin pin, Level found_at);
   Lease NewLease(uint64_t id) { return {shared_from_this(), id}; }
-  FillContext fill_context() { return {directory.get(), l1.get(), l2.get(), l3.get(), &stats}; }
+  FillContext fill_context() { return {directory.get(), l2.get(), l3.get(), &stats}; }
 
   const StoreOptions options;
   uint32_t fingerprint_id = 0;
@@ -106,8 +106,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::atomic<uint64_t> next_sequence = 1;
   std::atomic<bool> ttl_used = false;
 
-  std::unique_ptr<Device> device;
-  std::unique_ptr<GpuTier> l1;  // Null: l1_bytes_max is 0.
+  // Either all are GPUs or the host stands in for each. The first one's driver pins L2, for all.
+  Gpus gpus;
   std::unique_ptr<PinnedTier> l2;
   std::string l2_numa_placement;  // Empty: the system's.
   std::unique_ptr<StoreFiles> files;
@@ -117,7 +117,6 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<NvmeTier> l3;
   std::unique_ptr<DataFlusher> flusher;
   std::unique_ptr<DriveHealth> drive_health;
-  TierEviction l1_eviction;
   TierEviction l2_eviction;
   TierEviction l3_eviction;
   std::unique_ptr<Journal> journal;
@@ -125,13 +124,12 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<PrefetchQueue> prefetches;
   std::unique_ptr<PrefetchQueue> predictions;  // Of what no host has named. With its own account.
   std::unique_ptr<Predictor> predictor;        // Null: the options say so.
-  std::unique_ptr<L2Mover> l2_mover;
-  std::unique_ptr<Defragmenter> defragmenter;  // Of L2.
+  std::unique_ptr<TierMover> l2_mover;
+  std::unique_ptr<Defragmenter> l2_defragmenter;
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<IndexWriter> index_writer;
   std::unique_ptr<Directory> directory;
   std::unique_ptr<LeaseTable> leases;
-  std::unique_ptr<StreamReleases> stream_releases;
   SpillContext spill_context = {};
   std::unique_ptr<Packer> packer;
   std::unique_ptr<LateSpills> late_spills;
@@ -150,17 +148,23 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   absl::Status OpenFiles();
   absl::Status OpenMemory();
   void TakeL2();
-  absl::Status OpenDevice();
+  absl::Status OpenGpus();
   absl::StatusOr<ArenaPlacement> PlaceL2();
   absl::Status OpenIndex();
   absl::Status SettleFingerprints();
   absl::Status Recover();
   void MakeFlusher();
   void MakeAdmission();
+  void MakeDefragmenters();
+  void StopDefragmenters();
+  void RoomMade() {
+    if (evictor != nullptr) evictor->RoomMade();
+  }
   void MakeDirectory();
   void MakePrefetchQueues();
   void MakePressureMonitor();
   PressureReadings ReadPressure();
+  std::optional<MemoryAmount> ReadGpuMemory() const;
   void RestoreEviction(bool expected);
   void StartThreads();
   void Housekeep();

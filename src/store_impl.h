@@ -53,6 +53,7 @@ class StoreImpl final : public Store {
   absl::StatusOr<PrefetchToken> WillNeed(absl::Span<const TensorKey> keys,
                                          const WillNeedOptions& options) override;
   size_t Cancel(PrefetchToken token) override;
+  absl::Status ForgetStream(StreamRef stream) override;
   absl::Status Evict(TensorKey key, Level keep) override;
   absl::Status Erase(TensorKey key) override;
   absl::StatusOr<uint64_t> ErasePrefix(std::string_view key_prefix) override;
@@ -64,6 +65,8 @@ class StoreImpl final : public Store {
                                 size_t limit) const override;
   absl::StatusOr<PlacementAdvice> Advise(uint64_t bytes, TensorClass tensor_class) const override;
   StatsSnapshot Stats() const override;
+  absl::Status CopyKvBlocks(StreamRef stream, const KvShape& shape, const KvTarget& target,
+                            const KvSource& source) override;
   absl::Status RegisterMemory(absl::Span<std::byte> memory) override;
   absl::Status UnregisterMemory(absl::Span<std::byte> memory) override;
 
@@ -96,12 +99,20 @@ class StoreImpl final : public Store {
     StoreImpl* const store_;
   };
 
+  // Whose memory of the caller's it is: the host's, or that of a GPU (-1: not said which).
+  struct Memory {
+    MemoryKind kind = MemoryKind::kHost;
+    int device = -1;
+
+    bool host() const { return IsHost(kind); }
+  };
+
   // One tensor on its way in.
   struct PutInput {
     std::string_view key;
     TensorMeta meta;
     absl::Span<const ConstPiece> pieces;
-    bool in_host_memory = true;  // Else the GPU's.
+    Memory memory;  // Of all pieces.
   };
 
   HashedKey Hashed(std::string_view key) const { return {core_->fingerprint_id, key}; }
@@ -115,9 +126,10 @@ class StoreImpl final : public Store {
   // True when the key is there and need not be written; then `outcome` is the put's.
   bool KeptExisting(std::string_view key, const PutOptions& options, Deadline deadline,
                     absl::FunctionRef<void()> before_waiting, absl::Status* outcome);
-  // Whether bytes of GPU memory can be moved, in the order of the stream.
-  absl::Status ValidateGpuMemory(std::string_view key, std::optional<StreamRef> stream) const;
-  absl::Status CopyFromGpu(absl::Span<const ConstPiece> pieces, std::optional<StreamRef> producer,
+  // The GPU whose memory it is, of which bytes can be moved in the order of the stream.
+  absl::StatusOr<Gpu*> OwnerOf(std::string_view key, const Memory& memory,
+                               std::optional<StreamRef> stream) const;
+  absl::Status CopyFromGpu(const PutInput& input, std::optional<StreamRef> producer,
                            std::byte* target);
   // Gives the extents of an entry back that was never listed.
   void Unreserve(Entry& entry);
@@ -143,7 +155,8 @@ class StoreImpl final : public Store {
 
   // get.cc
   static absl::Status ValidateKey(std::string_view key);
-  absl::Status ValidateGet(TensorKey key, const GetOptions& options) const;
+  // In the L1 of which GPU it is wanted; null: in L2.
+  absl::StatusOr<Gpu*> Wanted(const GetOptions& options) const;
   // In L2. Counts how it ends.
   absl::StatusOr<TensorHandle> GetBefore(const HashedKey& key, Deadline deadline);
   absl::StatusOr<TensorHandle> FindOrFill(const HashedKey& key, Deadline deadline);
@@ -154,17 +167,17 @@ class StoreImpl final : public Store {
   void CountGet(Level found_at, TensorClass tensor_class, uint64_t bytes, Deadline start);
 
   // get_l1.cc. `bytes` that L1 could never take are kInvalidArgument.
-  absl::StatusOr<TensorHandle> GetInL1(const HashedKey& key, const GetOptions& options,
-                                       Deadline deadline);
+  absl::StatusOr<TensorHandle> GetInL1(const HashedKey& key, Gpu* gpu,
+                                       std::optional<StreamRef> consumer, Deadline deadline);
   // An invalid handle when it is not there now.
-  TensorHandle FindInL1(const HashedKey& key);
-  absl::StatusOr<Extent> ReserveL1(uint64_t bytes, bool may_wait, Deadline deadline);
+  TensorHandle FindInL1(const HashedKey& key, Gpu* gpu);
+  absl::StatusOr<Extent> ReserveL1(Gpu* gpu, uint64_t bytes, bool may_wait, Deadline deadline);
   // Copies an entry, pinned in L2 by the caller, to `target` in L1 unless it is there already.
   // kPinned or kInFlight: it is pinned in L1 for the caller. kJoined: the waiter hears, which is
   // used in no other case.
-  absl::StatusOr<Directory::Found> Lift(Entry* entry, Extent target, FillWaiter* waiter,
-                                        std::optional<StreamRef> consumer);
-  absl::StatusOr<TensorHandle> HandleInL1(Entry* entry, Directory::Found found, Level found_at,
+  absl::StatusOr<Directory::Lookup> Lift(Entry* entry, Gpu* gpu, Extent target, FillWaiter* waiter,
+                                         std::optional<StreamRef> consumer);
+  absl::StatusOr<TensorHandle> HandleInL1(Pin pin, Directory::Found found, Level found_at,
                                           std::optional<StreamRef> consumer);
 
   // get_async.cc
@@ -195,9 +208,10 @@ class StoreImpl final : public Store {
   // prefetch.cc
   friend class PrefetchedTensor;
   // There, or on its way; then that is a use.
-  bool InL1(const HashedKey& key);
-  // False when it is there, on its way, unknown, or there is no room. On the account of `queue`.
-  bool PrefetchOne(const HashedKey& key, Level to, IoPriority priority, PrefetchQueue& queue,
+  bool InL1(const HashedKey& key, Gpu* gpu);
+  // To L1 of the GPU, or, null, to L2. False when it is there, on its way, unknown, or there is no
+  // room. On the account of `queue`.
+  bool PrefetchOne(const HashedKey& key, Gpu* gpu, IoPriority priority, PrefetchQueue& queue,
                    IoBatch& batch);
   bool BeginPrefetch(const HashedKey& key, Extent target, PrefetchedTensor* waiter,
                      IoPriority priority, PrefetchQueue& queue, IoBatch& batch);
@@ -207,12 +221,13 @@ class StoreImpl final : public Store {
   bool BeginNextPrefetch(IoBatch& batch);
 
   // get_into.cc
-  absl::Status ValidateGetInto(const GetRequest& request, const GetOptions& options) const;
-  absl::Status CopyInto(const HashedKey& key, absl::Span<const Piece> pieces, MemoryKind kind,
+  // The GPU whose memory the pieces are; null: the host's.
+  absl::StatusOr<Gpu*> ValidateGetInto(const GetRequest& request, const GetOptions& options) const;
+  absl::Status CopyInto(const HashedKey& key, absl::Span<const Piece> pieces, Gpu* gpu,
                         Deadline deadline);
   // Starts a transfer from L3 straight into the pieces, `done` then hears how it ends. False, and
   // `done` untouched, when the tensor is not only on L3 or does not lie so.
-  bool StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, MemoryKind kind,
+  bool StartGetInto(const HashedKey& key, absl::Span<const Piece> pieces, const Gpu* gpu,
                     DirectReadDone& done, IoBatch& batch);
 
   // Closing, on a thread of its own.

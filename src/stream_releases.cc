@@ -1,8 +1,10 @@
 #include "src/stream_releases.h"
 
+#include <algorithm>
 #include <chrono>
 #include <iterator>
 #include <utility>
+#include <vector>
 
 #include "src/base/clock.h"
 #include "src/base/status_macros.h"
@@ -23,42 +25,46 @@ StreamReleases::~StreamReleases() {
   thread_.Join();
 }
 
-absl::Status StreamReleases::Add(StreamRef stream, Entry* entry, Level level) {
-  CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<DeviceEvent> event, device_->Record(stream));
+absl::Status StreamReleases::Add(StreamRef stream, Pin pin) {
+  CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<StreamPoint> point, points_.Next(stream));
+  const bool is_in_its_l1 = pin.l1 != nullptr && pin.l1->gpu == gpu_;
+  if (is_in_its_l1) directory_->Unpin(pin, point);
   MutexLock lock(mutex_);
-  pending_.push_back({std::move(event), entry, level});
+  if (!is_in_its_l1) pending_.push_back({std::move(point), pin});
   if (!std::exchange(started_, true)) thread_.Start([this] { Run(); });
   changed_.NotifyAll();
   return absl::OkStatus();
 }
 
+void StreamReleases::ForgetStreams() {
+  points_.RecordAtOnce();
+  // What the device refuses is waited for by the thread.
+  points_.RecordAll().IgnoreError();
+}
+
 void StreamReleases::Run() {
   while (true) {
-    std::deque<Pending> looked_at;
     {
       MutexLock lock(mutex_);
-      while (!stop_ && pending_.empty()) changed_.Wait(mutex_);
-      if (pending_.empty()) return;
-      looked_at = std::exchange(pending_, {});
+      while (!stop_ && pending_.empty() && points_.idle()) changed_.Wait(mutex_);
+      if (pending_.empty() && points_.idle()) return;
     }
-    std::deque<Pending> left;
-    for (Pending& one : looked_at) {
-      const absl::StatusOr<bool> reached = one.event->Reached();
-      // A device that has failed runs nothing that could still read.
-      if (reached.ok() && !*reached) {
-        left.push_back(std::move(one));
-      } else {
-        directory_->Unpin(one.entry, one.level);
-      }
-    }
-    if (left.empty()) continue;
-    {
-      MutexLock lock(mutex_);
-      pending_.insert(pending_.begin(), std::make_move_iterator(left.begin()),
-                      std::make_move_iterator(left.end()));
-    }
-    SleepFor(kLookEvery);
+    if (points_.Look()) directory_->ReadersPassed(gpu_);
+    UnpinPassed();
+    if (!points_.idle()) SleepFor(kLookEvery);
   }
+}
+
+void StreamReleases::UnpinPassed() {
+  std::vector<Pending> passed;
+  {
+    MutexLock lock(mutex_);
+    const auto first = std::stable_partition(
+        pending_.begin(), pending_.end(), [](const Pending& one) { return !one.point->reached(); });
+    passed.assign(std::make_move_iterator(first), std::make_move_iterator(pending_.end()));
+    pending_.erase(first, pending_.end());
+  }
+  for (const Pending& one : passed) directory_->Unpin(one.pin);
 }
 
 }  // namespace cairn

@@ -17,11 +17,8 @@ namespace cairn {
 
 class FillWait {
  public:
-  // `level`: where the waiter will find the entry pinned.
-  explicit FillWait(Directory* directory, Level level = Level::kL2Pinned)
-      : state_(std::make_shared<State>()) {
+  explicit FillWait(Directory* directory) : state_(std::make_shared<State>()) {
     state_->directory = directory;
-    state_->level = level;
   }
 
   // To be linked once; deletes itself when woken.
@@ -29,8 +26,8 @@ class FillWait {
   // When it was not linked after all.
   static void Discard(FillWaiter* waiter) { delete waiter; }
 
-  // False at the deadline: the pin of a later end is then given back. Else `entry` as in OnFilled.
-  bool Wait(Deadline deadline, absl::Status* status, Entry** entry) {
+  // False at the deadline: the pin of a later end is then given back. Else `pin` as in OnFilled.
+  bool Wait(Deadline deadline, absl::Status* status, Pin* pin) {
     State& state = *state_;
     MutexLock lock(state.mutex);
     while (!state.done) {
@@ -40,35 +37,34 @@ class FillWait {
       }
     }
     *status = state.status;
-    *entry = state.entry;
+    *pin = state.pin;
     return true;
   }
 
  private:
   struct State {
     Directory* directory = nullptr;
-    Level level = Level::kL2Pinned;
     Mutex mutex;
     CondVar ended;
     bool done ABSL_GUARDED_BY(mutex) = false;
     bool abandoned ABSL_GUARDED_BY(mutex) = false;
     absl::Status status ABSL_GUARDED_BY(mutex);
-    Entry* entry ABSL_GUARDED_BY(mutex) = nullptr;
+    Pin pin ABSL_GUARDED_BY(mutex);
   };
   class Waiter final : public FillWaiter {
    public:
     explicit Waiter(std::shared_ptr<State> state) : state_(std::move(state)) {}
-    void OnFilled(absl::Status status, Entry* entry) override {
+    void OnFilled(absl::Status status, Pin pin) override {
       bool abandoned = false;
       {
         MutexLock lock(state_->mutex);
         abandoned = state_->abandoned;
         state_->done = true;
         state_->status = std::move(status);
-        state_->entry = entry;
+        state_->pin = pin;
         state_->ended.NotifyAll();
       }
-      if (abandoned && entry != nullptr) state_->directory->Unpin(entry, state_->level);
+      if (abandoned && pin.entry != nullptr) state_->directory->Unpin(pin);
       delete this;
     }
 

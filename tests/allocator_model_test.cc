@@ -190,8 +190,9 @@ class Pair {
       return EvacuateAndTake(*magazines, range);
     }
     auto& spaces = dynamic_cast<SpaceAllocator&>(*allocator_);
-    range = spaces.Widen(range);
     ExpectFree(spaces);
+    // Only now: what was just allocated may have begun a slab across an end of it.
+    range = spaces.Widen(range);
     spaces.Divide(range);
     EXPECT_EQ(spaces.Widen(range), range);
     ExpectFree(spaces);

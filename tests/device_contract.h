@@ -195,6 +195,30 @@ TEST_P(DeviceContractTest, RowsGoToTheirPitch) {
   }
 }
 
+// The host reads and writes it where it is, while nothing else does.
+TEST_P(DeviceContractTest, ManagedMemoryIsOfBoth) {
+  const auto arena = device_->AllocateManagedArena(kBytes);
+  if (absl::IsUnavailable(arena.status())) GTEST_SKIP() << arena.status();
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  FillSent(9);
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(device_->Prefetch(first_, *arena).ok());
+    const CopyPiece up = {arena->data(), sent(), kBytes};
+    ASSERT_TRUE(device_->Copy(first_, CopyDirection::kToDevice, {&up, 1}).ok());
+    ASSERT_TRUE(device_->Synchronize(first_).ok());
+    EXPECT_EQ(std::memcmp(sent(), arena->data(), kBytes), 0);
+    arena->front() = sent()[0] = std::byte{0x3c};
+    const CopyPiece down = {back(), arena->data(), kBytes};
+    ASSERT_TRUE(device_->Prefetch(first_, arena->first(4096)).ok());
+    ASSERT_TRUE(device_->Copy(first_, CopyDirection::kToHost, {&down, 1}).ok());
+    ASSERT_TRUE(device_->Synchronize(first_).ok());
+    EXPECT_EQ(std::memcmp(sent(), back(), kBytes), 0);
+  }
+  EXPECT_FALSE(device_->Prefetch({.stream = nullptr, .device = 99}, *arena).ok());
+  EXPECT_TRUE(device_->FreeArena(*arena).ok());
+  EXPECT_FALSE(device_->AllocateManagedArena(uint64_t{1} << 62).ok());
+}
+
 // What one stream reads while another still writes it would be other bytes.
 TEST_P(DeviceContractTest, AStreamWaitsForAnother) {
   for (uint64_t round = 0; round < 20; ++round) {

@@ -25,12 +25,17 @@ class FaultyDevice final : public Device {
 
   std::atomic<int> copies_to_refuse = 0;
   std::atomic<int> events_to_fail = 0;
+  std::atomic<int> records_to_refuse = 0;
+  std::atomic<int> prefetches_to_refuse = 0;
   // How often the store asked.
   std::atomic<int> copies = 0;
   std::atomic<int> row_copies = 0;
   std::atomic<int> copies_within = 0;
-  std::atomic<int> setups = 0;  // For memory or streams, or to have nothing more to do.
-  absl::Span<std::byte> arena;  // The last one.
+  std::atomic<int> records = 0;
+  std::atomic<int> setups = 0;    // For memory or streams, or to have nothing more to do.
+  absl::Span<std::byte> arena;    // The last one,
+  absl::Span<std::byte> managed;  // and of managed memory.
+  std::atomic<uint64_t> bytes_prefetched = 0;
 
   // Before the device is used.
   bool poses_as_gpu = false;
@@ -45,6 +50,35 @@ class FaultyDevice final : public Device {
   std::atomic<int> pins = 0;  // So often it was asked.
   // Copies with an end that is partly in one registration and partly elsewhere.
   std::atomic<int> copies_across = 0;
+
+  // An event that is reached when the test says so.
+  class Gate final : public DeviceEvent {
+   public:
+    void Open() ABSL_LOCKS_EXCLUDED(mutex_) {
+      MutexLock lock(mutex_);
+      is_open_ = true;
+      opened_.NotifyAll();
+    }
+    absl::StatusOr<bool> Reached() const override ABSL_LOCKS_EXCLUDED(mutex_) {
+      MutexLock lock(mutex_);
+      return is_open_;
+    }
+    absl::Status Wait() const override ABSL_LOCKS_EXCLUDED(mutex_) {
+      MutexLock lock(mutex_);
+      while (!is_open_) opened_.Wait(mutex_);
+      return absl::OkStatus();
+    }
+
+   private:
+    mutable Mutex mutex_;
+    mutable CondVar opened_;
+    bool is_open_ ABSL_GUARDED_BY(mutex_) = false;
+  };
+  // What the stream is given from here on waits until the gate is opened. Of a HostDevice alone.
+  std::shared_ptr<Gate> Hold(StreamRef stream) {
+    auto gate = std::make_shared<Gate>();
+    return inner_->WaitFor(stream, gate).ok() ? gate : nullptr;
+  }
 
   std::string name() const override { return inner_->name(); }
   bool is_gpu() const override { return poses_as_gpu || inner_->is_gpu(); }
@@ -80,6 +114,12 @@ class FaultyDevice final : public Device {
     if (allocated.ok()) arena = *allocated;
     return allocated;
   }
+  absl::StatusOr<absl::Span<std::byte>> AllocateManagedArena(uint64_t bytes) override {
+    ++setups;
+    absl::StatusOr<absl::Span<std::byte>> allocated = inner_->AllocateManagedArena(bytes);
+    if (allocated.ok()) managed = arena = *allocated;
+    return allocated;
+  }
   absl::Status FreeArena(absl::Span<std::byte> memory) override {
     ++setups;
     return inner_->FreeArena(memory);
@@ -91,6 +131,9 @@ class FaultyDevice final : public Device {
   absl::Status DestroyStream(StreamRef stream) override {
     ++setups;
     return inner_->DestroyStream(stream);
+  }
+  bool IsOfCallingThread(StreamRef stream) const override {
+    return inner_->IsOfCallingThread(stream);
   }
   absl::Status Copy(StreamRef stream, CopyDirection direction,
                     absl::Span<const CopyPiece> pieces) override {
@@ -108,7 +151,14 @@ class FaultyDevice final : public Device {
     ++row_copies;
     return inner_->CopyRows(stream, direction, copy);
   }
+  absl::Status Prefetch(StreamRef stream, absl::Span<const std::byte> memory) override {
+    if (Take(prefetches_to_refuse)) return absl::UnavailableError("the device prefetches nothing");
+    bytes_prefetched += memory.size();
+    return inner_->Prefetch(stream, memory);
+  }
   absl::StatusOr<std::shared_ptr<DeviceEvent>> Record(StreamRef stream) override {
+    ++records;
+    if (Take(records_to_refuse)) return absl::UnavailableError("the device refused an event");
     absl::StatusOr<std::shared_ptr<DeviceEvent>> event = inner_->Record(stream);
     if (!event.ok()) return event;
     return std::make_shared<Event>(*std::move(event), Take(events_to_fail));

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "gtest/gtest.h"
 #include "io/checksum.h"
+#include "io/data_folders.h"
 #include "io/index.h"
 #include "io/raw_index.h"
 #include "io/record.h"
@@ -92,6 +93,30 @@ TEST(FormatTest, Superblock) {
   EXPECT_EQ(Documented("Superblock"),
             Hex(EncodeSuperblock(
                 {.uuid = Example().uuid, .data_file_bytes = 16 << 20, .file_count = 2})));
+}
+
+TEST(FormatTest, SuperblockWithWeights) {
+  EXPECT_EQ(Documented("Superblock of a store with weights"),
+            Hex(EncodeSuperblock({.uuid = Example().uuid,
+                                  .data_file_bytes = 16 << 20,
+                                  .file_count = 4,
+                                  .data_paths = {"/nvme0", "/nvme1"},
+                                  .data_weights = {3, 1}})));
+}
+
+// Where files lie can never be told otherwise.
+TEST(FormatTest, FoldersOfDataFiles) {
+  const auto folders = [](std::vector<uint32_t> weights) {
+    const DataFolders placed("/store", {}, std::vector<std::string>(weights.size(), "/drive"),
+                             weights);
+    std::string text;
+    for (size_t file = 0; file < 12; ++file) absl::StrAppend(&text, placed.FolderOf(file));
+    return text;
+  };
+  EXPECT_EQ(folders({1, 1, 1}), "012012012012");
+  EXPECT_EQ(folders({3, 1}), "001000100010");
+  EXPECT_EQ(folders({1, 3}), "101110111011");
+  EXPECT_EQ(folders({5, 2, 3}), "021002012002");
 }
 
 TEST(FormatTest, DataFileHeader) {

@@ -29,19 +29,31 @@ TEST_F(KvOffloadOptionsTest, HeedsMemoryPressureUnlessToldOtherwise) {
 }
 
 TEST_F(KvOffloadOptionsTest, MixesClassesOfTensors) {
-  const Words arguments = {"--dir",       Path("store"),
-                           "--l1",        "8MiB",
-                           "--l2",        "16MiB",
-                           "--l3",        "128MiB",
-                           "--model",     "qwen3-vl-8b",
-                           "--scale",     "64",
-                           "--class-mix", "kv:70,vision:20,text:10",
+  const Words arguments = {"--dir",       Path("store"), "--l1",        "8MiB",
+                           "--l1-memory", "managed",     "--l2",        "16MiB",
+                           "--l3",        "128MiB",      "--model",     "qwen3-vl-8b",
+                           "--scale",     "64",          "--class-mix", "kv:70,vision:20,text:10",
                            "--requests",  "80"};
   const Json figures = Figures(arguments);
   for (const char* hits : {"hits_l1", "hits_kv", "hits_vision", "hits_text"}) {
     EXPECT_GT(figures[hits], 0) << hits;
   }
   EXPECT_EQ(figures["mismatches"], 0);
+  EXPECT_EQ(figures["config"]["l1_memory"], "managed");
+}
+
+TEST_F(KvOffloadOptionsTest, WeighsDataDirectories) {
+  const Words names = {Path("drive0"), Path("drive=x")};
+  for (const std::string& name : names) std::filesystem::create_directory(name);
+  const Json drives = Figures(Small() + Words{"--data-dir", names[0], "--data-dir", names[1] + "=2",
+                                              "--requests", "20"})["drives"];
+  ASSERT_EQ(drives.size(), 2u);
+  EXPECT_EQ(drives[0]["weight"], 1);
+  EXPECT_EQ(drives[1]["weight"], 2);
+  const ProcessEnd end =
+      Run(Small() + Words{"--data-dir", names[0] + "=2", "--data-dir", names[1]});
+  EXPECT_EQ(end.exit_code, 2);
+  EXPECT_THAT(end.err, HasSubstr("made with the data weights 1:2 and was opened with 2:1"));
 }
 
 // Blocks of 20 KiB: the buddy takes 32 for each.
@@ -78,6 +90,22 @@ TEST_F(KvOffloadOptionsTest, SharesTiersAmongClassesAsItIsTold) {
   EXPECT_EQ(little["config"]["l3_class_shares"], "general=0:1,kv=0.6:1,vision=0:1,text=0:1");
 }
 
+// Requests go to the GPUs in turn, so what one of them has read the next may bring to another.
+TEST_F(KvOffloadOptionsTest, ServesRequestsOnSeveralGpus) {
+  const Json figures = Figures(
+      Small() + Words{"--l1", "4MiB", "--gpus", "1,0,3", "--device", "host", "--requests", "60"});
+  EXPECT_EQ(figures["mismatches"], 0);
+  EXPECT_EQ(figures["config"]["gpus"], Json({1, 0, 3}));
+  ASSERT_EQ(figures["gpus"].size(), 3U);
+  uint64_t hits = 0;
+  for (const Json& gpu : figures["gpus"]) {
+    EXPECT_GT(gpu["l1"]["bytes_written"], 0) << gpu["ordinal"];
+    hits += gpu["l1"]["hits"].get<uint64_t>();
+  }
+  EXPECT_EQ(figures["tiers"]["l1"]["hits"], hits);
+  EXPECT_EQ(figures["tiers"]["l1"]["bytes_max"], 3 * (4 << 20));
+}
+
 struct Mistake {
   Words arguments;
   std::vector<std::string> said;
@@ -106,7 +134,12 @@ TEST_F(KvOffloadOptionsTest, NamesWhatIsWrong) {
       {Small() + Words{"--l3-write-budget", "some"}, {"--l3-write-budget", "some"}},
       {Small() + Words{"--l3-write-budget", ""}, {"--l3-write-budget"}},
       {Small() + Words{"--l2-min", "little"}, {"--l2-min", "little"}},
+      {Small() + Words{"--data-dir", "=3"}, {"--data-dir", "names no directory"}},
+      {Small() + Words{"--data-dir", "/nvme0=65"}, {"--data-dir", "\"65\""}},
+      {Small() + Words{"--data-dir", "/nvme0=0"}, {"--data-dir", "\"0\""}},
       {Small() + Words{"--l2-min", "9MiB"}, {"l2_bytes_min", "9437184"}},
+      {Small() + Words{"--gpus", "0,"}, {"--gpus: \"0,\" is no list"}},
+      {Small() + Words{"--gpus", "0,2,0"}, {"--gpus: \"0,2,0\"", "0 twice"}},
       {Small() + Words{"--l2-allocator", "slab"},
        {"--l2-allocator: \"slab\" is not hybrid, buddy or best-fit"}},
       {Small() + Words{"--l2-class-shares", "kv=half"}, {"--l2-class-shares: \"kv=half\""}},

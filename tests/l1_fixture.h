@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -24,8 +25,8 @@ inline bool TestsGpu() {
   return name != nullptr && std::string_view(name) == "cuda";
 }
 
-// A store with an L1 of 4 MiB on a device of the test's: a HostDevice, whose steps come late by a
-// seed.
+// A store with an L1 of 4 MiB on each device of the test's, which are HostDevices, whose steps come
+// late by a seed.
 class L1Test : public StoreTest {
  protected:
   L1Test() {
@@ -44,10 +45,12 @@ class L1Test : public StoreTest {
                            {.ordinal = ordinal, .delay_us_max = delay_us_max, .delay_seed = seed});
       if (!inner.ok()) return inner;
       auto device = std::make_unique<FaultyDevice>(*std::move(inner));
-      device_ = device.get();
+      device->poses_as_gpu = poses_as_gpu_;
+      devices_[ordinal] = device.get();
       return device;
     };
     Open(std::move(seams));
+    device_ = devices_[options_.gpus.front()];
   }
 
   absl::StatusOr<TensorHandle> GetInL1(std::string_view key,
@@ -73,7 +76,9 @@ class L1Test : public StoreTest {
   bool IsInL1(std::string_view key) { return store_->Describe(key)->in_l1; }
   bool IsInL2(std::string_view key) { return store_->Describe(key)->in_l2; }
 
-  FaultyDevice* device_ = nullptr;
+  FaultyDevice* device_ = nullptr;  // The first, and all by their ordinals.
+  std::map<int, FaultyDevice*> devices_;
+  bool poses_as_gpu_ = false;
 };
 
 }  // namespace cairn

@@ -233,6 +233,11 @@ class SoakTest : public StressFixture {
     return page.ok() ? store_->Explain(NameOf(key)).status() : page.status();
   }
 
+  bool HasHadAll() const {
+    return io_->fault_count() > 0 && std::all_of(tallies_.begin(), tallies_.end(),
+                                                 [](const Tally& tally) { return tally.done > 0; });
+  }
+
   // No room in time, or the device refused: what a put may say here.
   static bool IsRefusal(const absl::Status& status) {
     return absl::IsResourceExhausted(status) || absl::IsDeadlineExceeded(status) ||
@@ -256,25 +261,30 @@ class SoakTest : public StressFixture {
 
 TEST_F(SoakTest, AllVerbsInBadWeather) {
   const char* const seconds = std::getenv("CAIRN_TEST_SOAK_SECONDS");
-  const auto end = std::chrono::steady_clock::now() +
-                   std::chrono::seconds(seconds == nullptr ? 4 : std::atoi(seconds));
   const uint64_t seed = std::random_device{}();
   std::printf("seed %lu\n", static_cast<unsigned long>(seed));
   OpenInBadWeather(seed);
+  const auto end = std::chrono::steady_clock::now() +
+                   std::chrono::seconds(seconds == nullptr ? 4 : std::atoi(seconds));
+  // On a slow disk until all has happened.
+  const auto goes_on = [this, end] {
+    const auto now = std::chrono::steady_clock::now();
+    return now < end || (!HasHadAll() && now < end + std::chrono::minutes(2));
+  };
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([this, t, end, seed] {
+    threads.emplace_back([this, t, &goes_on, seed] {
       std::mt19937_64 random(seed + static_cast<uint64_t>(t));
       AlignedBuffer buffer(kTensorBytesMax);
       // Flush waits for all the others' writes: a verb in a hundred.
       std::discrete_distribution<int> verbs({15, 10, 20, 5, 10, 3, 5, 5, 5, 3, 1, 2});
-      while (std::chrono::steady_clock::now() < end && !HasFailure()) {
+      while (goes_on() && !HasFailure()) {
         RunVerb(static_cast<Verb>(verbs(random)), t, random, buffer);
       }
     });
   }
   std::mt19937_64 weather(seed);
-  while (std::chrono::steady_clock::now() < end) {
+  while (goes_on() && !HasFailure()) {
     free_eighths_ = weather() % 3 == 0 ? weather() % 4 : 8 + weather() % 4;
     std::this_thread::sleep_for(std::chrono::milliseconds(20 + weather() % 400));
   }

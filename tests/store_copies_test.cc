@@ -92,7 +92,7 @@ class StoreCopiesTest : public CountedTest, public ::testing::WithParamInterface
  protected:
   void SetUp() override {
     if (GetParam() != IoEngineKind::kAuto) options_.io_engine = GetParam();
-    options_.l2_unusable_share_max = 1;  // Nothing is moved within L2.
+    options_.unusable_share_max = 1;  // Nothing is moved within L2.
     OpenWatched();
   }
 

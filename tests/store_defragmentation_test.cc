@@ -54,9 +54,9 @@ TEST_F(StoreDefragmentationTest, ALargePutMovesOthersRatherThanPushingThemOut) {
   ASSERT_GT(before.l2.bytes_max - before.l2.bytes_used, 2 * kLarge);
   ASSERT_TRUE(Put("large", kLarge).ok());
   const StatsSnapshot after = store_->Stats();
-  EXPECT_EQ(after.l2_windows_emptied, before.l2_windows_emptied + 1);
-  EXPECT_GT(after.l2_bytes_moved, 0u);
-  EXPECT_LE(after.l2_bytes_moved, kLarge);
+  EXPECT_EQ(after.l2.windows_emptied, before.l2.windows_emptied + 1);
+  EXPECT_GT(after.l2.bytes_moved, 0u);
+  EXPECT_LE(after.l2.bytes_moved, kLarge);
   // Fewer than half of what lay in its place.
   EXPECT_LE(after.l2.evictions - before.l2.evictions, kLarge / kBytes / 2);
   Expect("large", kLarge);
@@ -121,13 +121,13 @@ TEST_F(StoreDefragmentationTest, ReadersFindTheirBytesWhileOthersMove) {
   readers.clear();
   EXPECT_EQ(mismatches.load(), 0);
   EXPECT_GT(reads.load(), 0);
-  EXPECT_GT(store_->Stats().l2_bytes_moved, 0u);
+  EXPECT_GT(store_->Stats().l2.bytes_moved, 0u);
   for (int i = 0; i < count_; ++i) Expect(Key(i), kBytes);
 }
 
 TEST_F(StoreDefragmentationTest, CloseDoesNotWaitForAPacedPass) {
-  options_.l2_unusable_share_max = 0.01;
-  options_.l2_move_bytes_per_second = 1;
+  options_.unusable_share_max = 0.01;
+  options_.move_bytes_per_second = 1;
   Open();
   // So that what is free is of no use for what came of late.
   for (int i = 0; i < 4; ++i) {
@@ -140,33 +140,33 @@ TEST_F(StoreDefragmentationTest, CloseDoesNotWaitForAPacedPass) {
     ASSERT_TRUE(store_->Evict(Key(i), Level::kL3Nvme).ok());
   }
   const absl::Time until = absl::Now() + absl::Seconds(60);
-  while (store_->Stats().l2_bytes_moved == 0 && absl::Now() < until) {
+  while (store_->Stats().l2.bytes_moved == 0 && absl::Now() < until) {
     absl::SleepFor(absl::Milliseconds(10));
   }
-  EXPECT_GT(store_->Stats().l2_bytes_moved, 0u);
+  EXPECT_GT(store_->Stats().l2.bytes_moved, 0u);
   Close();
   Open();
   for (int i = 0; i < count_; ++i) Expect(Key(i), kBytes);
 }
 
 TEST_F(StoreDefragmentationTest, CanBeTurnedOff) {
-  options_.l2_unusable_share_max = 1;
+  options_.unusable_share_max = 1;
   Open();
   Fragment();
   ASSERT_TRUE(Put("large", 4 * kMiB).ok());
-  EXPECT_EQ(store_->Stats().l2_bytes_moved, 0u);
+  EXPECT_EQ(store_->Stats().l2.bytes_moved, 0u);
 }
 
 TEST_F(StoreDefragmentationTest, RefusesAShareThatCannotBe) {
   for (const double share : {0.0, -1.0, 1.5}) {
-    options_.l2_unusable_share_max = share;
+    options_.unusable_share_max = share;
     ExpectStatus(OpenStore(options_, {}).status(), absl::StatusCode::kInvalidArgument,
-                 "l2_unusable_share_max");
+                 "unusable_share_max");
   }
-  options_.l2_unusable_share_max = 0.3;
-  options_.l2_move_bytes_per_second = 0;
+  options_.unusable_share_max = 0.3;
+  options_.move_bytes_per_second = 0;
   ExpectStatus(OpenStore(options_, {}).status(), absl::StatusCode::kInvalidArgument,
-               "l2_move_bytes_per_second");
+               "move_bytes_per_second");
 }
 
 }  // namespace

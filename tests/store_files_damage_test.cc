@@ -12,6 +12,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "io/checksum.h"
+#include "io/little_endian.h"
 #include "io/store_files.h"
 #include "tests/store_files_fixture.h"
 
@@ -212,10 +214,12 @@ TEST_F(StoreFilesTest, EveryFlippedByteOfTheSuperblockIsSeen) {
   const Superblock superblock = {.uuid = {1, 2, 3},
                                  .data_file_bytes = 16_MiB,
                                  .file_count = 3,
-                                 .data_paths = {"/nvme0", "/nvme1/kv"}};
+                                 .data_paths = {"/nvme0", "/nvme1/kv"},
+                                 .data_weights = {3, 1}};
   std::string block = EncodeSuperblock(superblock);
   ASSERT_TRUE(DecodeSuperblock(block).ok());
   EXPECT_EQ(DecodeSuperblock(block)->data_paths, superblock.data_paths);
+  EXPECT_EQ(DecodeSuperblock(block)->data_weights, superblock.data_weights);
   std::string header = EncodeDataFileHeader(
       {.uuid = {1, 2, 3}, .data_file_bytes = 16_MiB, .bytes = 8_MiB, .number = 2});
   ASSERT_TRUE(DecodeDataFileHeader(header).ok());
@@ -232,6 +236,49 @@ TEST_F(StoreFilesTest, EveryFlippedByteOfTheSuperblockIsSeen) {
   }
   EXPECT_FALSE(DecodeSuperblock(header).ok());
   EXPECT_FALSE(DecodeDataFileHeader(block).ok());
+}
+
+// As one who knows the checksum would write it.
+TEST_F(StoreFilesTest, WeightsThatCannotBeAreDamage) {
+  ASSERT_TRUE(Open().ok());
+  const std::string own = ReadFile(path_ + "/superblock");
+  const auto decode = [](std::string block) {
+    FieldWriter(&block[kBlockBytes - 8], 8)
+        .U64(StructureChecksum(std::string_view(block).substr(0, kBlockBytes - 8)));
+    return DecodeSuperblock(block).status();
+  };
+  const std::string block = EncodeSuperblock({.uuid = {1},
+                                              .data_file_bytes = 16_MiB,
+                                              .file_count = 3,
+                                              .data_paths = {"/nvme0", "/nvme1/kv"},
+                                              .data_weights = {64, 1}});
+  EXPECT_TRUE(decode(block).ok());
+  EXPECT_EQ(DecodeSuperblock(block)->data_weights, std::vector<uint32_t>({64, 1}));
+  constexpr size_t kVersion = 8;
+  constexpr size_t kPathCount = 44;
+  constexpr size_t kWeight = 50;
+  for (const uint32_t weight : {0u, 65u, 255u, 256u, 0xffffu}) {
+    std::string hostile = block;
+    hostile[kWeight] = static_cast<char>(weight & 0xff);
+    hostile[kWeight + 1] = static_cast<char>(weight >> 8);
+    EXPECT_TRUE(absl::IsDataLoss(decode(hostile))) << weight << ": " << decode(hostile);
+    std::string on_disk = hostile;
+    FieldWriter(&on_disk[kBlockBytes - 8], 8)
+        .U64(StructureChecksum(std::string_view(on_disk).substr(0, kBlockBytes - 8)));
+    WriteFile(path_ + "/superblock", on_disk);
+    const auto before = Snapshot(path_);
+    EXPECT_TRUE(absl::IsDataLoss(Open().status()));
+    EXPECT_TRUE(absl::IsDataLoss(StoreFiles::OpenReadOnly(path_).status()));
+    EXPECT_EQ(Snapshot(path_), before);
+  }
+  // What no build has written: version 1 with weights, version 2 without paths.
+  std::string first = block;
+  first[kVersion] = 1;
+  EXPECT_TRUE(absl::IsDataLoss(decode(first))) << decode(first);
+  std::string none = own;
+  none[kVersion] = 2;
+  ASSERT_EQ(none[kPathCount], 0);
+  EXPECT_TRUE(absl::IsDataLoss(decode(none))) << decode(none);
 }
 
 TEST_F(StoreFilesTest, DamagedSuperblockIsDataLossAndChangesNothing) {

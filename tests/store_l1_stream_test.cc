@@ -218,6 +218,44 @@ TEST_F(L1StreamTest, SlicesOfALayoutGoInOneCopy) {
   }
 }
 
+// Blocks are stored page first, and the model's area is layer first: each goes straight from where
+// the store has it, in L2 or L1, and back.
+TEST_F(L1StreamTest, BlocksAreTurnedOnTheirWay) {
+  OpenWithStream(1000);
+  const KvShape all = {.blocks = 6, .layers = 5, .piece_bytes = 4096};
+  const KvShape one = {.blocks = 1, .layers = 5, .piece_bytes = 4096};
+  const uint64_t block_bytes = PageFirst(all).block_bytes;
+  std::vector<std::byte> pages;
+  for (int i = 0; i < 6; ++i) {
+    const std::vector<std::byte> block = ContentOf("k" + std::to_string(i), block_bytes);
+    pages.insert(pages.end(), block.begin(), block.end());
+    ASSERT_TRUE(Put("k" + std::to_string(i), block_bytes).ok());
+  }
+  std::byte* const area = GpuMemory(pages.size()).data();
+  for (int i = 0; i < 6; ++i) {
+    const bool in_l1 = i % 2 == 1;
+    TensorHandle handle =
+        *store_->Get("k" + std::to_string(i), {.want = in_l1 ? Level::kL1Gpu : Level::kL2Pinned});
+    const KvSource page = {handle.view().data, PageFirst(one),
+                           in_l1 ? MemoryKind::kGpu : handle.view().kind};
+    const KvTarget place = {area + i * 4096, LayerFirst(all)};
+    const absl::Status copied = store_->CopyKvBlocks(stream_, one, place, page);
+    ASSERT_TRUE(copied.ok()) << copied;
+    ASSERT_TRUE(handle.ReleaseAfter(stream_).ok());
+  }
+  std::vector<std::byte> layers(pages.size());
+  std::vector<std::byte> back(pages.size());
+  ASSERT_TRUE(Copy(CopyDirection::kToHost, layers.data(), area, layers.size()).ok());
+  const KvTarget host = {back.data(), PageFirst(all), MemoryKind::kHost};
+  ASSERT_TRUE(store_->CopyKvBlocks(stream_, all, host, {area, LayerFirst(all)}).ok());
+  ASSERT_TRUE(device_->Synchronize(stream_).ok());
+  std::vector<std::byte> expected(pages.size());
+  ASSERT_TRUE(
+      CopyKvBlocks(all, expected.data(), LayerFirst(all), pages.data(), PageFirst(all)).ok());
+  EXPECT_TRUE(layers == expected);
+  EXPECT_TRUE(back == pages);
+}
+
 // ---- Faults ----
 
 TEST_F(L1StreamTest, ACopyThatIsRefusedIsSaidAndTriedAnew) {
@@ -257,7 +295,7 @@ TEST_F(L1StreamTest, ACopyThatFailsUnderAHandleIsGivenToNobodyElse) {
   ASSERT_TRUE(handle.ok()) << handle.status();
   while (store_->Stats().lift_failures == 0) SleepFor(std::chrono::milliseconds(1));
   ExpectStatus(GetInL1("k").status(), StatusCode::kUnavailable, "earlier copy");
-  EXPECT_EQ(store_->Stats().l1.bytes_used, 700 * kKiB);
+  EXPECT_EQ(store_->Stats().l1.bytes_used, 704 * kKiB) << "as the allocator rounds 700";
   handle->Release();
   EXPECT_EQ(store_->Stats().l1.bytes_used, 0u);
   ExpectInL1("k", 700 * kKiB, Level::kL2Pinned);
@@ -323,6 +361,7 @@ TEST_F(L1StreamTest, ThreadsTogether) {
           }
         }
       }
+      EXPECT_TRUE(store_->ForgetStream(stream).ok());
       EXPECT_TRUE(device_->DestroyStream(stream).ok());
     });
   }

@@ -5,6 +5,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "io/data_file.h"
+#include "io/data_folders.h"
 #include "io/store_files.h"
 #include "tests/disk_fixture.h"
 
@@ -44,6 +45,31 @@ TEST(StoreLayoutTest, EveryFolderGetsAsManyFiles) {
   EXPECT_EQ(ChooseDataFileBytes(40_MiB - 4096, 2), 20_MiB);
   EXPECT_EQ(ChooseDataFileBytes(40_MiB - 4096, 3), 16_MiB);
   EXPECT_EQ(ChooseDataFileBytes(uint64_t{8} << 40, 4), 1_GiB);
+}
+
+// Whatever the weights: the shares are exact, where files need not be smaller than they may.
+TEST(StoreLayoutTest, FilesAreWholePeriods) {
+  const std::vector<std::vector<uint32_t>> all = {{3, 1}, {1, 1, 6}, {5, 4, 4}, {64, 63}};
+  for (const std::vector<uint32_t>& weights : all) {
+    const std::vector<std::string> paths(weights.size(), "/drive");
+    const DataFolders folders("/store", {}, paths, weights);
+    for (const uint64_t data_bytes : {2_GiB - 4096, 5_GiB + 12345, 1000_GiB, 4000_GiB}) {
+      const uint64_t file_bytes = ChooseDataFileBytes(data_bytes, folders.period());
+      EXPECT_LE(file_bytes, 1_GiB + 2_MiB);
+      const std::vector<uint64_t> files = PlanFiles(data_bytes, file_bytes);
+      std::vector<double> bytes_of(weights.size());
+      for (size_t i = 0; i < files.size(); ++i) {
+        bytes_of[folders.FolderOf(i)] += static_cast<double>(files[i]);
+      }
+      for (size_t i = 0; i < weights.size(); ++i) {
+        const double share =
+            static_cast<double>(data_bytes) * weights[i] / static_cast<double>(folders.period());
+        EXPECT_NEAR(bytes_of[i], share, 2 * static_cast<double>(file_bytes));
+      }
+    }
+  }
+  EXPECT_EQ(ChooseDataFileBytes(128_MiB - 4096, 4), 32_MiB);
+  EXPECT_EQ(ChooseDataFileBytes(16_GiB, 127), 130_MiB);
 }
 
 TEST(StoreLayoutTest, NamesOfDataFiles) {

@@ -120,7 +120,16 @@ TEST_F(StoreTest, OptionsAreValidatedByName) {
   ExpectStatus(open([](StoreOptions& o) { o.l1_bytes_max = 1; }), StatusCode::kInvalidArgument,
                "l1_bytes_max is 1");
   ExpectStatus(open([](StoreOptions& o) { o.gpus = {}; }), StatusCode::kInvalidArgument, "gpus");
-  ExpectStatus(open([](StoreOptions& o) { o.gpus = {0, 1}; }), StatusCode::kUnimplemented, "gpus");
+  ExpectStatus(open([](StoreOptions& o) {
+                 o.gpus = {0, -1};
+               }),
+               StatusCode::kInvalidArgument, "gpus has -1");
+  ExpectStatus(open([](StoreOptions& o) {
+                 o.gpus = {3, 2, 3};
+               }),
+               StatusCode::kInvalidArgument, "gpus has 3 twice");
+  ExpectStatus(open([](StoreOptions& o) { o.gpus.resize(17); }), StatusCode::kInvalidArgument,
+               "gpus names 17");
   ExpectStatus(open([](StoreOptions& o) { o.stripe_count = 3; }), StatusCode::kInvalidArgument,
                "stripe_count");
   ExpectStatus(open([](StoreOptions& o) { o.l3_bytes_max = uint64_t{1} << 60; }),

@@ -143,6 +143,33 @@ cudaError_t CopyAsBatch(cudaStream_t stream, absl::Span<const CopyPiece> pieces)
 cudaError_t CopyAsBatch(cudaStream_t, absl::Span<const CopyPiece>) { return cudaErrorNotSupported; }
 #endif
 
+// A GPU, or the host (cudaCpuDeviceId), as a place of managed memory. Since 13 that is a struct.
+#if CUDART_VERSION >= 13000
+cudaMemLocation Place(int ordinal) {
+  cudaMemLocation place = {};  // Of the host, which has no number.
+  place.type = ordinal == cudaCpuDeviceId ? cudaMemLocationTypeHost : cudaMemLocationTypeDevice;
+  if (ordinal != cudaCpuDeviceId) place.id = ordinal;
+  return place;
+}
+cudaError_t PrefetchTo(int ordinal, const void* memory, size_t bytes, cudaStream_t stream) {
+  return cudaMemPrefetchAsync(memory, bytes, Place(ordinal), /*flags=*/0, stream);
+}
+#else
+int Place(int ordinal) { return ordinal; }
+cudaError_t PrefetchTo(int ordinal, const void* memory, size_t bytes, cudaStream_t stream) {
+  return cudaMemPrefetchAsync(memory, bytes, ordinal, stream);
+}
+#endif
+
+// Kept with the GPU, and mapped for the host where the machine can: else what that touches moves.
+absl::Status AdviseManaged(int ordinal, void* memory, size_t bytes) {
+  CAIRN_CUDA_RETURN_IF_ERROR(
+      cudaMemAdvise(memory, bytes, cudaMemAdviseSetPreferredLocation, Place(ordinal)));
+  CAIRN_CUDA_RETURN_IF_ERROR(
+      cudaMemAdvise(memory, bytes, cudaMemAdviseSetAccessedBy, Place(cudaCpuDeviceId)));
+  return absl::OkStatus();
+}
+
 class CudaDevice final : public Device {
  public:
   CudaDevice(int ordinal, std::string name) : ordinal_(ordinal), name_(std::move(name)) {}
@@ -177,6 +204,7 @@ class CudaDevice final : public Device {
     }));
     return absl::Span<std::byte>(static_cast<std::byte*>(memory), bytes);
   }
+  absl::StatusOr<absl::Span<std::byte>> AllocateManagedArena(uint64_t bytes) override;
   absl::Status FreeArena(absl::Span<std::byte> arena) override {
     return WithDevice([arena]() -> absl::Status {
       CAIRN_CUDA_RETURN_IF_ERROR(cudaFree(arena.data()));
@@ -197,6 +225,9 @@ class CudaDevice final : public Device {
     CAIRN_CUDA_RETURN_IF_ERROR(cudaStreamDestroy(Native(stream)));
     return absl::OkStatus();
   }
+  bool IsOfCallingThread(StreamRef stream) const override {
+    return Native(stream) == cudaStreamPerThread;
+  }
 
   absl::Status Copy(StreamRef stream, CopyDirection direction,
                     absl::Span<const CopyPiece> pieces) override {
@@ -210,6 +241,14 @@ class CudaDevice final : public Device {
       CAIRN_CUDA_RETURN_IF_ERROR(cudaMemcpy2DAsync(copy.target, copy.target_pitch, copy.source,
                                                    copy.source_pitch, copy.row_bytes, copy.rows,
                                                    KindOf(direction), Native(stream)));
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status Prefetch(StreamRef stream, absl::Span<const std::byte> memory) override {
+    return OnStream(stream, [&]() -> absl::Status {
+      CAIRN_CUDA_RETURN_IF_ERROR(
+          PrefetchTo(ordinal_, memory.data(), memory.size(), Native(stream)));
       return absl::OkStatus();
     });
   }
@@ -301,6 +340,29 @@ absl::StatusOr<DeviceMemory> CudaDevice::Memory() const {
   size_t bytes = 0;
   CAIRN_CUDA_RETURN_IF_ERROR(cudaMemGetInfo(&bytes_free, &bytes));
   return DeviceMemory{.bytes = bytes, .bytes_free = bytes_free};
+}
+
+// More than the GPU has would go to and fro with every access: that is no L1.
+absl::StatusOr<absl::Span<std::byte>> CudaDevice::AllocateManagedArena(uint64_t bytes) {
+  CAIRN_ASSIGN_OR_RETURN(const DeviceMemory device, Memory());
+  if (bytes > device.bytes_free) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        bytes, " bytes of managed memory: ", device.bytes_free, " of ", device.bytes, " are free"));
+  }
+  void* memory = nullptr;
+  CAIRN_RETURN_IF_ERROR(WithDevice([&]() -> absl::Status {
+    int is_shared = 0;
+    CAIRN_CUDA_RETURN_IF_ERROR(
+        cudaDeviceGetAttribute(&is_shared, cudaDevAttrConcurrentManagedAccess, ordinal_));
+    if (is_shared == 0) {
+      return absl::UnavailableError("the GPU and the host cannot use managed memory together");
+    }
+    CAIRN_CUDA_RETURN_IF_ERROR(cudaMallocManaged(&memory, bytes, cudaMemAttachGlobal));
+    absl::Status advised = AdviseManaged(ordinal_, memory, bytes);
+    if (!advised.ok()) (void)cudaFree(memory);
+    return advised;
+  }));
+  return absl::Span<std::byte>(static_cast<std::byte*>(memory), bytes);
 }
 
 absl::StatusOr<DeviceProperties> CudaDevice::Properties() const {

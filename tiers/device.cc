@@ -31,7 +31,8 @@ absl::Status ValidateCopy(const StridedCopy& copy) {
   if (copy.target == nullptr || copy.source == nullptr || copy.row_bytes == 0 || copy.rows == 0) {
     return absl::InvalidArgumentError("rows to copy have no address, or no bytes");
   }
-  if (copy.target_pitch < copy.row_bytes || copy.source_pitch < copy.row_bytes) {
+  if (copy.target_pitch < copy.row_bytes || copy.source_pitch < copy.row_bytes ||
+      copy.target_pitch > kPitchMax || copy.source_pitch > kPitchMax) {
     return absl::InvalidArgumentError(absl::StrCat("rows of ", copy.row_bytes,
                                                    " bytes do not fit their pitches of ",
                                                    copy.target_pitch, " and ", copy.source_pitch));

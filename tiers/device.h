@@ -23,10 +23,13 @@ struct CopyPiece {
   uint64_t bytes = 0;
 };
 
+// The largest pitch that every GPU takes: cudaDevAttrMaxPitch.
+inline constexpr uint64_t kPitchMax = (uint64_t{1} << 31) - 1;
+
 // Rows of one length, each `pitch` bytes behind the one before: a layer's slices of many blocks.
 struct StridedCopy {
   std::byte* target = nullptr;
-  uint64_t target_pitch = 0;  // At least row_bytes, as is the other.
+  uint64_t target_pitch = 0;  // From row_bytes to kPitchMax, as is the other.
   const std::byte* source = nullptr;
   uint64_t source_pitch = 0;
   uint64_t row_bytes = 0;
@@ -90,13 +93,18 @@ class Device {
 
   // Memory of the device, on a 256-byte boundary at least. Slow and blocking: for start-up only.
   virtual absl::StatusOr<absl::Span<std::byte>> AllocateArena(uint64_t bytes) = 0;
-  // Waits for what the device still does.
+  // The same of memory that the host may read and write too, which is kept with the device. At most
+  // what the device has free. kUnavailable where not both can use it at the same time.
+  virtual absl::StatusOr<absl::Span<std::byte>> AllocateManagedArena(uint64_t bytes) = 0;
+  // Of either kind. Waits for what the device still does.
   virtual absl::Status FreeArena(absl::Span<std::byte> arena) = 0;
 
   // A StreamRef whose `stream` is null is the default stream of its device.
   virtual absl::StatusOr<StreamRef> CreateStream() = 0;
   // Waits for what it was given.
   virtual absl::Status DestroyStream(StreamRef stream) = 0;
+  // Whether it is another stream in each thread that names it (cudaStreamPerThread).
+  virtual bool IsOfCallingThread(StreamRef stream) const = 0;
 
   // Behind what the stream was given before. The list is read before the call returns. On a status
   // other than OK nothing of it is under way.
@@ -104,6 +112,10 @@ class Device {
                             absl::Span<const CopyPiece> pieces) = 0;
   virtual absl::Status CopyRows(StreamRef stream, CopyDirection direction,
                                 const StridedCopy& copy) = 0;
+
+  // Has a part of a managed arena come to the device, if it is not there, behind what the stream
+  // was given before.
+  virtual absl::Status Prefetch(StreamRef stream, absl::Span<const std::byte> memory) = 0;
 
   // The point behind what the stream was given before.
   virtual absl::StatusOr<std::shared_ptr<DeviceEvent>> Record(StreamRef stream) = 0;

@@ -1,16 +1,16 @@
 #include "tiers/gpu_tier.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
 #include "src/base/status_macros.h"
-#include "tiers/extent_allocator.h"
 
 namespace cairn {
 namespace {
 
 constexpr uint64_t kAlignment = 4096;
-// What every GPU takes: cudaDevAttrMaxPitch is 2^31 - 1.
-constexpr uint64_t kPitchMax = (uint64_t{1} << 31) - 1;
 
 // How far `to` is behind `from`; a great number when it is not.
 uint64_t Distance(const std::byte* from, const std::byte* to) {
@@ -43,17 +43,22 @@ std::optional<StridedCopy> AsRows(absl::Span<const CopyPiece> pieces) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<GpuTier>> GpuTier::Create(uint64_t bytes_max, Device* device) {
+absl::StatusOr<std::unique_ptr<GpuTier>> GpuTier::Create(uint64_t bytes_max, Device* device,
+                                                         L1Memory memory) {
   const uint64_t bytes = bytes_max / kAlignment * kAlignment;
-  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<SpaceAllocator> allocator,
-                         ExtentAllocator::Create(bytes, kAlignment));
-  const absl::StatusOr<absl::Span<std::byte>> arena = device->AllocateArena(bytes);
+  CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<MagazineAllocator> allocator,
+                         MagazineAllocator::Create(AllocatorKind::kHybrid, bytes, kAlignment));
+  CAIRN_ASSIGN_OR_RETURN(ExtentOwners owners, ExtentOwners::Create(bytes, kAlignment));
+  const absl::StatusOr<absl::Span<std::byte>> arena = memory == L1Memory::kManaged
+                                                          ? device->AllocateManagedArena(bytes)
+                                                          : device->AllocateArena(bytes);
   if (!arena.ok()) {
     return absl::Status(arena.status().code(),
                         absl::StrCat("L1 of ", bytes, " bytes on ", device->name(), ": ",
                                      arena.status().message()));
   }
-  std::unique_ptr<GpuTier> tier(new GpuTier(device, *arena, std::move(allocator)));
+  std::unique_ptr<GpuTier> tier(
+      new GpuTier(device, memory, *arena, std::move(allocator), std::move(owners)));
   CAIRN_RETURN_IF_ERROR(tier->Start());
   return tier;
 }
@@ -80,7 +85,6 @@ GpuTier::~GpuTier() {
 }
 
 absl::StatusOr<Extent> GpuTier::Reserve(uint64_t bytes) {
-  MutexLock lock(mutex_);
   absl::StatusOr<Extent> extent = allocator_->Allocate(bytes);
   if (extent.ok()) mix_.Note(bytes);
   return extent;
@@ -88,29 +92,66 @@ absl::StatusOr<Extent> GpuTier::Reserve(uint64_t bytes) {
 
 Fragmentation GpuTier::fragmentation() const {
   return MeasureFragmentation(bytes_max(), mix_, [this](Extent part, VisitRun visit) {
-    MutexLock lock(mutex_);
     allocator_->ForEachFree(part, visit);
   });
 }
 
-void GpuTier::Release(Extent extent) {
-  MutexLock lock(mutex_);
+void GpuTier::ReleaseBehind(Extent extent, StreamReaders readers) {
+  {
+    MutexLock lock(readers_mutex_);
+    if (const auto found = handed_over_.find(extent.offset); found != handed_over_.end()) {
+      readers = std::move(found->second);
+      handed_over_.erase(found);
+    }
+    if (readers.any()) {
+      leaving_.push_back({extent, std::move(readers)});
+      return;
+    }
+  }
   CAIRN_CHECK(allocator_->Free(extent).ok());
 }
 
-uint64_t GpuTier::bytes_used() const {
-  MutexLock lock(mutex_);
-  return allocator_->bytes_used();
+void GpuTier::FreeWhatIsRead() {
+  std::vector<Leaving> read;
+  {
+    MutexLock lock(readers_mutex_);
+    const auto first = std::partition(leaving_.begin(), leaving_.end(),
+                                      [](const Leaving& one) { return one.readers.any(); });
+    read.assign(std::make_move_iterator(first), std::make_move_iterator(leaving_.end()));
+    leaving_.erase(first, leaving_.end());
+  }
+  for (const Leaving& one : read) CAIRN_CHECK(allocator_->Free(one.extent).ok());
 }
 
-uint64_t GpuTier::largest_free_bytes() const {
-  MutexLock lock(mutex_);
-  return allocator_->largest_free_bytes();
+void GpuTier::HandOver(Extent extent, uint64_t bytes, StreamReaders readers) {
+  mix_.Note(bytes);
+  if (!readers.any()) return;
+  MutexLock lock(readers_mutex_);
+  handed_over_.insert_or_assign(extent.offset, std::move(readers));
+}
+
+absl::Status GpuTier::WaitForReaders(Extent target) {
+  StreamReaders readers;
+  {
+    MutexLock lock(readers_mutex_);
+    const auto found = handed_over_.find(target.offset);
+    if (found == handed_over_.end()) return absl::OkStatus();
+    readers = found->second;
+  }
+  CAIRN_RETURN_IF_ERROR(readers.LetWait(*up_));
+  // Whatever is copied up from here on is behind them.
+  MutexLock lock(readers_mutex_);
+  handed_over_.erase(target.offset);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<DeviceEvent>> GpuTier::StartCopyUp(
     Extent target, absl::Span<const std::byte> source) {
   CAIRN_CHECK(source.size() <= target.bytes);
+  CAIRN_RETURN_IF_ERROR(WaitForReaders(target));
+  if (memory_ == L1Memory::kManaged) {
+    CAIRN_RETURN_IF_ERROR(device_->Prefetch(*up_, {Address(target), target.bytes}));
+  }
   const CopyPiece piece = {Address(target), source.data(), source.size()};
   CAIRN_RETURN_IF_ERROR(device_->Copy(*up_, CopyDirection::kToDevice, {&piece, 1}));
   absl::StatusOr<std::shared_ptr<DeviceEvent>> copied = device_->Record(*up_);

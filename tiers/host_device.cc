@@ -107,13 +107,18 @@ class HostDevice final : public Device {
   absl::Status UnpinMemory(absl::Span<std::byte> /*memory*/) override { return absl::OkStatus(); }
 
   absl::StatusOr<absl::Span<std::byte>> AllocateArena(uint64_t bytes) override;
+  absl::StatusOr<absl::Span<std::byte>> AllocateManagedArena(uint64_t bytes) override {
+    return AllocateArena(bytes);
+  }
   absl::Status FreeArena(absl::Span<std::byte> arena) override;
   absl::StatusOr<StreamRef> CreateStream() override;
   absl::Status DestroyStream(StreamRef stream) override;
+  bool IsOfCallingThread(StreamRef /*stream*/) const override { return false; }
   absl::Status Copy(StreamRef stream, CopyDirection direction,
                     absl::Span<const CopyPiece> pieces) override;
   absl::Status CopyRows(StreamRef stream, CopyDirection direction,
                         const StridedCopy& copy) override;
+  absl::Status Prefetch(StreamRef stream, absl::Span<const std::byte> memory) override;
   absl::StatusOr<std::shared_ptr<DeviceEvent>> Record(StreamRef stream) override;
   absl::Status WaitFor(StreamRef stream, const std::shared_ptr<DeviceEvent>& event) override;
   absl::Status Synchronize(StreamRef stream) override;
@@ -238,6 +243,12 @@ absl::Status HostDevice::CopyRows(StreamRef ref, CopyDirection direction, const 
     }
   });
   return absl::OkStatus();
+}
+
+// It is there.
+absl::Status HostDevice::Prefetch(StreamRef ref, absl::Span<const std::byte> memory) {
+  CAIRN_RETURN_IF_ERROR(Find(ref).status());
+  return CheckOnDevice(CopyDirection::kToDevice, memory.data(), nullptr, memory.size(), 0);
 }
 
 absl::StatusOr<std::shared_ptr<DeviceEvent>> HostDevice::Record(StreamRef ref) {

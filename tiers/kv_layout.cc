@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "src/base/status_macros.h"
+#include "tiers/kv_rows.h"
 
 namespace cairn {
 namespace {
@@ -162,8 +164,8 @@ KvPitch LayerFirst(const KvShape& shape) {
   return {.block_bytes = shape.piece_bytes, .layer_bytes = shape.blocks * shape.piece_bytes};
 }
 
-absl::Status CopyKvBlocks(const KvShape& shape, std::byte* target, const KvPitch& target_pitch,
-                          const std::byte* source, const KvPitch& source_pitch) {
+absl::Status ValidateKvCopy(const KvShape& shape, const KvPitch& target_pitch,
+                            const KvPitch& source_pitch) {
   if (shape.blocks == 0 || shape.layers == 0 || shape.piece_bytes == 0) {
     return Refuse(shape, target_pitch, "nothing to copy");
   }
@@ -172,6 +174,12 @@ absl::Status CopyKvBlocks(const KvShape& shape, std::byte* target, const KvPitch
   if (Overlaps(shape, target_pitch)) {
     return Refuse(shape, target_pitch, "pieces of the target overlap");
   }
+  return absl::OkStatus();
+}
+
+absl::Status CopyKvBlocks(const KvShape& shape, std::byte* target, const KvPitch& target_pitch,
+                          const std::byte* source, const KvPitch& source_pitch) {
+  CAIRN_RETURN_IF_ERROR(ValidateKvCopy(shape, target_pitch, source_pitch));
   const Walk walk = InOrderOf(shape, target_pitch, source_pitch);
   const uint64_t bytes = shape.piece_bytes;
   const bool whole_lines = OnLine(target) && bytes % kLineBytes == 0 &&

@@ -56,6 +56,11 @@ class MagazineAllocator final : public Allocator {
   // Of a range that is withheld: how much of it is free by now. When it is all, nobody has a byte
   // there, or will before it is restored.
   uint64_t withheld_bytes(Extent range) const ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // Neither allocated nor withheld.
+  uint64_t bytes_free() const {
+    const uint64_t taken = bytes_used() + withheld_bytes();
+    return taken < bytes_max_ ? bytes_max_ - taken : 0;
+  }
   // Of all of them.
   uint64_t withheld_bytes() const { return withheld_bytes_.load(std::memory_order_relaxed); }
   std::vector<Extent> withheld_ranges() const ABSL_LOCKS_EXCLUDED(pool_mutex_);

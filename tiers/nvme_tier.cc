@@ -21,7 +21,7 @@ std::vector<Extent> ReservedExtents(const StoreFiles& files, size_t folder) {
     const StoreFiles::File& file = files.files()[i];
     const uint64_t start = i * stride;
     const uint64_t end = std::min(start + stride, files.offset_end());
-    if (file.fd < 0 || i % files.folders().size() != folder) {
+    if (file.fd < 0 || files.FolderOf(i) != folder) {
       // The last may be one that could not be opened, and has no bytes then.
       if (end > start) reserved.push_back({start, end - start});
       continue;
@@ -33,6 +33,20 @@ std::vector<Extent> ReservedExtents(const StoreFiles& files, size_t folder) {
   return reserved;
 }
 
+std::vector<uint32_t> FoldersOfFiles(const StoreFiles& files) {
+  std::vector<uint32_t> folder_of;
+  for (size_t i = 0; i < files.files().size(); ++i) {
+    folder_of.push_back(static_cast<uint32_t>(files.FolderOf(i)));
+  }
+  return folder_of;
+}
+
+std::vector<uint32_t> WeightsOfFolders(const StoreFiles& files) {
+  std::vector<uint32_t> weights;
+  for (size_t i = 0; i < files.folders().size(); ++i) weights.push_back(files.WeightOf(i));
+  return weights;
+}
+
 uint64_t LongestExtent(const StoreFiles::File& file) {
   return file.bytes / kBlockBytes * kBlockBytes - kBlockBytes;
 }
@@ -41,7 +55,7 @@ absl::StatusOr<std::vector<std::unique_ptr<ExtentAllocator>>> CreateAllocators(
     const StoreFiles& files, absl::Span<const Extent> in_use) {
   std::vector<std::vector<Extent>> in_use_of(files.folders().size());
   for (const Extent& extent : in_use) {
-    in_use_of[extent.offset / files.data_file_bytes() % in_use_of.size()].push_back(extent);
+    in_use_of[files.FolderOf(extent.offset / files.data_file_bytes())].push_back(extent);
   }
   std::vector<std::unique_ptr<ExtentAllocator>> allocators;
   for (size_t folder = 0; folder < in_use_of.size(); ++folder) {
@@ -90,12 +104,13 @@ NvmeTier::NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_fil
       file_bytes_(files->data_file_bytes()),
       io_(io),
       io_files_(std::move(io_files)),
+      folder_of_(FoldersOfFiles(*files)),
       extent_bytes_max_(extent_bytes_max),
       offset_end_(files->offset_end()),
       drive_counters_(files->folders().size()),
       reads_(files->folders().size()),
       mix_(offset_end_),
-      allocator_(file_bytes_, std::move(allocators)),
+      allocator_(file_bytes_, folder_of_, WeightsOfFolders(*files), std::move(allocators)),
       given_up_(files->files().size()),
       extent_bytes_in_use_max_(extent_bytes_max) {
   MutexLock lock(mutex_);
@@ -161,13 +176,23 @@ void NvmeTier::Distrust(Extent extent) {
 
 absl::StatusOr<Extent> NvmeTier::ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min) {
   MutexLock lock(mutex_);
+  return ReserveLocked(bytes_max, bytes_min, std::nullopt);
+}
+
+absl::StatusOr<Extent> NvmeTier::ReserveElsewhere(uint64_t bytes, uint64_t offset) {
+  MutexLock lock(mutex_);
+  return ReserveLocked(bytes, bytes, folder_of_[FileOf(offset)]);
+}
+
+absl::StatusOr<Extent> NvmeTier::ReserveLocked(uint64_t bytes_max, uint64_t bytes_min,
+                                               std::optional<size_t> folder_avoided) {
   if (bytes_min > extent_bytes_in_use_max_ && bytes_min <= extent_bytes_max_) {
     return absl::UnavailableError(absl::StrCat(
         "L3 takes no ", bytes_min, " bytes: ", std::count(given_up_.begin(), given_up_.end(), true),
         " of its ", given_up_.size(),
         " data files are given up until the next Open: a flush of them failed, or their drive"));
   }
-  absl::StatusOr<Extent> extent = allocator_.AllocateUpTo(bytes_max, bytes_min);
+  absl::StatusOr<Extent> extent = allocator_.AllocateUpTo(bytes_max, bytes_min, folder_avoided);
   if (extent.ok()) mix_.Note(extent->bytes);
   return extent;
 }
@@ -203,7 +228,7 @@ void NvmeTier::Locate(uint64_t offset, IoOp* op) const {
 }
 
 void NvmeTier::Ended(uint64_t offset, const absl::Status& status, int64_t service_us) {
-  DriveCounters& counters = drive_counters_[FileOf(offset) % drive_counters_.size()];
+  DriveCounters& counters = drive_counters_[folder_of_[FileOf(offset)]];
   counters.requests.fetch_add(1, std::memory_order_relaxed);
   if (!status.ok()) counters.errors.fetch_add(1, std::memory_order_relaxed);
   counters.service_us.fetch_add(static_cast<uint64_t>(service_us), std::memory_order_relaxed);
@@ -214,6 +239,12 @@ NvmeTier::DriveFigures NvmeTier::drive_figures(size_t folder) const {
   return {.requests = counters.requests.load(std::memory_order_relaxed),
           .errors = counters.errors.load(std::memory_order_relaxed),
           .service_us = counters.service_us.load(std::memory_order_relaxed)};
+}
+
+NvmeTier::DriveBytes NvmeTier::drive_bytes(size_t folder) const {
+  MutexLock lock(mutex_);
+  const ExtentAllocator& allocator = allocator_.of_folder(folder);
+  return {.max = allocator.bytes_max(), .used = allocator.bytes_used()};
 }
 
 uint64_t NvmeTier::bytes_max() const {

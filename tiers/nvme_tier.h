@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -28,8 +29,8 @@ struct PackExtent {
 
 // L3: extents of the data files, and the requests that reach them. Extents are whole 4096-byte
 // blocks and never cross files. Where the files lie in several folders, on a drive each, extents
-// are taken from them turn about: what is written one after another, and read so again, is spread
-// over all drives. Thread-safe.
+// are taken from them turn about by their weights: what is written one after another, and read so
+// again, is spread over all drives. Thread-safe.
 class NvmeTier {
  public:
   // `in_use`, sorted by offset, is what the index says is taken; the rest is free, so nothing that
@@ -41,6 +42,9 @@ class NvmeTier {
   // As much as there is in one run, `bytes_max` at most. kResourceExhausted when no free run has
   // `bytes_min` now; kUnavailable when no file that is not given up could ever have it.
   absl::StatusOr<Extent> ReserveUpTo(uint64_t bytes_max, uint64_t bytes_min)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // As much as that, instead of an extent at `offset`: on another drive, where one has it.
+  absl::StatusOr<Extent> ReserveElsewhere(uint64_t bytes, uint64_t offset)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Release(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
   // Of a tensor in a pack, if `pack` is not null, which dies with its last member: then the bytes
@@ -73,6 +77,12 @@ class NvmeTier {
     uint64_t service_us = 0;  // IoOp::service_us of all.
   };
   DriveFigures drive_figures(size_t folder) const;
+  // Of the extents of one folder. Without what is free in files that were given up.
+  struct DriveBytes {
+    uint64_t max = 0;
+    uint64_t used = 0;
+  };
+  DriveBytes drive_bytes(size_t folder) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Is told of every read, of all drives together.
   ReadRate& reads() { return reads_; }
   AsyncIo& io() const { return *io_; }
@@ -99,6 +109,9 @@ class NvmeTier {
   NvmeTier(const StoreFiles* files, AsyncIo* io, std::vector<int> io_files,
            std::vector<std::unique_ptr<ExtentAllocator>> allocators, uint64_t extent_bytes_max);
   size_t FileOf(uint64_t offset) const { return offset / file_bytes_; }
+  absl::StatusOr<Extent> ReserveLocked(uint64_t bytes_max, uint64_t bytes_min,
+                                       std::optional<size_t> folder_avoided)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReleaseLocked(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Constant. Extents may be released when the files are closed already.
@@ -106,6 +119,7 @@ class NvmeTier {
   const uint64_t file_bytes_;
   AsyncIo* const io_;
   const std::vector<int> io_files_;
+  const std::vector<uint32_t> folder_of_;  // By file.
   const uint64_t extent_bytes_max_;
   const uint64_t offset_end_;
   uint64_t quarantined_bytes_max_ = 0;

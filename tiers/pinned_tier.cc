@@ -15,8 +15,7 @@ absl::StatusOr<std::unique_ptr<PinnedTier>> PinnedTier::Create(uint64_t bytes_ma
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, Arena::Create(bytes, options.placement));
   CAIRN_ASSIGN_OR_RETURN(std::unique_ptr<MagazineAllocator> allocator,
                          MagazineAllocator::Create(options.allocator, bytes, kAlignment));
-  CAIRN_ASSIGN_OR_RETURN(ReservedArray<uint64_t> owners,
-                         ReservedArray<uint64_t>::Create(bytes / kAlignment));
+  CAIRN_ASSIGN_OR_RETURN(ExtentOwners owners, ExtentOwners::Create(bytes, kAlignment));
   std::unique_ptr<PinnedTier> tier(new PinnedTier(
       std::move(arena), bytes, device, std::move(allocator), std::move(owners), options));
   if (device->is_gpu()) tier->TakeBorders();
@@ -24,7 +23,7 @@ absl::StatusOr<std::unique_ptr<PinnedTier>> PinnedTier::Create(uint64_t bytes_ma
 }
 
 PinnedTier::PinnedTier(std::unique_ptr<Arena> arena, uint64_t bytes_max, Device* device,
-                       std::unique_ptr<MagazineAllocator> allocator, ReservedArray<uint64_t> owners,
+                       std::unique_ptr<MagazineAllocator> allocator, ExtentOwners owners,
                        const PinnedTierOptions& options)
     : arena_(std::move(arena)),
       bytes_max_(bytes_max),
@@ -117,11 +116,6 @@ uint64_t PinnedTier::bytes_pinned() const {
 uint64_t PinnedTier::bytes_used() const {
   const uint64_t borders = border_bytes_.load(std::memory_order_relaxed);
   return std::max(allocator_->bytes_used(), borders) - borders;
-}
-
-uint64_t PinnedTier::bytes_free() const {
-  const uint64_t taken = allocator_->bytes_used() + allocator_->withheld_bytes();
-  return taken < bytes_max_ ? bytes_max_ - taken : 0;
 }
 
 Fragmentation PinnedTier::fragmentation() const {

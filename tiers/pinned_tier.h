@@ -15,9 +15,9 @@
 #include "tiers/allocator.h"
 #include "tiers/arena.h"
 #include "tiers/device.h"
+#include "tiers/extent_owners.h"
 #include "tiers/fragmentation.h"
 #include "tiers/magazine_allocator.h"
-#include "tiers/reserved_array.h"
 
 namespace cairn {
 
@@ -69,14 +69,7 @@ class PinnedTier {
   void Restore(Extent range) { allocator_->Restore(range); }
   // Of a range that is withheld: nobody has a byte in it, or will before Restore.
   bool IsEmpty(Extent range) const { return allocator_->withheld_bytes(range) == range.bytes; }
-  // Whose copy lies in the extent that begins here: the hash of its key, 0 when none was told. What
-  // is freed keeps what it had, so it is a hint where to look.
-  void SetOwner(Extent extent, uint64_t key_hash) {
-    std::atomic_ref(owners_[extent.offset / kAlignment]).store(key_hash, std::memory_order_relaxed);
-  }
-  uint64_t OwnerOf(Extent extent) const {
-    return std::atomic_ref(owners_[extent.offset / kAlignment]).load(std::memory_order_relaxed);
-  }
+  ExtentOwners& owners() { return owners_; }
   // For who empties windows of it.
   MagazineAllocator& space() { return *allocator_; }
   const SizeMix& mix() const { return mix_; }
@@ -86,7 +79,7 @@ class PinnedTier {
   uint64_t bytes_max() const { return bytes_max_; }
   uint64_t bytes_used() const;
   // Neither used nor withheld.
-  uint64_t bytes_free() const;
+  uint64_t bytes_free() const { return allocator_->bytes_free(); }
   uint64_t largest_free_bytes() const { return allocator_->largest_free_bytes(); }
 
   // All of it: copies from and to it are asynchronous, from now on.
@@ -105,7 +98,7 @@ class PinnedTier {
   static constexpr uint64_t kAlignment = 4096;
 
   PinnedTier(std::unique_ptr<Arena> arena, uint64_t bytes_max, Device* device,
-             std::unique_ptr<MagazineAllocator> allocator, ReservedArray<uint64_t> owners,
+             std::unique_ptr<MagazineAllocator> allocator, ExtentOwners owners,
              const PinnedTierOptions& options);
   void TakeBorders();
   void GiveBordersBack();
@@ -124,7 +117,7 @@ class PinnedTier {
   // Provide their own synchronization.
   const std::unique_ptr<MagazineAllocator> allocator_;
   SizeMix mix_;
-  mutable ReservedArray<uint64_t> owners_;  // By the page where an extent begins.
+  ExtentOwners owners_;
 
   // The first of each chunk but the first: allocated for good, so that nothing lies across. Of the
   // thread that pins once it was started.

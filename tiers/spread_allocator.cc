@@ -4,19 +4,22 @@
 
 namespace cairn {
 
-absl::StatusOr<Extent> SpreadAllocator::AllocateUpTo(uint64_t bytes_max, uint64_t bytes_min) {
-  size_t chosen = next_;
-  uint64_t chosen_bytes = 0;
-  for (size_t i = 0; i < of_folders_.size() && chosen_bytes < bytes_max; ++i) {
-    const size_t folder = (next_ + i) % of_folders_.size();
-    const uint64_t bytes = std::min(bytes_max, of_folders_[folder]->largest_free_bytes());
-    if (bytes <= chosen_bytes) continue;
-    chosen = folder;
-    chosen_bytes = bytes;
+absl::StatusOr<Extent> SpreadAllocator::AllocateUpTo(uint64_t bytes_max, uint64_t bytes_min,
+                                                     std::optional<size_t> avoided) {
+  uint64_t most = 0;
+  for (size_t i = 0; i < of_folders_.size(); ++i) {
+    bytes_[i] = std::min(bytes_max, of_folders_[i]->largest_free_bytes());
+    if (i != avoided) most = std::max(most, bytes_[i]);
   }
-  absl::StatusOr<Extent> extent = of_folders_[chosen]->Allocate(std::max(chosen_bytes, bytes_min));
-  if (extent.ok()) next_ = (chosen + 1) % of_folders_.size();
-  return extent;
+  if (avoided.has_value()) {
+    if (most >= bytes_min) bytes_[*avoided] = 0;
+    most = std::max(most, bytes_[*avoided]);
+  }
+  // The turn of none, who have too little: the first of them says so.
+  if (most < bytes_min) return of_folders_[0]->Allocate(bytes_min);
+  WeightedTurns& turns = bytes_min < bytes_max ? turns_of_runs_ : turns_;
+  const size_t folder = turns.Next(most, [&](size_t i) { return bytes_[i] == most; });
+  return of_folders_[folder]->Allocate(most);
 }
 
 uint64_t SpreadAllocator::bytes_max() const {

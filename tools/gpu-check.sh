@@ -69,6 +69,9 @@ if block 'Build' quiet_build; then
   block 'Three tiers, every byte compared' build/cuda/bin/kv-offload --dir "$directory/kv" \
     --device cuda --l1 1GiB --l2 2GiB --l3 8GiB --model qwen3-vl-8b --scale 8 \
     --class-mix kv:70,vision:20,text:10 --requests 300 --concurrency 4
+  block 'The same with managed memory' build/cuda/bin/kv-offload --dir "$directory/managed" \
+    --device cuda --l1 1GiB --l1-memory managed --l2 2GiB --l3 8GiB --model qwen3-vl-8b --scale 8 \
+    --requests 100
   if command -v compute-sanitizer >/dev/null; then
     block 'compute-sanitizer' compute-sanitizer --error-exitcode 1 build/cuda/bin/device_test
   else

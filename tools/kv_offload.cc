@@ -40,9 +40,12 @@ StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Prog
   StoreOptions store;
   store.path = options.dir;
   store.data_paths = options.data_dirs;
+  store.data_weights = options.data_weights;
   store.fingerprint = block.fingerprint;
   store.device = options.device;
+  store.l1_memory = options.l1_memory;
   store.l1_bytes_max = options.l1_bytes;
+  store.gpus = options.gpus;
   store.l2_bytes_max = options.l2_bytes;
   store.l2_bytes_min = options.l2_bytes_min;
   store.heed_memory_pressure = options.heed_memory_pressure;
@@ -75,6 +78,7 @@ absl::Status Serve(Store& store, const Trace& trace, Progress& progress, Outcome
   ReplayResult result = Replay(store, trace.requests,
                                {.block = outcome.block,
                                 .l1_bytes = outcome.options.l1_bytes,
+                                .gpus = outcome.options.gpus,
                                 .l2_bytes = outcome.options.l2_bytes,
                                 .speed = outcome.options.speed,
                                 .concurrency = outcome.options.concurrency,

@@ -15,21 +15,18 @@ namespace {
 // Is never linked, as what is pinned is in L2.
 class NeverFilled final : public FillWaiter {
  public:
-  void OnFilled(absl::Status, Entry*) override { CAIRN_CHECK(false); }
+  void OnFilled(absl::Status, cairn::Pin) override { CAIRN_CHECK(false); }
 };
 
 class DirectoryMap final : public TensorMap {
  public:
   DirectoryMap(PinnedTier* l2, bool as_get)
       : as_get_(as_get),
-        l1_eviction_(TierEviction::OfL1()),
         l2_eviction_(TierEviction::OfL2(options_.eviction, {})),
         l3_eviction_(TierEviction::OfL3(options_.eviction, {})),
         journal_(options_.journal_records_max, [] { return int64_t{1}; }),
-        directory_(options_.stripe_count, {.l1 = nullptr,
-                                           .l2 = l2,
+        directory_(options_.stripe_count, {.l2 = l2,
                                            .l3 = nullptr,
-                                           .l1_eviction = &l1_eviction_,
                                            .l2_eviction = &l2_eviction_,
                                            .l3_eviction = &l3_eviction_,
                                            .index_writer = nullptr,
@@ -69,7 +66,6 @@ class DirectoryMap final : public TensorMap {
 
   const StoreOptions options_;
   const bool as_get_;
-  TierEviction l1_eviction_;
   TierEviction l2_eviction_;
   TierEviction l3_eviction_;
   Journal journal_;

@@ -98,10 +98,12 @@ class Tier {
       policy_->Touch(&block);
       return;
     }
-    while (policy_->size() >= tier_.blocks_max)
+    for (; blocks_present_ >= tier_.blocks_max; --blocks_present_) {
       static_cast<Block*>(policy_->Pick())->present = false;
+    }
     block.present = true;
     policy_->Track(&block);
+    ++blocks_present_;
     ++outcome.writes;
   }
 
@@ -110,6 +112,7 @@ class Tier {
   size_t restart_ = 0;  // The next of them.
   std::unique_ptr<EvictionPolicy> policy_;
   std::vector<Block> blocks_;
+  uint64_t blocks_present_ = 0;
   std::vector<uint64_t> hashes_;
 };
 

@@ -1,7 +1,5 @@
 #include "bench/tier/job.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -12,8 +10,6 @@ namespace {
 
 constexpr uint64_t kDirectBytes = 4096;
 constexpr uint64_t kRotatedBytesMin = uint64_t{64} << 10;
-constexpr uint64_t kBuffersBytesMin = uint64_t{64} << 20;
-constexpr uint64_t kBuffersBytesMax = uint64_t{512} << 20;
 
 absl::Status Mistake(const Job& job, std::string_view what) {
   return absl::InvalidArgumentError(
@@ -90,15 +86,9 @@ uint64_t Job::slot_bytes() const {
 }
 
 uint32_t Job::buffers_per_slot() const {
-  uint64_t wanted = buffers_bytes;
-  if (wanted == 0) {
-    if (tier != Tier::kStore || slot_bytes() < kRotatedBytesMin) return 1;
-    const long cache_bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    wanted = std::clamp(4 * static_cast<uint64_t>(std::max(cache_bytes, 0L)), kBuffersBytesMin,
-                        kBuffersBytesMax);
-  }
+  if (buffers_bytes == 0) return tier == Tier::kStore && slot_bytes() >= kRotatedBytesMin ? 2 : 1;
   const uint64_t outstanding = std::max<uint64_t>(depth * slot_bytes(), 1);
-  return static_cast<uint32_t>(std::max<uint64_t>((wanted + outstanding - 1) / outstanding, 1));
+  return static_cast<uint32_t>((buffers_bytes + outstanding - 1) / outstanding);
 }
 
 uint64_t Job::BytesOf(uint64_t unit) const {

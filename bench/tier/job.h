@@ -75,10 +75,11 @@ struct Job {
   // What block `unit` is long, the same whenever it is asked.
   uint64_t BytesOf(uint64_t unit) const;
   uint64_t bytes_wanted() const { return io_size != 0 ? io_size : size; }
-  // Memory that the requests of a thread take in turn, `depth` at a time. A host reads into a pool
-  // of gigabytes; over and over into the same few MiB, and summing them there, would measure how
-  // fast the machine can write to memory that a core has in its cache. So 4 times the last-level
-  // cache, where bytes are looked at (tier=store) and blocks are not small.
+  // Memory that the requests of a thread take in turn, `depth` at a time: two buffers for each
+  // where bytes are looked at (tier=store) and blocks are not small, so that what was summed last,
+  // and is in a core's cache, is not what the device writes to next. Not more unless asked for:
+  // fio's are as few, and a virtual disk fills memory that nobody has in a cache at two thirds of
+  // the rate, whoever reads (bench/RESULTS.md).
   uint32_t buffers_per_slot() const;
 };
 

@@ -173,7 +173,7 @@ std::vector<JobOption> OwnOptions() {
          return absl::InvalidArgumentError("at least 4m");
        }},
       {"buffers", "SIZE",
-       "tier=store: memory that requests take in turn (4 times the last-level cache)", false,
+       "tier=store: memory that requests take in turn (twice what is outstanding)", false,
        [](std::string_view text, Job& job) -> absl::Status {
          CAIRN_RETURN_IF_ERROR(SetBytes(text, job.buffers_bytes));
          if (job.buffers_bytes <= kBuffersBytesMax) return absl::OkStatus();

@@ -83,13 +83,19 @@ struct cairn_store_options {
   uint64_t prefetch_ahead_bytes_max;
   uint64_t l2_bytes_min;
   uint64_t heed_memory_pressure;  // 0 or 1.
-  double l2_unusable_share_max;
-  uint64_t l2_move_bytes_per_second;
+  double unusable_share_max;
+  uint64_t move_bytes_per_second;
   uint64_t journal_records_max;
   uint64_t prefetch_predicted;  // 0 or 1.
   struct cairn_class_shares l2_class_shares;
   struct cairn_class_shares l3_class_shares;
   int64_t l2_numa_node;  // -1: automatic.
+  // StoreOptions::gpus. None: `gpu` alone.
+  const int32_t* gpus;
+  size_t gpu_count;
+  // As many as data_paths. NULL: all alike, or as the store has them.
+  const uint32_t* data_weights;
+  uint64_t l1_memory;  // enum cairn_l1_memory
 };
 struct cairn_put_options {
   size_t struct_bytes;
@@ -108,6 +114,8 @@ struct cairn_get_options {
   int64_t timeout_us;
   const struct cairn_stream* consumer;  // NULL: none.
   uint32_t want;                        // CAIRN_L2_PINNED or CAIRN_L1_GPU
+  // Of CAIRN_L1_GPU, and of a get_into GPU memory: which one's. -1: the consumer's, else the first.
+  int64_t gpu;
 };
 CAIRN_EXPORT void cairn_store_options_init(struct cairn_store_options* options, size_t bytes);
 CAIRN_EXPORT void cairn_put_options_init(struct cairn_put_options* options, size_t bytes);
@@ -135,6 +143,9 @@ CAIRN_EXPORT int cairn_store_put(struct cairn_store* store, struct cairn_key key
 CAIRN_EXPORT int cairn_store_get(struct cairn_store* store, struct cairn_key key,
                                  const struct cairn_get_options* options,
                                  struct cairn_handle** handle, struct cairn_status* status);
+// Before a stream that a handle was released after is destroyed: Store::ForgetStream.
+CAIRN_EXPORT int cairn_store_forget_stream(struct cairn_store* store, struct cairn_stream stream,
+                                           struct cairn_status* status);
 CAIRN_EXPORT int cairn_store_evict(struct cairn_store* store, struct cairn_key key, uint32_t keep,
                                    struct cairn_status* status);
 CAIRN_EXPORT int cairn_store_erase(struct cairn_store* store, struct cairn_key key,
@@ -154,7 +165,8 @@ struct cairn_put_request {
   const struct cairn_piece* pieces;
   size_t piece_count;
   uint64_t tag;          // Of the completion, in calls that end in a queue.
-  uint32_t memory_kind;  // enum cairn_memory_kind, of all pieces.
+  uint32_t memory_kind;  // enum cairn_memory_kind, of all pieces. A GPU's: of the stream's in the
+                         // options, else of the first.
 };
 struct cairn_get_request {
   struct cairn_key key;
@@ -200,7 +212,8 @@ CAIRN_EXPORT int cairn_store_count_leading(struct cairn_store* store, const stru
 CAIRN_EXPORT int64_t cairn_lease_arrival_us(const struct cairn_lease* lease);
 CAIRN_EXPORT void cairn_lease_release(struct cairn_lease* lease);
 
-// Loads started or queued; 0 also for bad arguments: it fails silently.
+// Loads started or queued; 0 also for bad arguments: it fails silently. CAIRN_L1_GPU, here and in
+// cairn_store_will_need: of the first GPU.
 CAIRN_EXPORT size_t cairn_store_prefetch(struct cairn_store* store, const struct cairn_key* keys,
                                          size_t count, uint32_t to);
 
@@ -227,7 +240,8 @@ CAIRN_EXPORT uint32_t cairn_handle_level(const struct cairn_handle* handle);
 CAIRN_EXPORT uint32_t cairn_handle_found_at(const struct cairn_handle* handle);
 CAIRN_EXPORT int cairn_handle_copy_to(const struct cairn_handle* handle, void* target,
                                       uint64_t bytes, struct cairn_status* status);
-// On CAIRN_OK the handle is gone; else it is still there and pinned.
+// On CAIRN_OK the handle is gone; else it is still there and pinned. The stream must stay until
+// cairn_store_forget_stream or cairn_store_close has returned.
 CAIRN_EXPORT int cairn_handle_release_after(struct cairn_handle* handle, struct cairn_stream stream,
                                             struct cairn_status* status);
 CAIRN_EXPORT void cairn_handle_release(struct cairn_handle* handle);

@@ -14,6 +14,7 @@ namespace cairn {
 class StoreCore;
 class StoreImpl;
 struct Entry;
+struct L1Copy;
 
 // A pin on a tensor's bytes: while it lives they neither move nor change. Move-only, always
 // ready: no member blocks but CopyTo. Not a cache entry: hold it briefly, for pinned bytes cannot
@@ -32,9 +33,9 @@ class CAIRN_EXPORT TensorHandle {
   bool valid() const { return entry_ != nullptr; }
   // The three below only when valid().
   const TensorView& view() const { return view_; }
-  // Where the bytes are that view() is of. In L1 of a GPU they are its memory, for its streams
-  // alone.
-  Level level() const { return level_; }
+  // Where the bytes are that view() is of. In L1 of a GPU, which view().device names, they are its
+  // memory, for its streams alone.
+  Level level() const { return l1_ == nullptr ? Level::kL2Pinned : Level::kL1Gpu; }
   // Where this Get found the bytes: it brought them from there if that is not level().
   Level found_at() const { return found_at_; }
 
@@ -47,21 +48,37 @@ class CAIRN_EXPORT TensorHandle {
   // Unpins; the handle is then invalid. Nothing to do when it is already.
   void Release();
 
-  // Unpins once the stream of the store's GPU has done what it was given before this call: for
-  // bytes that a kernel, or a copy of that stream, still reads. The handle is then invalid; on a
-  // status other than OK (kInvalidArgument: no stream of that GPU) it stays valid and pinned.
+  // Unpins in the order of a stream of one of the store's GPUs: for bytes that a kernel, or a copy
+  // of that stream, still reads. They stay as they are until it has done what it was given before
+  // this call. The handle is then invalid; on a status other than OK (kInvalidArgument: no stream
+  // of those GPUs) it stays valid and pinned.
+  //
+  // In L1 of the stream's own GPU the room is given to others at once where it is needed: what is
+  // copied there waits for the stream on the device, and nobody on the host does. In L2, and in L1
+  // of another GPU, the pin goes when the stream has got there.
+  //
+  // The driver is told of many releases at once, later, by a thread of the store: one event for
+  // all that were made on the stream until then, so a release may count as made somewhat later.
+  // Therefore the stream must stay, and must not begin to capture a graph, until
+  // Store::ForgetStream or Close has returned; what is released after Close is recorded here. A
+  // stream that is another in each thread (cudaStreamPerThread) is recorded here, always.
+  //
+  // A stream that waits for the host must not wait for what a later call of the store's brings: the
+  // copy that brings it may be behind this stream. So may be copies that Close waits for. When the
+  // device refuses the event, all that it does is waited for by that thread; one that has failed
+  // reads nothing any more, and the bytes are free.
   absl::Status ReleaseAfter(StreamRef stream);
 
  private:
   friend class StoreCore;
   friend class StoreImpl;
-  TensorHandle(std::shared_ptr<StoreCore> core, Entry* entry, const TensorView& view, Level level,
+  TensorHandle(std::shared_ptr<StoreCore> core, Entry* entry, L1Copy* l1, const TensorView& view,
                Level found_at);
 
   std::shared_ptr<StoreCore> core_;
   Entry* entry_ = nullptr;
+  L1Copy* l1_ = nullptr;  // Null: it is in L2.
   TensorView view_;
-  Level level_ = Level::kL2Pinned;
   Level found_at_ = Level::kL2Pinned;
 };
 

@@ -38,8 +38,10 @@ enum class Decision : uint8_t {
   kReplaced,    // By a newer put of its key.
   kErased,      // By Erase, ErasePrefix or a purge.
   kExpired,     // Its time to live was over.
+  kClearedL1,   // From L1, to make one room of several.
+  kMovedL1,     // To another place in L1, for the same reason.
 };
-inline constexpr size_t kDecisions = static_cast<size_t>(Decision::kExpired) + 1;
+inline constexpr size_t kDecisions = static_cast<size_t>(Decision::kMovedL1) + 1;
 
 // As in JSON: "evicted_l2".
 CAIRN_EXPORT const char* DecisionName(Decision decision);

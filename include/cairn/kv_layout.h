@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "cairn/export.h"
+#include "cairn/tensor.h"
 
 namespace cairn {
 
@@ -33,13 +34,25 @@ CAIRN_EXPORT KvPitch PageFirst(const KvShape& shape);
 CAIRN_EXPORT KvPitch LayerFirst(const KvShape& shape);
 
 // Copies all pieces from one order to another, in host memory, by the calling thread. The target is
-// written past the caches where it is larger than they are. Memory
-// on 64-byte boundaries and pieces of a multiple of 64 bytes are the fast case; others work. GPU
-// memory: Device::CopyRows.
+// written past the caches where it is larger than they are. Memory on 64-byte boundaries and pieces
+// of a multiple of 64 bytes are the fast case; others work. Of GPU memory: Store::CopyKvBlocks.
 // kInvalidArgument, with nothing written, naming the figures: an empty shape; pitches within which
 // two pieces of the target overlap; or sizes beyond 2^63 bytes. Source and target must not overlap.
 CAIRN_EXPORT absl::Status CopyKvBlocks(const KvShape& shape, std::byte* target,
                                        const KvPitch& target_pitch, const std::byte* source,
                                        const KvPitch& source_pitch);
+
+// The ends of Store::CopyKvBlocks: where the first block's piece of the first layer is, in what
+// memory.
+struct KvTarget {
+  std::byte* data = nullptr;
+  KvPitch pitch;
+  MemoryKind kind = MemoryKind::kGpu;
+};
+struct KvSource {
+  const std::byte* data = nullptr;
+  KvPitch pitch;
+  MemoryKind kind = MemoryKind::kGpu;
+};
 
 }  // namespace cairn

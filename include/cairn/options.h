@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -18,6 +19,12 @@ enum class DeviceKind : uint8_t {
   kAuto,  // A GPU where one answers, else the host stands in.
   kCuda,  // Open fails with kUnavailable without a GPU.
   kHost,  // Never look for a GPU.
+};
+
+// What memory of its GPU an L1 is.
+enum class L1Memory : uint8_t {
+  kDevice,   // The GPU's alone (cudaMalloc).
+  kManaged,  // One that the host may touch too (cudaMallocManaged), kept with the GPU.
 };
 
 enum class IoEngineKind : uint8_t {
@@ -97,10 +104,12 @@ enum class OtherFingerprint : uint8_t {
 
 struct CAIRN_EXPORT StoreOptions {
   static constexpr uint64_t kL1BytesMin = uint64_t{1} << 20;
+  static constexpr size_t kGpusMax = 16;
   static constexpr uint64_t kL2BytesMin = uint64_t{4} << 20;
   static constexpr uint64_t kL3BytesMin = uint64_t{32} << 20;
   static constexpr uint64_t kIndexBytesMin = uint64_t{8} << 20;
   static constexpr uint64_t kL3WritesUnlimited = UINT64_MAX;
+  static constexpr uint32_t kDataWeightMax = 64;
   static constexpr uint32_t kJournalRecordsMax = uint32_t{16} << 20;
 
   // The directory of the store. Created when missing (its parent must exist). Required.
@@ -110,12 +119,25 @@ struct CAIRN_EXPORT StoreOptions {
   // space of all add up; `path` keeps the index. They must exist: none is made, for one that is
   // not there is mostly a drive that is not mounted. In each the store makes a folder
   // cairn-UUID.N of its own, so several stores can share one. Every drive gets the same share of
-  // l3_bytes_max, and tensors are written to them turn about; a tensor lies on one drive.
+  // l3_bytes_max, or that of its weight (data_weights), and tensors are written to them turn about;
+  // a tensor lies on one drive.
   // Empty: a new store has everything in `path`, an existing one its tensors where it has them.
   // Their number and order stay what they were when the store was made. Where a drive is mounted
   // elsewhere since, name the new place; it is remembered. A drive that is not there, or whose
   // folder is another's, refuses the store by name (kFailedPrecondition), and nothing is changed.
   std::vector<std::string> data_paths;
+
+  // For drives of different size or speed: a weight for each of data_paths, 1 to kDataWeightMax.
+  // Beside a drive of weight 1 one of weight 3 holds three quarters of l3_bytes_max, to within a
+  // data file or two, and takes three of four bytes that are written; which drive is next is told
+  // by both, so that any batch is spread so. A drive that is full or drained is passed over. Only
+  // what the weights are to one another counts, and they had better be small: the shares are met
+  // exactly by as many data files as they add up to in lowest terms, or a multiple, and a tensor
+  // must fit one. Each drive has a data file at least, or the store is refused (kInvalidArgument).
+  // Empty: all alike, or as an existing store has them. They are fixed when the store is made:
+  // others at a later Open refuse it (kFailedPrecondition, naming both). A store with weights is
+  // refused, by its format version, by builds that know none.
+  std::vector<uint32_t> data_weights;
 
   // What the bytes depend on and the key does not say: model, revision, dtype, layout, parallel
   // rank, tokens a block. Part of every key's identity. At most 255 bytes; may be empty.
@@ -124,9 +146,19 @@ struct CAIRN_EXPORT StoreOptions {
 
   DeviceKind device = DeviceKind::kAuto;
   // Memory of each GPU for tensors, taken at Open; 0: no L1, or at least kL1BytesMin. Where no GPU
-  // answers and `device` allows it, memory of the host stands in for it, and the log says so.
+  // answers and `device` allows it, memory of the host stands in for each, and the log says so.
   uint64_t l1_bytes_max = 0;
-  // The GPUs of L1 by the driver's numbers; the first one's driver pins L2. One, so far.
+  // kManaged: handles on L1 say MemoryKind::kManaged, and the host's own instructions may read what
+  // they are on once the copy there has been done, page by page over the link. Each L1 is bound to
+  // its GPU by advice, what is lifted is brought there ahead of the copy, and Open takes no more
+  // than that GPU has free (kResourceExhausted); but the driver may move it away when others ask
+  // for more than the GPU has, and nobody is told. kUnavailable where a GPU and the host cannot use
+  // such memory at the same time. Where the host stands in for a GPU it is the same as kDevice.
+  L1Memory l1_memory = L1Memory::kDevice;
+  // The GPUs by the driver's numbers, each once, at most kGpusMax. Each has an L1 of its own, with
+  // its own room and order of eviction; a tensor is in the L1 of each that it was asked for on
+  // (GetOptions::gpu). L2 is pinned for all of them, by the first one's driver. Where some answer
+  // and others do not, Open says kUnavailable.
   std::vector<int> gpus = {0};
   // Host memory for tensors. At least kL2BytesMin. Taken at Open where it is registered with the
   // I/O engine, else touched as it fills. With a GPU its driver pins it after Open, in chunks of at
@@ -159,14 +191,15 @@ struct CAIRN_EXPORT StoreOptions {
   // Of l2_bytes_max, what is kept whatever the pressure. While L2 is small, a tensor larger than it
   // finds no room. 0: an eighth of l2_bytes_max.
   uint64_t l2_bytes_min = 0;
-  // When more than this share of L2's free space is in pieces too small for the tensors that came
-  // of late (TierStats::free_share_unusable), tensors are moved together, out of the stretch of L2
-  // where least lies; and so they are when a large tensor finds no room though enough is free.
-  // Nobody waits for a move, and what somebody holds is not moved. In (0, 1]; 1: never.
-  double l2_unusable_share_max = 0.3;
-  // At most this much is moved in a second without a demand: by default a fortieth of what one core
-  // copies. At least 1.
-  uint64_t l2_move_bytes_per_second = uint64_t{256} << 20;
+  // When more than this share of the free space of L1 or L2 is in pieces too small for the tensors
+  // that came of late (TierStats::free_share_unusable), tensors are moved together, out of the
+  // stretch of the tier where least lies; and so they are when a large tensor finds no room though
+  // enough is free. Nobody waits for a move, and what somebody holds is not moved. In (0, 1]; 1:
+  // never.
+  double unusable_share_max = 0.3;
+  // At most this much is moved in a second in each tier without a demand: by default a fortieth of
+  // what one core copies. At least 1.
+  uint64_t move_bytes_per_second = uint64_t{256} << 20;
   // Bytes on disk under `path` and all data_paths together, index and logs included. At least
   // kL3BytesMin. All data files are allocated at Open, so a disk that is too small says so then and
   // not later. A store opened with less than last time gives files back and forgets what was in
@@ -269,7 +302,7 @@ struct CAIRN_EXPORT StoreOptions {
   // thread, not concurrently. Default: standard error.
   std::function<void(std::string_view line)> log;
 
-  // kInvalidArgument (kUnimplemented for several GPUs), naming the field and its value.
+  // kInvalidArgument, naming the field and its value.
   absl::Status Validate() const;
 };
 
@@ -299,8 +332,11 @@ struct PutOptions {
 };
 
 struct GetOptions {
-  // kL2Pinned: a handle on host memory. kL1Gpu: on memory of the GPU.
+  // kL2Pinned: a handle on host memory. kL1Gpu: on memory of a GPU.
   Level want = Level::kL2Pinned;
+  // Of kL1Gpu: the ordinal of that GPU, one of StoreOptions::gpus, else kInvalidArgument. None: the
+  // consumer's, and without one the first of them.
+  std::optional<int> gpu;
   // Then kDeadlineExceeded; the load goes on and a later Get finds it.
   absl::Duration timeout = absl::Seconds(30);
   // Of kL1Gpu. With it a Get ends as soon as the copy to L1 is under way: what this stream is given
@@ -311,10 +347,12 @@ struct GetOptions {
 
 struct PrefetchOptions {
   Level to = Level::kL2Pinned;  // Or kL1Gpu.
+  std::optional<int> gpu;       // Of kL1Gpu, as in GetOptions.
 };
 
 struct WillNeedOptions {
   Level to = Level::kL2Pinned;  // Or kL1Gpu.
+  std::optional<int> gpu;       // Of kL1Gpu, as in GetOptions.
   // How long from now until the tensors are asked for: what is due first is loaded first.
   absl::Duration due = absl::ZeroDuration();
   int32_t priority = 0;  // Of what is due at the same moment the highest is loaded first.

@@ -43,6 +43,11 @@ struct TierStats {
   uint64_t bytes_free_longest = 0;
   double free_share_scattered = 0;
   double free_share_unusable = 0;
+  // Within L1 and within L2, for long free runs (StoreOptions::unusable_share_max): stretches that
+  // were emptied, their bytes, and what was moved or let go for it.
+  uint64_t windows_emptied = 0;
+  uint64_t bytes_emptied = 0;
+  uint64_t bytes_moved = 0;
   std::array<ClassStats, kTensorClasses> classes;  // By TensorClass.
 };
 
@@ -67,9 +72,19 @@ struct WriteBudgetStats {
   uint64_t refused_over_budget = 0;    // Wanted again, and too much was written ahead already.
 };
 
+// One of StoreOptions::gpus, and the L1 there.
+struct GpuStats {
+  int ordinal = 0;
+  std::string device;  // "host" or the GPU's name.
+  TierStats l1;
+};
+
 // A directory with data files of L3: StoreOptions::data_paths, or PATH/data alone.
 struct DriveStats {
   std::string path;
+  uint32_t weight = 1;      // StoreOptions::data_weights in lowest terms.
+  uint64_t bytes_max = 0;   // For tensors; of one that is drained what is in use.
+  uint64_t bytes_used = 0;  // Of those, with what is quarantined.
   uint64_t requests = 0;
   uint64_t errors = 0;           // Of those: the device refused.
   uint64_t service_us_mean = 0;  // From the device's taking a request to its answer.
@@ -97,7 +112,7 @@ struct PressureStats {
   uint32_t stall_percent = 0;       // Of the time some task of the control group waited for memory,
   uint32_t stall_percent_host = 0;  // and of all.
   PressureLevel gpu_level = PressureLevel::kLow;
-  uint64_t gpu_bytes = 0;
+  uint64_t gpu_bytes = 0;  // Of the GPU that is shortest of it.
   uint64_t gpu_bytes_free = 0;
 
   uint64_t readings = 0;
@@ -115,9 +130,12 @@ struct PressureStats {
 // names are read one after the other: they may differ by what happens meanwhile. But a sum is that
 // of its parts, in every snapshot, and what is counted "of those" is never more than those.
 struct CAIRN_EXPORT StatsSnapshot {
+  // Of all GPUs together, a tensor counted on each that it is on; the longest free run is of one,
+  // the shares are of all their free space.
   TierStats l1;
   TierStats l2;
   TierStats l3;
+  std::vector<GpuStats> gpus;  // As in StoreOptions. Empty without an L1.
 
   uint64_t puts = 0;
   uint64_t puts_kept_existing = 0;  // IfExists::kKeep found the key.
@@ -131,7 +149,7 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t expirations = 0;  // TTL.
 
   uint64_t fills = 0;           // L3 to L2.
-  uint64_t lifts = 0;           // L2 to L1.
+  uint64_t lifts = 0;           // L2 to L1, each to one GPU.
   uint64_t lift_failures = 0;   // Of those: the device refused.
   uint64_t fills_joined = 0;    // Gets that waited for another's fill.
   uint64_t spills = 0;          // L2 or borrowed memory to L3.
@@ -153,12 +171,6 @@ struct CAIRN_EXPORT StatsSnapshot {
   uint64_t predictions_used = 0;
   uint64_t predictions_late = 0;
   uint64_t predictions_unused = 0;
-
-  // Within L2, for long free runs (StoreOptions::l2_unusable_share_max): stretches that were
-  // emptied, their bytes, and what was moved or let go for it.
-  uint64_t l2_windows_emptied = 0;
-  uint64_t l2_bytes_emptied = 0;
-  uint64_t l2_bytes_moved = 0;
 
   uint64_t checksum_failures = 0;  // Reads whose bytes were not what was written, twice.
   uint64_t read_errors = 0;        // Reads the device refused, twice.
@@ -198,7 +210,7 @@ struct CAIRN_EXPORT StatsSnapshot {
   LatencySummary put_us;
 
   std::string io_engine;  // "uring" or "posix".
-  std::string device;     // What stands at L1 and pins L2: "host" or the GPU's name.
+  std::string device;     // What pins L2, and stands at L1: "host" or the first GPU's name.
   std::string l2_pages;   // "hugetlb", "transparent" (asked for), or "small".
   // Where its pages go on a machine with several NUMA nodes: "64 GiB on node 1; 8 GiB on node 0".
   // Empty: where the system chooses.

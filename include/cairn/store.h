@@ -18,6 +18,7 @@
 #include "cairn/handle.h"
 #include "cairn/journal.h"
 #include "cairn/key.h"
+#include "cairn/kv_layout.h"
 #include "cairn/options.h"
 #include "cairn/stats.h"
 #include "cairn/tensor.h"
@@ -32,6 +33,9 @@ struct PutRequest {
   uint64_t tag = 0;
   MemoryKind kind =
       MemoryKind::kHost;  // Of all pieces. The GPU's needs an L1, and goes through L2.
+  // Ordinal of that GPU, one of StoreOptions::gpus. -1: the stream's in the options, else the
+  // first.
+  int device = -1;
 };
 
 // One tensor of GetInto: its bytes fill the pieces in order, which must add up to its size.
@@ -39,7 +43,10 @@ struct GetRequest {
   TensorKey key;
   absl::Span<const Piece> pieces;
   uint64_t tag = 0;
-  MemoryKind kind = MemoryKind::kHost;  // As in PutRequest; out of L1 where the tensor is there.
+  // As in PutRequest; out of that GPU's L1 where the tensor is there. Where the device is not said
+  // GetOptions::gpu may say it.
+  MemoryKind kind = MemoryKind::kHost;
+  int device = -1;
 };
 
 // What the store knows of a tensor.
@@ -48,7 +55,7 @@ struct TensorInfo {
   TensorClass tensor_class = TensorClass::kGeneral;
   Retention retention = Retention::kCache;
   uint64_t bytes = 0;
-  bool in_l1 = false;
+  bool in_l1 = false;  // Of any GPU.
   bool in_l2 = false;
   bool in_l3 = false;        // Written and indexed.
   bool quarantined = false;  // Its copy on L3 failed verification: Get answers kDataLoss.
@@ -56,6 +63,8 @@ struct TensorInfo {
   // By Describe: how long until it would be in L2, were it asked for now. 0: it is, or in L1;
   // infinite: quarantined. LeadingHits says what it is made of.
   absl::Duration arrival = absl::ZeroDuration();
+  // By Describe: the ordinals of the GPUs in whose L1 it is, in ascending order.
+  std::vector<int> gpus;
 };
 
 struct ScanEntry {
@@ -70,8 +79,8 @@ struct ScanPage {
 
 // How many of a chain of keys are there, and the promise that they stay.
 struct LeadingHits {
-  size_t count = 0;  // keys[0..count) are in the store; keys[count] is not.
-  size_t count_l1 = 0;
+  size_t count = 0;     // keys[0..count) are in the store; keys[count] is not.
+  size_t count_l1 = 0;  // Of any GPU.
   size_t count_l2 = 0;  // Not in L1.
   size_t count_l3 = 0;  // Only on L3.
   uint64_t bytes = 0;
@@ -143,8 +152,9 @@ class CAIRN_EXPORT Store {
   // still there. A put of kDeadlineExceeded is there, and its write goes on.
   virtual absl::Status Put(TensorKey key, const TensorView& view, const PutOptions& options) = 0;
 
-  // Pins the tensor in L2, or L1 if options.want says so, loading it from below when it is not
-  // there; the verified bytes are in handle.view(). One load serves all who ask meanwhile.
+  // Pins the tensor in L2, or in the L1 of a GPU if options.want says so, loading it from below
+  // when it is not there; the verified bytes are in handle.view(). One load serves all who ask
+  // meanwhile, one on each GPU.
   // kInvalidArgument for a tensor that L1 could never take; kResourceExhausted when all of L1 is
   // pinned.
   virtual absl::StatusOr<TensorHandle> Get(TensorKey key, const GetOptions& options) = 0;
@@ -201,8 +211,15 @@ class CAIRN_EXPORT Store {
   // any more. 0 when all have, or for a token of none.
   virtual size_t Cancel(PrefetchToken token) = 0;
 
-  // Drops the copies above `keep`: kL2Pinned the one in L1; kL3Nvme writes the tensor to L3 if it
-  // must and frees its memory in L1 and L2. kNotFound; kResourceExhausted when a handle pins it.
+  // Before a stream that TensorHandle::ReleaseAfter was given is destroyed, or begins to capture a
+  // graph: behind it the store does not touch the stream, until it is given it once more. Blocks
+  // for nothing, and may be called for any stream of the store's GPUs. kInvalidArgument: it is of
+  // none of them; kUnavailable: the device refused, and the stream may go all the same.
+  virtual absl::Status ForgetStream(StreamRef stream) = 0;
+
+  // Drops the copies above `keep`: kL2Pinned those in L1, of all GPUs; kL3Nvme writes the tensor to
+  // L3 if it must and frees its memory in L1 and L2. kNotFound; kResourceExhausted when a handle
+  // pins it: of L1 nothing is dropped then.
   virtual absl::Status Evict(TensorKey key, Level keep) = 0;
 
   // Removes the tensor from every level. OK when it was not there. Handles on it stay readable.
@@ -244,6 +261,21 @@ class CAIRN_EXPORT Store {
                                                  TensorClass tensor_class) const = 0;
 
   virtual StatsSnapshot Stats() const = 0;
+
+  // As cairn::CopyKvBlocks, between the host's memory and that of the stream's GPU or within the
+  // latter, in strided copies of the GPU's own: as many as the shape has layers, or blocks where
+  // these are fewer; in pieces where a pitch is shorter than a piece (a source that repeats itself)
+  // or over 2^31 - 1.
+  // They are behind what the stream was given before, and have been done when it has; until then
+  // both ends must stay: of a handle, TensorHandle::ReleaseAfter(stream). One stored block at a
+  // time is a shape of one block, its handle's view the source. Returns when the driver was given
+  // them; host memory that is not pinned (MemoryKind::kHost) may make it wait.
+  //
+  // kInvalidArgument, with nothing begun: as cairn::CopyKvBlocks; both ends in the host's memory; a
+  // stream of none of the store's GPUs. kUnavailable: the device refused, and what it was given of
+  // these copies has ended; the target is garbage.
+  virtual absl::Status CopyKvBlocks(StreamRef stream, const KvShape& shape, const KvTarget& target,
+                                    const KvSource& source) = 0;
 
   // Makes the caller's memory a registered end of transfers (an io_uring fixed buffer), which
   // saves CPU time; never needed for correctness. Both ends aligned to 4096 bytes. Must be

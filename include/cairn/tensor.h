@@ -91,7 +91,9 @@ struct TensorView {
   const std::byte* data = nullptr;
   uint64_t size = 0;  // Must equal meta.byte_count().
   MemoryKind kind = MemoryKind::kHost;
-  int device = -1;  // GPU ordinal for kGpu and kManaged.
+  // Ordinal of the GPU that kGpu and kManaged are of. A handle on L1 has it where the host stands
+  // in for that GPU, too. -1, of what is put: not said.
+  int device = -1;
 
   bool host() const { return IsHost(kind); }
 };

@@ -18,6 +18,7 @@ from ._cairn import (
     EvictionKind,
     IfExists,
     IoEngineKind,
+    L1Memory,
     LeadingHits,
     Level,
     OtherFingerprint,

@@ -56,6 +56,11 @@ class DeviceKind(enum.Enum):
 
     HOST = 2
 
+class L1Memory(enum.Enum):
+    DEVICE = 0
+
+    MANAGED = 1
+
 class IoEngineKind(enum.Enum):
     AUTO = 0
 
@@ -104,6 +109,9 @@ class TensorInfo:
 
     @property
     def in_l1(self) -> bool: ...
+
+    @property
+    def gpus(self) -> list[int]: ...
 
     @property
     def in_l2(self) -> bool: ...
@@ -212,18 +220,20 @@ class Store:
         path: str,
         *,
         data_paths: Sequence[str] = [],
+        data_weights: Sequence[int] = [],
         fingerprint: str = '',
         other_fingerprint: OtherFingerprint = ...,
         device: DeviceKind = ...,
         l1_bytes_max: int = 0,
+        l1_memory: L1Memory = ...,
         gpus: Sequence[int] = [0],
         l2_bytes_max: int = 1073741824,
         l2_allocator: AllocatorKind = ...,
         l2_numa_node: int = -1,
         heed_memory_pressure: bool = True,
         l2_bytes_min: int = 0,
-        l2_unusable_share_max: float = 0.3,
-        l2_move_bytes_per_second: int = 268435456,
+        unusable_share_max: float = 0.3,
+        move_bytes_per_second: int = 268435456,
         l3_bytes_max: int = 17179869184,
         l3_prewrite: bool = False,
         l3_index_bytes_max: int = 0,
@@ -267,6 +277,7 @@ class Store:
         *,
         timeout: float | None = 30.0,
         want: Level = ...,
+        gpu: int | None = None,
     ) -> TensorHandle: ...
 
     def put_from(
@@ -300,6 +311,7 @@ class Store:
         first_tag: int = 0,
         timeout: float | None = 30.0,
         want: Level = ...,
+        gpu: int | None = None,
     ) -> None: ...
 
     def submit_put_from(
@@ -336,7 +348,13 @@ class Store:
         duration: float | None = 10.0,
     ) -> LeadingHits: ...
 
-    def prefetch(self, keys: Sequence[str | bytes], *, to: Level = ...) -> int: ...
+    def prefetch(
+        self,
+        keys: Sequence[str | bytes],
+        *,
+        to: Level = ...,
+        gpu: int | None = None,
+    ) -> int: ...
 
     def will_need(
         self,
@@ -345,6 +363,7 @@ class Store:
         to: Level = ...,
         due: float | None = 0.0,
         priority: int = 0,
+        gpu: int | None = None,
     ) -> int: ...
 
     def cancel(self, token: int) -> int: ...

@@ -47,6 +47,9 @@ void BindEnums(nb::module_& module) {
       .value("AUTO", DeviceKind::kAuto, "A GPU where one answers.")
       .value("CUDA", DeviceKind::kCuda, "UnavailableError without a GPU.")
       .value("HOST", DeviceKind::kHost);
+  nb::enum_<L1Memory>(module, "L1Memory", "What memory of a GPU L1 is.")
+      .value("DEVICE", L1Memory::kDevice, "The GPU's alone.")
+      .value("MANAGED", L1Memory::kManaged, "One that the host may touch too.");
   nb::enum_<IoEngineKind>(module, "IoEngineKind", "How files are read and written.")
       .value("AUTO", IoEngineKind::kAuto, "io_uring where the kernel lets us.")
       .value("URING", IoEngineKind::kUring)
@@ -78,6 +81,7 @@ void BindResults(nb::module_& module) {
       .def_ro("tensor_class", &TensorInfo::tensor_class)
       .def_ro("retention", &TensorInfo::retention)
       .def_ro("in_l1", &TensorInfo::in_l1)
+      .def_ro("gpus", &TensorInfo::gpus)
       .def_ro("in_l2", &TensorInfo::in_l2)
       .def_ro("in_l3", &TensorInfo::in_l3, "Written and indexed.")
       .def_ro("quarantined", &TensorInfo::quarantined,
@@ -195,14 +199,18 @@ void BindTensorVerbs(StoreClass& store) {
           "acknowledged as `durability` asks. ResourceExhaustedError: nothing has changed.")
       .def(
           "get",
-          [](PyStore& self, nb::handle key, std::optional<double> timeout, Level want) {
-            return self.Get(key, {.want = want, .timeout = Seconds("timeout", timeout)});
+          [](PyStore& self, nb::handle key, std::optional<double> timeout, Level want,
+             std::optional<int> gpu) {
+            return self.Get(key,
+                            {.want = want, .gpu = gpu, .timeout = Seconds("timeout", timeout)});
           },
           nb::arg("key").none(), nb::kw_only(), nb::arg("timeout") = 30.0,
-          nb::arg("want") = Level::kL2Pinned,
+          nb::arg("want") = Level::kL2Pinned, nb::arg("gpu").none() = nb::none(),
           nb::sig("def get(self, key: str | bytes, *, timeout: float | None = 30.0, "
-                  "want: Level = ...) -> TensorHandle"),
-          "Pins the tensor, loading and verifying it where it is only on L3.\n"
+                  "want: Level = ..., gpu: int | None = None) -> TensorHandle"),
+          "Pins the tensor, loading and verifying it where it is only on L3. `gpu`: of "
+          "want=L1_GPU,\n"
+          "on which (None: the first of the store's).\n"
           "NotFoundError and DataLossError: recompute it.")
       .def(
           "put_from",
@@ -229,15 +237,17 @@ void BindTensorVerbs(StoreClass& store) {
       .def(
           "submit_get",
           [](PyStore& self, nb::object queue, nb::handle keys, uint64_t first_tag,
-             std::optional<double> timeout, Level want) {
-            self.SubmitGet(queue, keys, {.want = want, .timeout = Seconds("timeout", timeout)},
+             std::optional<double> timeout, Level want, std::optional<int> gpu) {
+            self.SubmitGet(queue, keys,
+                           {.want = want, .gpu = gpu, .timeout = Seconds("timeout", timeout)},
                            first_tag);
           },
           nb::arg("queue"), nb::arg("keys").none(), nb::kw_only(), nb::arg("first_tag") = 0,
           nb::arg("timeout") = 30.0, nb::arg("want") = Level::kL2Pinned,
+          nb::arg("gpu").none() = nb::none(),
           nb::sig("def submit_get(self, queue: CompletionQueue, keys: Sequence[str | bytes], *, "
-                  "first_tag: int = 0, "
-                  "timeout: float | None = 30.0, want: Level = ...) -> None"),
+                  "first_tag: int = 0, timeout: float | None = 30.0, want: Level = ..., "
+                  "gpu: int | None = None) -> None"),
           "Like get for each key, ending in the queue. Raises only where nothing was started.")
       .def(
           "submit_put_from",
@@ -276,13 +286,15 @@ void BindOtherVerbs(StoreClass& store) {
            "How many of the keys, from the first on, are there without a gap. They are leased for\n"
            "`duration` seconds: readable, whatever else is put.")
       .def("prefetch", &PyStore::Prefetch, nb::arg("keys").none(), nb::kw_only(),
-           nb::arg("to") = Level::kL2Pinned,
-           nb::sig("def prefetch(self, keys: Sequence[str | bytes], *, to: Level = ...) -> int"),
+           nb::arg("to") = Level::kL2Pinned, nb::arg("gpu").none() = nb::none(),
+           nb::sig("def prefetch(self, keys: Sequence[str | bytes], *, to: Level = ..., "
+                   "gpu: int | None = None) -> int"),
            "Starts loading what is only below `to`; returns how many loads were started or queued.")
       .def("will_need", &PyStore::WillNeed, nb::arg("keys").none(), nb::kw_only(),
            nb::arg("to") = Level::kL2Pinned, nb::arg("due").none() = 0.0, nb::arg("priority") = 0,
+           nb::arg("gpu").none() = nb::none(),
            nb::sig("def will_need(self, keys: Sequence[str | bytes], *, to: Level = ..., "
-                   "due: float | None = 0.0, priority: int = 0) -> int"),
+                   "due: float | None = 0.0, priority: int = 0, gpu: int | None = None) -> int"),
            "Says that the keys will be asked for, in this order, `due` seconds from now (None: no\n"
            "time known); of what is due at the same moment the highest priority is loaded first.\n"
            "Loads them behind what is due earlier, as far ahead as prefetch_ahead_bytes_max lets.\n"

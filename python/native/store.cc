@@ -127,7 +127,8 @@ PyStore::Batch<PutRequest> PyStore::PutBatch(nb::handle keys, nb::handle tensors
     BorrowedPieces borrowed = BorrowPieces(tensor, /*writable=*/false, gpu_there_);
     std::vector<ConstPiece>& pieces = batch.const_pieces.emplace_back();
     for (const Piece& piece : borrowed.pieces) pieces.push_back({piece.data, piece.size});
-    batch.requests.push_back({KeyBytes(key), borrowed.meta, pieces, 0, borrowed.kind});
+    batch.requests.push_back(
+        {KeyBytes(key), borrowed.meta, pieces, 0, borrowed.kind, borrowed.device});
     batch.owners.push_back(std::move(borrowed.owners));
   });
   return batch;
@@ -151,7 +152,7 @@ PyStore::Batch<GetRequest> PyStore::GetBatch(nb::handle keys, nb::handle tensors
     const std::string_view name = KeyBytes(key);
     if (!name.empty()) CheckDType(name, borrowed.meta.dtype);
     const std::vector<Piece>& pieces = batch.pieces.emplace_back(std::move(borrowed.pieces));
-    batch.requests.push_back({name, pieces, 0, borrowed.kind});
+    batch.requests.push_back({name, pieces, 0, borrowed.kind, borrowed.device});
     batch.owners.push_back(std::move(borrowed.owners));
   });
   return batch;
@@ -218,17 +219,18 @@ LeadingHits PyStore::CountLeading(nb::handle keys, std::optional<double> duratio
   return *std::move(hits);
 }
 
-size_t PyStore::Prefetch(nb::handle keys, Level to) {
+size_t PyStore::Prefetch(nb::handle keys, Level to, std::optional<int> gpu) {
   Store& store = open();
   const std::vector<TensorKey> list = KeyList(keys);
-  return Released([&] { return store.Prefetch(list, {.to = to}); });
+  return Released([&] { return store.Prefetch(list, {.to = to, .gpu = gpu}); });
 }
 
 PrefetchToken PyStore::WillNeed(nb::handle keys, Level to, std::optional<double> due,
-                                int32_t priority) {
+                                int32_t priority, std::optional<int> gpu) {
   Store& store = open();
   const std::vector<TensorKey> list = KeyList(keys);
-  const WillNeedOptions options{.to = to, .due = Seconds("due", due), .priority = priority};
+  const WillNeedOptions options{
+      .to = to, .gpu = gpu, .due = Seconds("due", due), .priority = priority};
   const absl::StatusOr<PrefetchToken> token =
       Released([&] { return store.WillNeed(list, options); });
   RaiseIfError(token.status());

@@ -37,8 +37,9 @@ class PyStore {
                      const GetOptions& options, uint64_t first_tag);
 
   LeadingHits CountLeading(nb::handle keys, std::optional<double> duration);
-  size_t Prefetch(nb::handle keys, Level to);
-  PrefetchToken WillNeed(nb::handle keys, Level to, std::optional<double> due, int32_t priority);
+  size_t Prefetch(nb::handle keys, Level to, std::optional<int> gpu);
+  PrefetchToken WillNeed(nb::handle keys, Level to, std::optional<double> due, int32_t priority,
+                         std::optional<int> gpu);
   size_t Cancel(PrefetchToken token);
   void Evict(nb::handle key, Level keep);
   void Erase(nb::handle key);

@@ -187,6 +187,7 @@ BorrowedPieces BorrowPieces(nb::handle tensor, bool writable, bool gpu_there) {
     BorrowedTensor one = Borrow(tensor, writable, gpu_there);
     borrowed.meta = one.meta;
     borrowed.kind = one.kind;
+    borrowed.device = one.device;
     add(std::move(one));
     return borrowed;
   }
@@ -194,9 +195,13 @@ BorrowedPieces BorrowPieces(nb::handle tensor, bool writable, bool gpu_there) {
   bool first = true;
   for (const nb::handle piece : nb::borrow<nb::iterable>(tensor)) {
     BorrowedTensor one = Borrow(piece, writable, gpu_there);
-    if (first) borrowed.kind = one.kind;
-    if (one.kind != borrowed.kind) {
-      RaiseInvalidArgument("the pieces of one tensor are in memory of different kinds: copy them");
+    if (first) {
+      borrowed.kind = one.kind;
+      borrowed.device = one.device;
+    }
+    if (one.kind != borrowed.kind || one.device != borrowed.device) {
+      RaiseInvalidArgument(
+          "the pieces of one tensor are in memory of different kinds, or devices: copy them");
     }
     first = false;
     bytes += one.size;

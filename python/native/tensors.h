@@ -40,6 +40,7 @@ struct BorrowedPieces {
   std::vector<Piece> pieces;
   TensorMeta meta;
   MemoryKind kind = MemoryKind::kHost;
+  int device = -1;
 };
 BorrowedPieces BorrowPieces(nb::handle tensor, bool writable, bool gpu_there);
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "bench/python"))
 from tiny_models import IMAGE_TOKEN, MODELS, Prompt, make_model
 
 from cairn.hosts.transformers import PrefixCache
+from cairn.hosts.transformers.layers import cache_argument
 
 GREEDY = {"max_new_tokens": 20, "do_sample": False}
 
@@ -80,14 +81,14 @@ def test_what_is_restored_has_the_very_bits(store, dtype):
     tokens = text(3, 70)
     with torch.no_grad():
         computed = cache.restore(tokens)
-        logits = model(tokens, past_key_values=computed).logits
+        logits = model(tokens, **cache_argument(model, computed)).logits
         assert cache.save(tokens, computed) == 4 and cache.save(tokens, computed) == 0
         restored = cache.restore(tokens)
         assert restored.restored_tokens == restored.get_seq_length() == 64
         for was, now in zip(computed.layers, restored.layers):
             assert torch.equal(was.keys[:, :, :64], now.keys)
             assert torch.equal(was.values[:, :, :64], now.values)
-        rest = model(tokens[:, 64:], past_key_values=restored).logits
+        rest = model(tokens[:, 64:], **cache_argument(model, restored)).logits
     bound = {torch.float32: 1e-4, torch.float16: 0.1, torch.bfloat16: 0.5}[dtype]
     assert (rest - logits[:, 64:]).abs().max() < bound
 
@@ -244,6 +245,7 @@ def test_what_cannot_be_cached_is_refused(store):
         ({"cache_implementation": "static"}, "cache_implementation='static'"),
         ({"generation_config": transformers.GenerationConfig(num_beams=3)}, "num_beams=3"),
         ({"past_key_values": transformers.DynamicCache()}, "past_key_values"),
+        ({"cache": transformers.DynamicCache()}, "cache"),
         ({"inputs_embeds": torch.zeros(1, 80, 64)}, "inputs_embeds"),
         ({"position_ids": tokens}, "position_ids"),
         ({"pixel_values": torch.zeros(4, 96)}, "mm_token_type_ids must be 1 for the tokens"),

@@ -268,3 +268,27 @@ def test_a_write_budget_keeps_tensors_off_the_ssd(path, options, budget):
             # What is written ahead of a budget is one tensor at most, and no partial block.
             assert found[0] == 0 and sum(found) <= 1
         assert again.count_leading(["promised"]).count == 1
+
+
+def test_each_gpu_has_an_l1(path, options):
+    """Memory of the host stands in for both."""
+    options = {**options, "device": cairn.DeviceKind.HOST, "l1_bytes_max": 4 << 20, "gpus": [2, 0]}
+    tensor = content(5, (3, 5), numpy.int32)
+    l1 = cairn.Level.L1_GPU
+    with cairn.Store(path, **options) as store:
+        store.put("k", tensor)
+        for gpu, found_at in [(0, cairn.Level.L2_PINNED), (0, l1), (2, cairn.Level.L2_PINNED)]:
+            with store.get("k", want=l1, gpu=gpu) as handle:
+                assert (handle.level, handle.found_at) == (l1, found_at)
+                assert (handle.numpy() == tensor).all()
+        assert store.get("k", want=l1).found_at == l1  # Of the first, which is 2.
+        assert store.describe("k").gpus == [0, 2]
+        with pytest.raises(cairn.InvalidArgumentError, match="GPU 1 is none of the store's, 2, 0"):
+            store.get("k", want=l1, gpu=1)
+        store.evict("k", cairn.Level.L2_PINNED)
+        assert store.describe("k").gpus == []
+        assert store.prefetch(["k"], to=l1, gpu=0) == 1
+        with pytest.raises(cairn.InvalidArgumentError, match="GPU 7"):
+            store.will_need(["k"], to=l1, gpu=7)
+        hits = {one["ordinal"]: one["l1"]["hits"] for one in store.stats()["gpus"]}
+        assert hits == {2: 1, 0: 1}

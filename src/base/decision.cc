@@ -35,6 +35,8 @@ constexpr std::array<std::pair<const char*, const char*>, kDecisions> kTexts = {
     {"replaced", "replaced by a newer put of its key"},
     {"erased", "erased"},
     {"expired", "expired"},
+    {"cleared_l1", "left L1 for room in one piece"},
+    {"moved_l1", "moved within L1 for room in one piece"},
 }};
 
 }  // namespace

@@ -37,9 +37,10 @@ absl::Status ReadBatch(const Given* given, size_t count, Batch<Request, RequestP
     MemoryKind kind = MemoryKind::kHost;
     CAIRN_RETURN_IF_ERROR(ReadEnum("memory_kind", one.memory_kind, MemoryKind::kManaged, &kind));
     if constexpr (std::is_same_v<Request, PutRequest>) {
-      batch->requests.push_back({key, ReadMeta(one.meta), pieces, one.tag, kind});
+      batch->requests.push_back(
+          {.key = key, .meta = ReadMeta(one.meta), .pieces = pieces, .tag = one.tag, .kind = kind});
     } else {
-      batch->requests.push_back({key, pieces, one.tag, kind});
+      batch->requests.push_back({.key = key, .pieces = pieces, .tag = one.tag, .kind = kind});
     }
   }
   return absl::OkStatus();

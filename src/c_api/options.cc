@@ -11,6 +11,8 @@
 namespace cairn::c_api {
 namespace {
 
+constexpr int64_t kGpuNotSaid = -1;
+
 // By cairn_class, whose numbers are those of the classes.
 cairn_class_shares WriteShares(const ClassShares& shares) {
   cairn_class_shares written = {};
@@ -45,6 +47,7 @@ cairn_store_options Default(const cairn_store_options*) {
   options.gpu = defaults.gpus.front();
   options.other_fingerprint = static_cast<uint32_t>(defaults.other_fingerprint);
   options.device = static_cast<uint32_t>(defaults.device);
+  options.l1_memory = static_cast<uint64_t>(defaults.l1_memory);
   options.l2_allocator = static_cast<uint32_t>(defaults.l2_allocator);
   options.write_policy = static_cast<uint32_t>(defaults.write_policy);
   options.eviction = static_cast<uint32_t>(defaults.eviction);
@@ -58,8 +61,8 @@ cairn_store_options Default(const cairn_store_options*) {
   options.journal_records_max = defaults.journal_records_max;
   options.l2_bytes_min = defaults.l2_bytes_min;
   options.heed_memory_pressure = defaults.heed_memory_pressure ? 1 : 0;
-  options.l2_unusable_share_max = defaults.l2_unusable_share_max;
-  options.l2_move_bytes_per_second = defaults.l2_move_bytes_per_second;
+  options.unusable_share_max = defaults.unusable_share_max;
+  options.move_bytes_per_second = defaults.move_bytes_per_second;
   options.l2_numa_node = defaults.l2_numa_node;
   options.prefetch_predicted = defaults.prefetch_predicted ? 1 : 0;
   options.l2_class_shares = WriteShares(defaults.l2_class_shares);
@@ -86,6 +89,7 @@ cairn_get_options Default(const cairn_get_options*) {
   cairn_get_options options = {};
   options.timeout_us = WriteTime(defaults.timeout);
   options.want = static_cast<uint32_t>(defaults.want);
+  options.gpu = kGpuNotSaid;
   return options;
 }
 
@@ -118,10 +122,21 @@ std::optional<StreamRef> ReadStream(const cairn_stream* stream) {
   return StreamRef{.stream = stream->stream, .device = stream->device};
 }
 
+absl::Status ReadGpus(const cairn_store_options& given, StoreOptions* target) {
+  target->gpus = {given.gpu};
+  if (given.gpu_count == 0) return absl::OkStatus();
+  CAIRN_RETURN_IF_ERROR(CheckRequired({{given.gpus, "gpus"}}));
+  target->gpus.assign(given.gpus, given.gpus + given.gpu_count);
+  return absl::OkStatus();
+}
+
 absl::Status ReadKinds(const cairn_store_options& given, StoreOptions* target) {
   CAIRN_RETURN_IF_ERROR(ReadEnum("other_fingerprint", given.other_fingerprint,
                                  OtherFingerprint::kPurge, &target->other_fingerprint));
   CAIRN_RETURN_IF_ERROR(ReadEnum("device", given.device, DeviceKind::kHost, &target->device));
+  CAIRN_RETURN_IF_ERROR(
+      ReadEnum("l1_memory", static_cast<uint32_t>(std::min<uint64_t>(given.l1_memory, UINT32_MAX)),
+               L1Memory::kManaged, &target->l1_memory));
   CAIRN_RETURN_IF_ERROR(
       ReadEnum("l2_allocator", given.l2_allocator, AllocatorKind::kBestFit, &target->l2_allocator));
   CAIRN_RETURN_IF_ERROR(ReadEnum("write_policy", given.write_policy, WritePolicy::kWriteThrough,
@@ -147,8 +162,12 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
     CAIRN_RETURN_IF_ERROR(CheckRequired({{known.data_paths[i], "a path of data_paths"}}));
     target->data_paths.emplace_back(known.data_paths[i]);
   }
+  if (known.data_weights != nullptr) {
+    target->data_weights.assign(known.data_weights, known.data_weights + known.data_path_count);
+  }
   if (known.fingerprint != nullptr) target->fingerprint = known.fingerprint;
   CAIRN_RETURN_IF_ERROR(ReadKinds(known, target));
+  CAIRN_RETURN_IF_ERROR(ReadGpus(known, target));
   CAIRN_RETURN_IF_ERROR(
       ReadTime("close_timeout_us", known.close_timeout_us, &target->close_timeout));
   target->l1_bytes_max = known.l1_bytes_max;
@@ -159,7 +178,6 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->io_bytes_in_flight_max = known.io_bytes_in_flight_max;
   target->data_file_bytes = known.data_file_bytes;
   target->l2_dirty_share_max = known.l2_dirty_share_max;
-  target->gpus = {known.gpu};
   target->io_threads = known.io_threads;
   target->prefetch_queue_max = known.prefetch_queue_max;
   target->async_queue_max = known.async_queue_max;
@@ -168,8 +186,8 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   target->prefetch_ahead_bytes_max = known.prefetch_ahead_bytes_max;
   target->l2_bytes_min = known.l2_bytes_min;
   target->heed_memory_pressure = known.heed_memory_pressure != 0;
-  target->l2_unusable_share_max = known.l2_unusable_share_max;
-  target->l2_move_bytes_per_second = known.l2_move_bytes_per_second;
+  target->unusable_share_max = known.unusable_share_max;
+  target->move_bytes_per_second = known.move_bytes_per_second;
   target->journal_records_max =
       static_cast<uint32_t>(std::min<uint64_t>(known.journal_records_max, UINT32_MAX));
   target->prefetch_predicted = known.prefetch_predicted != 0;
@@ -210,6 +228,9 @@ absl::Status ReadOptions(const cairn_get_options* given, GetOptions* target) {
   CAIRN_RETURN_IF_ERROR(ReadEnum("want", known.want, Level::kL3Nvme, &target->want));
   CAIRN_RETURN_IF_ERROR(ReadTime("timeout_us", known.timeout_us, &target->timeout));
   target->consumer = ReadStream(known.consumer);
+  if (known.gpu != kGpuNotSaid) {
+    target->gpu = static_cast<int>(std::clamp<int64_t>(known.gpu, INT32_MIN, INT32_MAX));
+  }
   return absl::OkStatus();
 }
 

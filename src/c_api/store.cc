@@ -70,6 +70,13 @@ int cairn_store_get(cairn_store* store, cairn_key key, const cairn_get_options* 
   });
 }
 
+int cairn_store_forget_stream(cairn_store* store, cairn_stream stream, cairn_status* status) {
+  return Guarded(status, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
+    return store->store->ForgetStream({.stream = stream.stream, .device = stream.device});
+  });
+}
+
 int cairn_store_evict(cairn_store* store, cairn_key key, uint32_t keep, cairn_status* status) {
   return Guarded(status, [&] {
     CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));

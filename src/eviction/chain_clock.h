@@ -26,7 +26,8 @@ class ChainClock {
   void Request(absl::Span<const uint64_t> key_hashes);
   // Which of the requests it was, counted from 1; 0 when it was not requested lately.
   uint32_t RequestOf(uint64_t key_hash) const {
-    return Expects(key_hash) ? Slot(key_hash).request : 0;
+    const Expected* const expected = Find(key_hash);
+    return expected == nullptr ? 0 : expected->request;
   }
   uint32_t requests() const { return requests_; }
   // Of a tensor that comes now, or is used: when that was, which is when it was requested, if that
@@ -38,7 +39,7 @@ class ChainClock {
   };
   Use UseOf(uint64_t key_hash, uint8_t worth);
   // Whether it was requested lately.
-  bool Expects(uint64_t key_hash) const;
+  bool Expects(uint64_t key_hash) const { return Find(key_hash) != nullptr; }
   uint32_t Now() {
     now_ = (now_ + 1) & kTimeMax;
     return now_;
@@ -63,10 +64,16 @@ class ChainClock {
     uint32_t request = 0;
     uint8_t worth = 0;
   };
-  static constexpr size_t kRequestsMax = 64;  // Under way at a time.
+  static constexpr size_t kRequestsMax = 64;    // Under way at a time.
+  static constexpr size_t kExpectedMax = 8192;  // Of all chains under way.
   static uint32_t Tag(uint64_t key_hash) { return static_cast<uint32_t>(key_hash >> 32) | 1; }
-  Expected& Slot(uint64_t key_hash) { return expected_[key_hash % expected_.size()]; }
-  const Expected& Slot(uint64_t key_hash) const { return expected_[key_hash % expected_.size()]; }
+  // Null when it is not expected. A request that is too long ago is of no chain that is under way.
+  const Expected* Find(uint64_t key_hash) const {
+    if (expected_.empty()) return nullptr;
+    const Expected& expected = expected_[key_hash % kExpectedMax];
+    const bool found = expected.tag == Tag(key_hash) && AgeOf(expected.time) <= kExpectedMax;
+    return found ? &expected : nullptr;
+  }
 
   uint32_t now_ = 0;
   uint32_t search_begun_ = 0;

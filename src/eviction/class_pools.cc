@@ -18,30 +18,25 @@ constexpr double kStep = 0.25;
 
 }  // namespace
 
-uint64_t ClassPools::Pool::bytes() const {
-  uint64_t bytes = 0;
-  for (const NodeQueue* const queue : parts.queues) bytes += queue->bytes();
-  return bytes;
-}
-
 ClassPools::ClassPools(EvictionKind kind, Describe describe, const PoolOptions& options)
     : describe_(describe), pools_(options.by_class ? kTensorClasses : 1) {
   for (size_t i = 0; i < pools_.size(); ++i) {
     pools_[i].policy = NewPolicyOfOnePool(kind, describe, &clock_);
     pools_[i].parts = pools_[i].policy->parts();
+    for (NodeQueue* const queue : pools_[i].parts.queues) queue->CountIn(&held_[i]);
     if (options.by_class) pools_[i].share = options.shares.of(static_cast<TensorClass>(i));
   }
 }
 
 uint64_t ClassPools::size() const {
   uint64_t size = 0;
-  for (const Pool& pool : pools_) size += pool.policy->size();
+  for (const NodeQueue::Held& held : held_) size += held.copies;
   return size;
 }
 
 std::array<uint64_t, kTensorClasses> ClassPools::sizes() const {
   std::array<uint64_t, kTensorClasses> sizes = {};
-  for (size_t i = 0; i < pools_.size(); ++i) sizes[i] = pools_[i].policy->size();
+  for (size_t i = 0; i < sizes.size(); ++i) sizes[i] = held_[i].copies;
   return sizes;
 }
 
@@ -97,33 +92,43 @@ EvictionNode* ClassPools::Pick(const PickOptions& options) {
   Pool* const victim = Victim(options);
   if (victim == nullptr) return nullptr;
   if (!std::exchange(full_, true)) {
-    for (Pool& pool : pools_) pool.bytes_wanted = static_cast<double>(pool.bytes());
+    for (size_t i = 0; i < pools_.size(); ++i) {
+      pools_[i].bytes_wanted = static_cast<double>(held_[i].bytes);
+    }
   }
   clock_.SetSearchBegun(options.begun.value_or(now()));
   return victim->policy->Pick();
 }
 
-// Who has more than it may, before who has more than it is worth.
 ClassPools::Pool* ClassPools::Victim(const PickOptions& options) {
-  const auto bytes_max = static_cast<double>(bytes_max_);
-  Pool* victim = nullptr;
-  double excess_most = 0;
+  std::optional<size_t> victim;
   for (size_t i = 0; i < pools_.size(); ++i) {
-    Pool& pool = pools_[i];
-    if (pool.policy->size() == 0 || (options.without >> i & 1) != 0) continue;
-    const auto tracked = static_cast<double>(pool.bytes());
-    const double bytes = std::max(tracked, static_cast<double>(options.bytes[i]));
-    const double copy_bytes = tracked / static_cast<double>(pool.policy->size());
-    const bool to_be_kept = bytes - copy_bytes < pool.share.min * bytes_max;
-    if (to_be_kept && pool.share.min > 0 && !options.of_any) continue;
-    double excess = bytes - std::clamp(pool.bytes_wanted, pool.share.min * bytes_max,
-                                       std::max(pool.share.max * bytes_max, 0.));
-    if (bytes > pool.share.max * bytes_max) excess += bytes_max;
-    if (victim != nullptr && excess <= excess_most) continue;
-    victim = &pool;
-    excess_most = excess;
+    if (!MayLeave(i, options)) continue;
+    if (!victim.has_value() || Excess(i, options) > Excess(*victim, options)) victim = i;
   }
-  return victim;
+  return victim.has_value() ? &pools_[*victim] : nullptr;
+}
+
+// Whether anything of the pool may.
+bool ClassPools::MayLeave(size_t number, const PickOptions& options) const {
+  const NodeQueue::Held& held = held_[number];
+  if (held.copies == 0 || (options.without >> number & 1) != 0) return false;
+  const double share_min = pools_[number].share.min;
+  if (share_min == 0 || options.of_any) return true;
+  const auto bytes = static_cast<double>(std::max(held.bytes, options.bytes[number]));
+  const double copy_bytes = static_cast<double>(held.bytes) / static_cast<double>(held.copies);
+  return bytes - copy_bytes >= share_min * static_cast<double>(bytes_max_);
+}
+
+// Bytes over what the pool is to have. Who has more than it may is before who has more than it is
+// worth.
+double ClassPools::Excess(size_t number, const PickOptions& options) const {
+  const Pool& pool = pools_[number];
+  const auto bytes_max = static_cast<double>(bytes_max_);
+  const auto bytes = static_cast<double>(std::max(held_[number].bytes, options.bytes[number]));
+  const double excess = bytes - std::clamp(pool.bytes_wanted, pool.share.min * bytes_max,
+                                           std::max(pool.share.max * bytes_max, 0.));
+  return bytes > pool.share.max * bytes_max ? excess + bytes_max : excess;
 }
 
 // The tier is given away from the largest gain on. A class that gains less at first than later is
@@ -135,11 +140,10 @@ void ClassPools::Rebalance() {
   for (size_t i = 0; i < pools_.size(); ++i) {
     Pool& pool = pools_[i];
     if (!pool.seen) continue;
-    if (const uint64_t copies = pool.policy->size(); copies > 0) {
-      pool.copy_bytes = static_cast<double>(pool.bytes()) / static_cast<double>(copies);
-      uint64_t worth = 0;
-      for (const NodeQueue* const queue : pool.parts.queues) worth += queue->worth();
-      pool.copy_worth = static_cast<double>(worth) / static_cast<double>(copies);
+    if (const NodeQueue::Held& held = held_[i]; held.copies > 0) {
+      const auto copies = static_cast<double>(held.copies);
+      pool.copy_bytes = static_cast<double>(held.bytes) / copies;
+      pool.copy_worth = static_cast<double>(held.worth) / copies;
     }
     pool.sizes.SetCapacity(
         static_cast<uint64_t>(static_cast<double>(bytes_max_) / std::max(1., pool.copy_bytes)));

@@ -11,6 +11,7 @@
 #include "cairn/options.h"
 #include "cairn/tensor.h"
 #include "src/eviction/chain_clock.h"
+#include "src/eviction/node_queue.h"
 #include "src/eviction/policy.h"
 #include "src/eviction/shadow_caches.h"
 
@@ -68,8 +69,6 @@ class ClassPools final : public EvictionPolicy {
     double bytes_wanted = 0;
     double copy_bytes = 1;  // On average.
     double copy_worth = 1;
-
-    uint64_t bytes() const;
   };
   // A part of the tier, and what a class hits more with it than without, for each byte of it.
   struct Gain {
@@ -90,12 +89,16 @@ class ClassPools final : public EvictionPolicy {
   Pool& Use(const Copy& copy);
   void Count(Pool& pool, absl::Span<const uint64_t> key_hashes);
   Pool* Victim(const PickOptions& options);
+  bool MayLeave(size_t number, const PickOptions& options) const;
+  double Excess(size_t number, const PickOptions& options) const;
   void Rebalance();
   void AddGains(size_t number, std::vector<Gain>& gains) const;
 
   const Describe describe_;
   ChainClock clock_;
   std::vector<Pool> pools_;  // One, or one for each class.
+  // What each holds, side by side, as it is asked for whenever one has to leave.
+  std::array<NodeQueue::Held, kTensorClasses> held_;
   std::array<OpenRequest, kOpenRequests> open_requests_;
   uint64_t bytes_max_ = 0;   // 0: not known, and no share of it either.
   bool full_ = false;        // Something had to leave.

@@ -87,12 +87,14 @@ bool GhostList::Take(uint64_t key_hash) {
 void GhostList::DropOldest() {
   while (begin_ != end_) {
     const uint64_t identity = ring_[begin_ & (ring_.size() - 1)];
-    if (identity != 0) {
-      Take(identity);
-      ++begin_;
-      return;
-    }
     ++begin_;
+    if (identity == 0) continue;
+    Take(identity);
+    // The next to be forgotten lies anywhere in the slots: it is on its way until then.
+    if (begin_ != end_) {
+      __builtin_prefetch(&slots_[Home(ring_[begin_ & (ring_.size() - 1)])]);
+    }
+    return;
   }
 }
 

@@ -64,7 +64,10 @@ void NodeQueue::Push(EvictionNode* node, ChainClock::Use use) {
   ++size_;
   const uint64_t bytes = describe_(*node).bytes;
   bytes_ += bytes;
-  worth_ += bytes << use.worth;
+  if (held_by_all_ == nullptr) return;
+  ++held_by_all_->copies;
+  held_by_all_->bytes += bytes;
+  held_by_all_->worth += bytes << use.worth;
 }
 
 void NodeQueue::Remove(EvictionNode* node) {
@@ -80,7 +83,10 @@ void NodeQueue::Remove(EvictionNode* node) {
   --size_;
   const uint64_t bytes = describe_(*node).bytes;
   bytes_ -= bytes;
-  worth_ -= bytes << node->worth();
+  if (held_by_all_ == nullptr) return;
+  --held_by_all_->copies;
+  held_by_all_->bytes -= bytes;
+  held_by_all_->worth -= bytes << node->worth();
 }
 
 void NodeQueue::BeginWalk() {
@@ -115,7 +121,10 @@ EvictionNode* NodeQueue::Pop(const ChainClock& clock) {
     leaving = coldest;
     most = age;
   }
-  if (leaving != nullptr) Remove(leaving);
+  if (leaving == nullptr) return nullptr;
+  // The next to leave but one, whose neighbour the next will be: it lies anywhere in memory.
+  __builtin_prefetch(leaving->warmer()->warmer());
+  Remove(leaving);
   return leaving;
 }
 

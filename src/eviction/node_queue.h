@@ -18,10 +18,19 @@ namespace cairn {
 // (Ghandeharizadeh and others, Middleware '14). With one worth for all it is one list.
 class NodeQueue {
  public:
+  struct Held {
+    uint64_t copies = 0;
+    uint64_t bytes = 0;
+    uint64_t worth = 0;  // Each byte times what it is worth.
+  };
+
   // `number` is 1, 2 or 3.
   NodeQueue(uint8_t number, EvictionPolicy::Describe describe);
   NodeQueue(const NodeQueue&) = delete;
   NodeQueue& operator=(const NodeQueue&) = delete;
+
+  // Of an empty queue: what it holds from now on is counted there too, beside what others hold.
+  void CountIn(Held* held_by_all) { held_by_all_ = held_by_all; }
 
   bool Has(const EvictionNode& node) const { return node.queue() == number_; }
   // To the warm end, but on the colder side of what has a later time. Times go round: what is more
@@ -53,8 +62,6 @@ class NodeQueue {
   uint8_t WorthOf(const EvictionNode& node) const { return describe_(node).worth; }
   uint64_t size() const { return size_; }
   uint64_t bytes() const { return bytes_; }
-  // Each byte times what it is worth.
-  uint64_t worth() const { return worth_; }
 
  private:
   bool IsEnd(const EvictionNode* node) const {
@@ -74,7 +81,7 @@ class NodeQueue {
   std::array<EvictionNode*, kWorths> walk_;  // The next of each list, or its end.
   uint64_t size_ = 0;
   uint64_t bytes_ = 0;
-  uint64_t worth_ = 0;
+  Held* held_by_all_ = nullptr;
 };
 
 }  // namespace cairn

@@ -9,7 +9,7 @@
 # Exit status: 0 all held, 1 something did not (shown), 2 wrong arguments, 77 not possible here.
 set -euo pipefail
 
-if (($# < 1)) || [[ ! -x $1/bin/kv-offload ]]; then
+if (($# < 1)) || [[ ! -x $1/bin/kv-offload || ! ${2-768} =~ ^[1-9][0-9]*$ ]]; then
   sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 2
 fi

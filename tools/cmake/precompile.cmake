@@ -1,8 +1,8 @@
 # cairn_precompile(TARGET...): with CAIRN_PRECOMPILE on, the headers of others are parsed once for
-# all of these targets instead of once a file. Off where a build judges what each file includes
-# (preset dev), for a precompiled header hides what is missing.
+# all of these targets instead of once a file. For tests alone where a build judges what each file
+# of the library includes (preset dev), for a precompiled header hides what is missing.
 function(cairn_precompile)
-  if(CAIRN_PRECOMPILE)
+  if(CAIRN_PRECOMPILE AND NOT CAIRN_PRECOMPILE STREQUAL "TESTS")
     foreach(target IN LISTS ARGN)
       target_precompile_headers(${target} REUSE_FROM cairn_precompiled)
     endforeach()
@@ -25,7 +25,7 @@ set(cairn_headers
   <map> <memory> <optional> <set> <string> <string_view> <thread> <utility> <vector>
   <absl/status/status.h> <absl/status/statusor.h> <absl/strings/str_cat.h>
   <absl/strings/str_format.h> <absl/time/time.h> <absl/types/span.h>)
-add_library(cairn_precompiled OBJECT ${PROJECT_BINARY_DIR}/precompiled/none.cc)
+add_library(cairn_precompiled OBJECT EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/precompiled/none.cc)
 target_link_libraries(cairn_precompiled PRIVATE cairn_flags absl::statusor absl::str_format)
 target_precompile_headers(cairn_precompiled PRIVATE ${cairn_headers})
 if(CAIRN_BUILD_TESTS)

@@ -270,7 +270,7 @@ nlohmann::ordered_json IndexRebuild::ToJson() const {
   }
   return {{"store", options_.path},
           {"uuid", UuidText(files_->uuid())},
-          {"format_version", kFormatVersion},
+          {"format_version", files_->format_version()},
           {"records", found_.size()},
           {"tensors", choice_.chosen.size()},
           {"bytes", bytes},

@@ -79,11 +79,14 @@ Json ToJson(const std::map<std::string, Count>& counts) {
 // Where the data files lie, and how many bytes of them in each place.
 Json FoldersJson(const StoreFiles& files) {
   Json folders = Json::array();
-  for (const std::string& folder : files.folders()) {
-    folders.push_back({{"path", folder}, {"data_files", 0}, {"data_bytes", 0}});
+  for (size_t i = 0; i < files.folders().size(); ++i) {
+    folders.push_back({{"path", files.folders()[i]},
+                       {"weight", files.WeightOf(i)},
+                       {"data_files", 0},
+                       {"data_bytes", 0}});
   }
   for (size_t i = 0; i < files.files().size(); ++i) {
-    Json& folder = folders[i % folders.size()];
+    Json& folder = folders[files.FolderOf(i)];
     folder["data_files"] = folder["data_files"].get<uint64_t>() + 1;
     folder["data_bytes"] = folder["data_bytes"].get<uint64_t>() + files.files()[i].bytes;
   }
@@ -104,7 +107,7 @@ Json Report(const StoreView& view, const Options& options, Figures& figures) {
   };
   return {{"store", options.path},
           {"uuid", UuidText(files.uuid())},
-          {"format_version", kFormatVersion},
+          {"format_version", files.format_version()},
           {"data_files", files.files().size()},
           {"data_file_bytes", files.data_file_bytes()},
           {"data_bytes", data_bytes},
@@ -144,10 +147,13 @@ void PrintText(const Json& report, Output& output) {
   line("format", absl::StrCat(number("format_version")));
   line("data files", absl::StrCat(number("data_files"), " of up to ", bytes("data_file_bytes"),
                                   ", ", bytes("data_bytes"), " in all"));
+  const bool weighted = number("format_version") == kWeightedFormatVersion;
   for (const Json& folder : report["data_folders"]) {
+    const uint64_t weight = folder["weight"].get<uint64_t>();
     line("in",
          absl::StrCat(folder["path"].get<std::string>(), ": ", folder["data_files"].get<uint64_t>(),
-                      " files, ", FormatBytes(folder["data_bytes"].get<uint64_t>())));
+                      " files, ", FormatBytes(folder["data_bytes"].get<uint64_t>()),
+                      weighted ? absl::StrCat(", weight ", weight) : ""));
   }
   line("used", absl::StrCat(bytes("used_bytes"), ", free ", bytes("free_bytes")));
   line("index", absl::StrCat(bytes("index_bytes_on_disk"), " on disk"));

@@ -274,7 +274,7 @@ void Verifier::Print(Output& output) const {
   }
   output.Json({{"store", options_.path},
                {"uuid", UuidText(view_.files().uuid())},
-               {"format_version", kFormatVersion},
+               {"format_version", view_.files().format_version()},
                {"tensors", tensors_.size()},
                {"bytes", bytes_},
                {"seconds", seconds_},

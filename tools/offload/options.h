@@ -24,8 +24,11 @@ struct Options {
   double decode_tokens_per_s = 0;  // The host takes its time for each answer; 0: none.
   std::string dir;
   std::vector<std::string> data_dirs;  // Empty: all in dir.
+  std::vector<uint32_t> data_weights;  // Of data_dirs. Empty: all alike.
   uint64_t l1_bytes = 0;               // 0: no L1.
+  std::vector<int> gpus = {0};
   DeviceKind device = DeviceKind::kAuto;
+  L1Memory l1_memory = L1Memory::kDevice;
   uint64_t l2_bytes = 0;
   uint64_t l2_bytes_min = 0;  // 0: as the store has it.
   bool heed_memory_pressure = true;

@@ -114,7 +114,8 @@ void Work(Schedule& schedule, const ReplayOptions& options, Hints& hints, Worker
     const size_t next = schedule.next();
     hints.Announce(next, schedule.ArrivedFrom(next));
     const uint64_t restored = worker.tally().tokens_saved;
-    absl::Status served = worker.Serve(schedule.request(*index));
+    absl::Status served =
+        worker.Serve(schedule.request(*index), options.gpus[*index % options.gpus.size()]);
     if (!served.ok()) return schedule.Fail(std::move(served));
     hints.Served(*index);
     schedule.Compute(schedule.request(*index), worker.tally().tokens_saved - restored, options);

@@ -18,6 +18,7 @@ namespace cairn::offload {
 struct ReplayOptions {
   BlockPlan block;
   uint64_t l1_bytes = 0;  // What the store has: bounds how much is pinned at a time. 0: no L1.
+  std::vector<int> gpus = {0};  // Each request is served on the next.
   uint64_t l2_bytes = 0;
   double speed = 0;          // Of the trace's clock; 0: as fast as it goes.
   uint32_t concurrency = 1;  // Requests at a time.

@@ -59,6 +59,8 @@ nlohmann::ordered_json ConfigJson(const Outcome& outcome) {
   config["fingerprint"] = outcome.block.fingerprint;
   config["class_mix"] = outcome.block.mix.ToString();
   config["l1_bytes"] = options.l1_bytes;
+  config["gpus"] = options.gpus;
+  config["l1_memory"] = options.l1_memory == L1Memory::kManaged ? "managed" : "device";
   config["l2_bytes"] = options.l2_bytes;
   config["l2_allocator"] = AllocatorName(options.l2_allocator);
   config["l2_class_shares"] = ToString(options.l2_class_shares);
@@ -277,8 +279,10 @@ std::string ReportJson(const Outcome& outcome) {
   json["predictions"] = PredictionsJson(outcome.stats);
   const nlohmann::ordered_json stats = nlohmann::ordered_json::parse(outcome.stats.ToJson());
   json["tiers"] = {{"l1", stats["l1"]}, {"l2", stats["l2"]}, {"l3", stats["l3"]}};
+  json["gpus"] = stats["gpus"];
   json["write_budget"] = stats["write_budget"];
   json["pressure"] = stats["pressure"];
+  json["drives"] = stats["drives"];
   json["bytes_compared"] = tally.bytes_compared;
   json["mismatches"] = tally.mismatches;
   json["restore_us_p50"] = report.restore_us_p50;

@@ -3,7 +3,9 @@
 #include <utility>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 #include "tools/offload/class_shares.h"
@@ -20,16 +22,25 @@ void DeclareTiers(CLI::App& app, StoreArguments& arguments) {
   app.add_option("--data-dir", arguments.data_dirs,
                  "A directory to keep tensors in instead of --dir, one for each drive: give it "
                  "again for every further drive, always in the same order. Must exist. A store "
-                 "that is there already knows its own")
-      ->type_name("DIR")
+                 "that is there already knows its own. With =3 behind it a drive takes three times "
+                 "as much as one of =1, or of none; a directory whose name ends so needs a weight")
+      ->type_name("DIR[=WEIGHT]")
       ->allow_extra_args(false);
   app.add_option("--l1", arguments.l1,
                  "GPU memory for tensors, such as 4GiB: blocks are then restored to there. Without "
                  "a GPU memory of the host stands in for it (default: no L1)")
       ->type_name("SIZE");
+  app.add_option("--gpus", arguments.gpus,
+                 "Which GPUs have an L1 of --l1 each, such as 0,1: each request is served on the "
+                 "next of them (default: 0)")
+      ->type_name("LIST");
   app.add_option("--device", arguments.device,
                  "What has the memory of --l1: cuda, host, or auto: a GPU where one answers "
                  "(default: auto)")
+      ->type_name("NAME");
+  app.add_option("--l1-memory", arguments.l1_memory,
+                 "What memory of a GPU --l1 is: device, or managed, which the host may touch too "
+                 "(default: device)")
       ->type_name("NAME");
   app.add_option("--l2", arguments.l2, "Host memory for tensors, such as 2GiB")
       ->type_name("SIZE")
@@ -92,14 +103,35 @@ absl::StatusOr<uint64_t> WriteBudget(std::string_view text) {
                  absl::StrCat(size.status().message(), ", nor drive, nor off"));
 }
 
+// Numbers that a store would refuse are a mistake of the option's.
+absl::StatusOr<std::vector<int>> Gpus(const std::string& text) {
+  StoreOptions store;
+  store.path = "any";
+  store.gpus.clear();
+  for (const absl::string_view number : absl::StrSplit(text, ',')) {
+    int gpu = 0;
+    if (!absl::SimpleAtoi(number, &gpu)) {
+      return Mistake("--gpus", absl::StrCat("\"", text, "\" is no list of numbers, such as 0,1"));
+    }
+    store.gpus.push_back(gpu);
+  }
+  const absl::Status status = store.Validate();
+  if (status.ok()) return store.gpus;
+  return Mistake("--gpus", absl::StrCat("\"", text, "\": ", status.message()));
+}
+
 absl::Status SetTiers(const StoreArguments& arguments, Options& options) {
   if (arguments.l1.has_value()) {
     CAIRN_ASSIGN_OR_RETURN(options.l1_bytes, SizeOf("--l1", *arguments.l1));
   }
+  CAIRN_ASSIGN_OR_RETURN(options.gpus, Gpus(arguments.gpus));
   CAIRN_ASSIGN_OR_RETURN(options.device, OneOf<DeviceKind>("--device", arguments.device,
                                                            {{"cuda", DeviceKind::kCuda},
                                                             {"host", DeviceKind::kHost},
                                                             {"auto", DeviceKind::kAuto}}));
+  CAIRN_ASSIGN_OR_RETURN(options.l1_memory, OneOf<L1Memory>("--l1-memory", arguments.l1_memory,
+                                                            {{"device", L1Memory::kDevice},
+                                                             {"managed", L1Memory::kManaged}}));
   CAIRN_ASSIGN_OR_RETURN(options.l2_bytes, SizeOf("--l2", arguments.l2));
   if (arguments.l2_min.has_value()) {
     CAIRN_ASSIGN_OR_RETURN(options.l2_bytes_min, SizeOf("--l2-min", *arguments.l2_min));
@@ -149,6 +181,29 @@ absl::Status SetBehaviour(const StoreArguments& arguments, Options& options) {
   return absl::OkStatus();
 }
 
+// DIR or DIR=WEIGHT. What is behind the last = and no number is of the name.
+absl::Status SetDataDirs(const StoreArguments& arguments, Options& options) {
+  bool weighted = false;
+  for (const std::string& typed : arguments.data_dirs) {
+    std::string dir = typed;
+    uint64_t weight = 1;
+    const size_t equals = typed.rfind('=');
+    const bool given = equals != std::string::npos && equals + 1 < typed.size() &&
+                       typed.find_first_not_of("0123456789", equals + 1) == std::string::npos;
+    if (given) {
+      dir.resize(equals);
+      CAIRN_ASSIGN_OR_RETURN(weight, CountOf("--data-dir", typed.substr(equals + 1),
+                                             {.max = StoreOptions::kDataWeightMax}));
+    }
+    if (dir.empty()) return Mistake("--data-dir", "names no directory");
+    weighted |= given;
+    options.data_dirs.push_back(std::move(dir));
+    options.data_weights.push_back(static_cast<uint32_t>(weight));
+  }
+  if (!weighted) options.data_weights.clear();
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 const char* AllocatorName(AllocatorKind kind) {
@@ -165,10 +220,7 @@ void DeclareStoreOptions(CLI::App& app, StoreArguments& arguments) {
 
 absl::Status SetStoreOptions(const StoreArguments& arguments, Options& options) {
   options.dir = arguments.dir;
-  options.data_dirs = arguments.data_dirs;
-  for (const std::string& data_dir : options.data_dirs) {
-    if (data_dir.empty()) return Mistake("--data-dir", "names no directory");
-  }
+  CAIRN_RETURN_IF_ERROR(SetDataDirs(arguments, options));
   CAIRN_RETURN_IF_ERROR(SetTiers(arguments, options));
   return SetBehaviour(arguments, options);
 }

@@ -19,7 +19,9 @@ struct StoreArguments {
   std::string dir;
   std::vector<std::string> data_dirs;
   std::optional<std::string> l1;
+  std::string gpus = "0";
   std::string device = "auto";
+  std::string l1_memory = "device";
   std::string l2, l3;
   std::optional<std::string> l2_min;
   bool ignore_pressure = false;

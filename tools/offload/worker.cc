@@ -55,8 +55,8 @@ Worker::Worker(Store& store, std::unique_ptr<CompletionQueue> queue, const Repla
       restored_(want_ == Level::kL1Gpu ? block_.bytes_max() : 0),
       drained_(window_blocks) {}
 
-absl::Status Worker::Serve(const Request& request) {
-  Begin(request);
+absl::Status Worker::Serve(const Request& request, int gpu) {
+  Begin(request, gpu);
   CAIRN_RETURN_IF_ERROR(RestorePrefix());
   CAIRN_RETURN_IF_ERROR(ComputeRest());
   ++tally_.requests;
@@ -65,8 +65,9 @@ absl::Status Worker::Serve(const Request& request) {
   return absl::OkStatus();
 }
 
-void Worker::Begin(const Request& request) {
+void Worker::Begin(const Request& request, int gpu) {
   request_ = &request;
+  gpu_ = gpu;
   const size_t blocks = request.block_ids.size();
   key_texts_.clear();
   key_texts_.reserve(blocks);
@@ -102,7 +103,7 @@ absl::Status Worker::RestorePrefix() {
 absl::Status Worker::Load(Window window, Interval& interval) {
   const auto keys = absl::MakeConstSpan(keys_).subspan(window.begin, window.end - window.begin);
   interval.begin = Clock::now();
-  absl::Status started = store_.GetAsync(keys, {.want = want_}, *queue_, window.begin);
+  absl::Status started = store_.GetAsync(keys, {.want = want_, .gpu = gpu_}, *queue_, window.begin);
   if (!started.ok()) {
     interval.end = Clock::now();
     loads_[window.begin].status = started;

@@ -25,9 +25,10 @@ class Worker {
   Worker(Store& store, std::unique_ptr<CompletionQueue> queue, const ReplayOptions& options,
          size_t window_blocks, Progress& progress);
 
-  // Restores what is stored of the prompt, computes and stores the rest. Not OK only for what the
+  // Restores what is stored of the prompt, to L1 of the GPU where there is one, computes and stores
+  // the rest. Not OK only for what the
   // host cannot go on after; the request is then counted in part.
-  absl::Status Serve(const Request& request);
+  absl::Status Serve(const Request& request, int gpu);
 
   const Tally& tally() const { return tally_; }
 
@@ -38,7 +39,7 @@ class Worker {
     size_t end = 0;
   };
 
-  void Begin(const Request& request);
+  void Begin(const Request& request, int gpu);
   absl::Status RestorePrefix();
   absl::Status Load(Window window, Interval& interval);
   absl::Status CountLoads(Window window, const Interval& interval);
@@ -59,6 +60,7 @@ class Worker {
 
   // The request in hand.
   const Request* request_ = nullptr;
+  int gpu_ = 0;
   std::vector<std::string> key_texts_;
   std::vector<TensorKey> keys_;
   std::vector<Completion> loads_;  // By block.

@@ -57,6 +57,7 @@ def open_store(
     l3_bytes: int = 16 << 30,
     write_bytes_per_day: int | None = None,
     data_paths: list[str] | None = None,
+    data_weights: list[int] | None = None,
     part: str = "",
 ) -> Opened:
     """The store in `path` (below it in the folder `part`, for what only one process may open), as
@@ -67,6 +68,7 @@ def open_store(
     l3_bytes: space on disk; the coldest blocks make room
     write_bytes_per_day: absent, every block is written; 0: one drive write a day; or so many bytes
     data_paths: directories on other drives to spread the blocks over
+    data_weights: one for each, where one is to take more of them than another
     """
     options: dict[str, Any] = {
         "l2_bytes_max": int(l2_bytes),
@@ -75,6 +77,8 @@ def open_store(
     }
     if data_paths:
         options["data_paths"] = data_paths
+    if data_weights:
+        options["data_weights"] = data_weights
     path = os.path.realpath(os.path.join(path, part) if part else path)
     with Opened._lock:
         opened = Opened._by_path.get(path)

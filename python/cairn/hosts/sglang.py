@@ -36,7 +36,14 @@ except ImportError as error:
     ) from error
 
 _logger = logging.getLogger(__name__)
-_STORE_OPTIONS = ("path", "l2_bytes", "l3_bytes", "write_bytes_per_day", "data_paths")
+_STORE_OPTIONS = (
+    "path",
+    "l2_bytes",
+    "l3_bytes",
+    "write_bytes_per_day",
+    "data_paths",
+    "data_weights",
+)
 _KV = "kv"
 
 

@@ -3,6 +3,7 @@ all layers of a kind, full attention or a sliding window of one size."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 
 import torch
@@ -38,8 +39,8 @@ class _RecordedSlidingLayer(DynamicSlidingWindowLayer):
 
 
 class PrefixKV(DynamicCache):
-    """A DynamicCache for past_key_values whose first tokens came from a store, and whose blocks can
-    be saved there. As transformers' own, but that sliding windows keep what passed through them."""
+    """A DynamicCache whose first tokens came from a store, and whose blocks can be saved there. As
+    transformers' own, but that sliding windows keep what passed through them."""
 
     def __init__(self, model: PreTrainedModel, images: Images) -> None:
         super().__init__(config=model.config)
@@ -159,6 +160,12 @@ class Group:
                 part.copy_(source)
 
 
+def cache_argument(model: PreTrainedModel, cache: PrefixKV) -> dict[str, PrefixKV]:
+    """The cache by the name that the model takes it by: transformers has renamed it."""
+    renamed = "cache" in inspect.signature(model.forward).parameters
+    return {"cache" if renamed else "past_key_values": cache}
+
+
 def layer_groups(model: PreTrainedModel, block_tokens: int) -> list[Group]:
     """How the model's layers remember, found by computing one token. Those of full attention come
     first. Raises for layers that are not made of keys and values of single tokens."""
@@ -166,14 +173,19 @@ def layer_groups(model: PreTrainedModel, block_tokens: int) -> list[Group]:
     _refuse_others(model, cache)
     device = model.get_input_embeddings().weight.device
     with torch.no_grad():
-        model(torch.zeros(1, 1, dtype=torch.long, device=device), past_key_values=cache)
+        model(torch.zeros(1, 1, dtype=torch.long, device=device), **cache_argument(model, cache))
     groups: dict[tuple, Group] = {}
     for index, layer in enumerate(cache.layers):
         if not isinstance(layer, DummyLayer) and layer.is_initialized:
             window = getattr(layer, "sliding_window", None)
+            dtype = layer.keys.dtype
+            if layer.values.dtype != dtype:
+                raise ValueError(
+                    f"{type(model).__name__} has keys of {dtype} and values of "
+                    f"{layer.values.dtype} in layer {index}: PrefixCache has both of one dtype"
+                )
             group = groups.setdefault(
-                (window is not None, window, str(layer.dtype)),
-                Group(window, layer.dtype, block_tokens),
+                (window is not None, window, str(dtype)), Group(window, dtype, block_tokens)
             )
             _, heads, _, key_dim = layer.keys.shape
             value_dim = layer.values.shape[3]

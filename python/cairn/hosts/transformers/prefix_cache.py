@@ -14,7 +14,7 @@ import cairn
 
 from .fingerprint import fingerprint, weights_version
 from .images import FeatureStore, Images, find_images
-from .layers import Group, PrefixKV, layer_groups
+from .layers import Group, PrefixKV, cache_argument, layer_groups
 
 # What one get_into brings at once: enough for a disk, and bounded beside a long prompt.
 _BATCH_BYTES = 128 << 20
@@ -93,7 +93,9 @@ class PrefixCache:
                 module.rope_deltas = None
         features = FeatureStore(self._store, self._prefix + "vision/", self.statistics)
         with features.used_by(self._model, cache.images, restored):
-            output = self._model.generate(input_ids, past_key_values=cache, **options)
+            output = self._model.generate(
+                input_ids, **cache_argument(self._model, cache), **options
+            )
         self.save(output if isinstance(output, torch.Tensor) else output.sequences, cache)
         return output
 
@@ -105,8 +107,8 @@ class PrefixCache:
         pixel_values: torch.Tensor | None = None,
         image_grid_thw: torch.Tensor | None = None,
     ) -> PrefixKV:
-        """The cache of the longest stored prefix of [1, tokens], at least one token short of it:
-        past_key_values for what comes behind cache.restored_tokens."""
+        """The cache of the longest stored prefix of [1, tokens], at least one token short of it,
+        for the model to go on with behind cache.restored_tokens."""
         self._name_model()
         tokens = _one_row(input_ids)
         images = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
@@ -266,7 +268,7 @@ class PrefixCache:
         def option(name):
             return options.get(name, getattr(config, name, None))
 
-        for name in ("past_key_values", "assistant_model", "custom_generate"):
+        for name in ("cache", "past_key_values", "assistant_model", "custom_generate"):
             if options.get(name) is not None:
                 raise ValueError(f"generate() with {name} cannot be cached by PrefixCache")
         for name in ("cache_implementation", "prompt_lookup_num_tokens", "use_mtp"):
