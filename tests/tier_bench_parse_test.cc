@@ -344,6 +344,8 @@ TEST(TierBenchFio, SaysTheSameInFiosWords) {
   const Words mixed = FioCommand({&fio_job, 1}, 2, "");
   EXPECT_THAT(mixed, AllOf(Contains("--rwmixread=50"), Contains("--fdatasync=8"),
                            Contains("--iomem=mmap"), Not(Contains("--readonly"))));
+  job.durability = Durability::kFlushed;
+  EXPECT_THAT(FioCommand({&fio_job, 1}, 2, ""), Contains("--fdatasync=1"));
 }
 
 TEST(TierBenchFio, ReadsItsFigures) {

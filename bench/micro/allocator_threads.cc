@@ -1,11 +1,10 @@
 #include "bench/micro/allocator_threads.h"
 
 #include <atomic>
-#include <chrono>
-#include <thread>
 #include <vector>
 
 #include "bench/median.h"
+#include "bench/micro/rates.h"
 #include "src/base/check.h"
 
 namespace cairn::micro {
@@ -14,31 +13,19 @@ namespace {
 constexpr uint64_t kBlockBytes = (uint64_t{9} << 20) / 4;
 constexpr int kPairsAStep = 64;
 
-double Window(Allocator& allocator, int threads, double seconds) {
-  std::atomic<bool> stop = false;
-  std::atomic<uint64_t> pairs = 0;
-  const auto start = std::chrono::steady_clock::now();
-  {
-    std::vector<std::jthread> crew;
-    crew.reserve(static_cast<size_t>(threads));
-    for (int i = 0; i < threads; ++i) {
-      crew.emplace_back([&] {
-        uint64_t mine = 0;
-        while (!stop.load(std::memory_order_relaxed)) {
-          for (int pair = 0; pair < kPairsAStep; ++pair) {
-            const absl::StatusOr<Extent> extent = allocator.Allocate(kBlockBytes);
-            CAIRN_CHECK(extent.ok() && allocator.Free(*extent).ok());
-          }
-          mine += kPairsAStep;
-        }
-        pairs += mine;
-      });
-    }
-    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-    stop = true;
-  }
-  const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
-  return static_cast<double>(pairs) / took.count();
+WindowRates Window(Allocator& allocator, int threads, double seconds) {
+  const auto work = [&allocator](int, const std::atomic<bool>& stop) {
+    uint64_t count = 0;
+    do {
+      for (int pair = 0; pair < kPairsAStep; ++pair) {
+        const absl::StatusOr<Extent> extent = allocator.Allocate(kBlockBytes);
+        CAIRN_CHECK(extent.ok() && allocator.Free(*extent).ok());
+      }
+      count += kPairsAStep;
+    } while (!stop.load(std::memory_order_relaxed));
+    return count;
+  };
+  return MeasureWindow({.threads = threads, .first_threads = threads, .seconds = seconds}, work);
 }
 
 }  // namespace
@@ -47,16 +34,21 @@ void MeasureThreads(std::vector<ThreadsRow>& rows, const ThreadsOptions& options
   struct Windows {
     std::array<std::vector<double>, kThreadCounts.size()> pairs;
     std::vector<double> two_over_one;
+    std::vector<double> two_over_one_by_cpu;
     std::vector<double> eight_over_two;
   };
   std::vector<Windows> all(rows.size());
   for (int turn = 0; turn < options.windows; ++turn) {
     for (size_t row = 0; row < rows.size(); ++row) {
       Windows& windows = all[row];
+      std::array<double, kThreadCounts.size()> by_cpu = {};
       for (size_t i = 0; i < kThreadCounts.size(); ++i) {
-        windows.pairs[i].push_back(
-            Window(*rows[row].allocator, kThreadCounts[i], options.window_seconds));
+        const WindowRates rates =
+            Window(*rows[row].allocator, kThreadCounts[i], options.window_seconds);
+        windows.pairs[i].push_back(rates.first);
+        by_cpu[i] = kThreadCounts[i] * rates.first / rates.processors;
       }
+      windows.two_over_one_by_cpu.push_back(by_cpu[1] / by_cpu[0]);
       windows.two_over_one.push_back(windows.pairs[1].back() / windows.pairs[0].back());
       windows.eight_over_two.push_back(windows.pairs[3].back() / windows.pairs[1].back());
     }
@@ -66,6 +58,7 @@ void MeasureThreads(std::vector<ThreadsRow>& rows, const ThreadsOptions& options
       rows[row].pairs_a_microsecond[i] = Median(all[row].pairs[i]);
     }
     rows[row].two_over_one = Median(all[row].two_over_one);
+    rows[row].two_over_one_by_cpu = Median(all[row].two_over_one_by_cpu);
     rows[row].eight_over_two = Median(all[row].eight_over_two);
   }
 }

@@ -1,5 +1,7 @@
 #include "bench/micro/rates.h"
 
+#include <time.h>
+
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
@@ -10,6 +12,15 @@
 #include <vector>
 
 namespace cairn::micro {
+namespace {
+
+uint64_t ThreadCpuNs() {
+  timespec time = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+}
+
+}  // namespace
 
 void DeclareRateOptions(CLI::App& app, RateArguments& arguments) {
   app.add_option("--rounds", arguments.rounds, "of which the medians count")
@@ -34,6 +45,7 @@ WindowRates MeasureWindow(const WindowOptions& options, const WindowWork& work) 
   std::atomic<bool> stop = false;
   std::atomic<uint64_t> first = 0;
   std::atomic<uint64_t> others = 0;
+  std::atomic<uint64_t> cpu_ns = 0;
   // Nobody works alone while the last thread is being made.
   std::latch ready(options.threads + 1);
   std::chrono::steady_clock::time_point start;
@@ -43,7 +55,9 @@ WindowRates MeasureWindow(const WindowOptions& options, const WindowWork& work) 
     for (int i = 0; i < options.threads; ++i) {
       crew.emplace_back([&, i] {
         ready.arrive_and_wait();
+        const uint64_t cpu_ns_before = ThreadCpuNs();
         (i < options.first_threads ? first : others) += work(i, stop);
+        cpu_ns += ThreadCpuNs() - cpu_ns_before;
       });
     }
     ready.arrive_and_wait();
@@ -52,7 +66,9 @@ WindowRates MeasureWindow(const WindowOptions& options, const WindowWork& work) 
     stop = true;
   }
   const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
-  return {static_cast<double>(first) / took.count(), static_cast<double>(others) / took.count()};
+  return {.first = static_cast<double>(first) / took.count(),
+          .others = static_cast<double>(others) / took.count(),
+          .processors = static_cast<double>(cpu_ns) / 1e3 / took.count()};
 }
 
 }  // namespace cairn::micro

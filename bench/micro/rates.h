@@ -35,6 +35,7 @@ using WindowWork = std::function<uint64_t(int thread, const std::atomic<bool>& s
 struct WindowRates {
   double first = 0;
   double others = 0;
+  double processors = 0;  // That all of them together had: what they used of a CPU, by the window.
 };
 struct WindowOptions {
   int threads = 1;

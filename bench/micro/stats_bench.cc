@@ -65,8 +65,35 @@ struct PlainHistogram {
 struct PlainCounters {
   std::array<std::array<uint64_t, kTensorClasses>, 3> hits = {};
   uint64_t bytes_read_l2 = 0;
-  std::array<uint64_t, 27> others = {};
+  std::array<uint64_t, 24> others = {};
 };
+// Where a snapshot has those.
+std::array<uint64_t*, 24> Others(StatsSnapshot& s) {
+  return {&s.misses,
+          &s.gets_failed,
+          &s.l3.bytes_read,
+          &s.l2.bytes_written,
+          &s.l3.bytes_written,
+          &s.erases,
+          &s.expirations,
+          &s.fills,
+          &s.fills_joined,
+          &s.spills,
+          &s.spill_failures,
+          &s.prefetches,
+          &s.predictions,
+          &s.checksum_failures,
+          &s.read_errors,
+          &s.puts_kept_existing,
+          &s.puts_refused,
+          &s.puts,
+          &s.lift_failures,
+          &s.lifts,
+          &s.pressure.prefetches_refused,
+          &s.prefetches_dropped,
+          &s.write_retries,
+          &s.write_errors};
+}
 
 template <typename By>
 class Locked final : public Statistics {
@@ -106,6 +133,10 @@ class Locked final : public Statistics {
         tiers[tier]->hits += counters.hits[tier][i];
       }
     }
+    const std::array<uint64_t*, 24> others = Others(snapshot);
+    for (size_t i = 0; i < others.size(); ++i) *others[i] = counters.others[i];
+    snapshot.gets = snapshot.l1.hits + snapshot.l2.hits + snapshot.l3.hits + snapshot.misses +
+                    snapshot.gets_failed;
     return snapshot.l2.hits;
   }
 

@@ -67,7 +67,7 @@ void AddJob(const FioJob& fio_job, double runtime_s, std::vector<std::string>& c
   add("iodepth=", job.depth);
   add("numjobs=", job.clones);
   add("randseed=", job.seed);
-  if (job.sync_every != 0) add("fdatasync=", job.sync_every);
+  if (job.flushed_every() != 0) add("fdatasync=", job.flushed_every());
   // fio knows whole seconds and their thousandths by name.
   add("runtime=", absl::StrFormat("%.0fms", runtime_s * 1000));
   add("ramp_time=", absl::StrFormat("%.0fms", job.ramp_s * 1000));

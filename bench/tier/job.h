@@ -74,6 +74,9 @@ struct Job {
   uint64_t slot_bytes() const;
   // What block `unit` is long, the same whenever it is asked.
   uint64_t BytesOf(uint64_t unit) const;
+  // Writes from one flush to the next, 0: none; puts that are acknowledged when they are flushed
+  // have one each, which a store makes for many at once.
+  uint32_t flushed_every() const { return durability == Durability::kFlushed ? 1 : sync_every; }
   uint64_t bytes_wanted() const { return io_size != 0 ? io_size : size; }
   // Memory that the requests of a thread take in turn, `depth` at a time: two buffers for each
   // where bytes are looked at (tier=store) and blocks are not small, so that what was summed last,
