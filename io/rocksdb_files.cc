@@ -1,6 +1,9 @@
 #include "io/rocksdb_files.h"
 
+#include <string_view>
 #include <utility>
+
+#include "io/rocksdb_log_file.h"
 
 namespace cairn {
 namespace {
@@ -168,7 +171,11 @@ IOStatus FailStopFileSystem::NewWritableFile(const std::string& name,
                                              std::unique_ptr<rocksdb::FSWritableFile>* file,
                                              Context* context) {
   if (const IOStatus failed = failure(); !failed.ok()) return failed;
-  return Wrap(FileSystemWrapper::NewWritableFile(name, options, file, context), file);
+  const IOStatus opened = FileSystemWrapper::NewWritableFile(name, options, file, context);
+  if (opened.ok() && std::string_view(name).ends_with(".log")) {
+    *file = std::make_unique<RocksDbLogFile>(name, std::move(*file));
+  }
+  return Wrap(opened, file);
 }
 
 IOStatus FailStopFileSystem::ReopenWritableFile(const std::string& name,
