@@ -279,6 +279,11 @@ static void BadArgumentsAreNamed(void) {
   CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT,
                "l1_memory is 2");
   options = Options();
+  CHECK(options.io_submission_polling_us == 0 && options.io_completion_polling == 0);
+  options.io_submission_polling_us = 2 * 3600 * INT64_C(1000000);
+  CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT,
+               "io_submission_polling is 2h");
+  options = Options();
   CHECK(options.l2_numa_node == -1);
   options.l2_numa_node = 9999;
   CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT,

@@ -95,7 +95,9 @@ struct cairn_store_options {
   size_t gpu_count;
   // As many as data_paths. NULL: all alike, or as the store has them.
   const uint32_t* data_weights;
-  uint64_t l1_memory;  // enum cairn_l1_memory
+  uint64_t l1_memory;                // enum cairn_l1_memory
+  int64_t io_submission_polling_us;  // 0: none.
+  uint64_t io_completion_polling;    // 0 or 1.
 };
 struct cairn_put_options {
   size_t struct_bytes;

@@ -246,6 +246,8 @@ class Store:
         io_engine: IoEngineKind = ...,
         io_bytes_in_flight_max: int = 8388608,
         io_threads: int = 4,
+        io_submission_polling: float = 0.0,
+        io_completion_polling: bool = False,
         data_file_bytes: int = 0,
         prefetch_queue_max: int = 4096,
         prefetch_ahead_bytes_max: int = 0,
