@@ -178,6 +178,8 @@ class TensorHandle:
 
     def release(self) -> None: ...
 
+    def release_after(self, stream: int, gpu: int = 0) -> None: ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *args: object) -> None: ...
@@ -391,6 +393,20 @@ class Store:
     ) -> tuple[list[tuple[bytes, TensorInfo]], bool]: ...
 
     def stats(self) -> dict[str, Any]: ...
+
+    def forget_stream(self, stream: int, gpu: int = 0) -> None: ...
+
+    def copy_kv_blocks(
+        self,
+        target: object,
+        source: object,
+        *,
+        shape: tuple[int, int, int],
+        target_pitch: tuple[int, int],
+        source_pitch: tuple[int, int],
+        stream: int = 0,
+        gpu: int = 0,
+    ) -> None: ...
 
     def register_memory(self, tensor: object) -> None: ...
 
