@@ -73,6 +73,58 @@ TEST_F(RingIoTest, DemandReadsPassWhatWaitsWhileTheRingSleeps) {
   EXPECT_TRUE(last.Wait().ok());
 }
 
+// An op that, when it is done, asks for one more and notes how many the ring has had by then.
+class AskingOp final : public IoOp {
+ public:
+  struct Asked {
+    AsyncIo* io = nullptr;
+    std::atomic<int> at_the_ring = 0;
+    std::vector<int> seen;  // Of the ring's thread.
+  };
+
+  AskingOp(Asked& asked, IoOp& next, absl::Span<std::byte> memory) : asked_(asked), next_(next) {
+    file = 0;
+    pieces.push_back(IovecOf(memory));
+  }
+  void OnDone(absl::Status status) override {
+    EXPECT_TRUE(status.ok()) << status;
+    asked_.seen.push_back(asked_.at_the_ring);
+    SubmitOne(*asked_.io, next_);
+  }
+
+ private:
+  Asked& asked_;
+  IoOp& next_;
+};
+
+// What eight ops that end together ask for goes to the device between two OnDone where a quarter of
+// a MiB was done since it last did; small ones are done before.
+TEST_F(RingIoTest, RefillsTheDeviceWhileManyLargeOpsAreDone) {
+  for (const size_t op_bytes : {16 * kBlock, kBlock}) {
+    AskingOp::Asked asked;
+    Open({.result = [&asked](const Ring::Request&, int bytes) {
+      ++asked.at_the_ring;
+      return bytes;
+    }});
+    asked.io = io_.get();
+    std::vector<std::unique_ptr<TestOp>> next;
+    std::vector<std::unique_ptr<AskingOp>> ops;
+    std::vector<IoOp*> batch;
+    for (int index = 0; index < 8; ++index) {
+      next.push_back(std::make_unique<TestOp>(IoOp::Kind::kRead, 0, 0, target_.span(0, op_bytes)));
+      ops.push_back(std::make_unique<AskingOp>(asked, *next.back(), target_.span(0, op_bytes)));
+      batch.push_back(ops.back().get());
+    }
+    io_->Submit(batch);
+    for (const auto& op : next) EXPECT_TRUE(op->Wait().ok());
+    io_->Drain();
+    const bool large = op_bytes > kBlock;
+    EXPECT_THAT(asked.seen, large ? ::testing::ElementsAre(8, 8, 8, 8, 12, 12, 12, 12)
+                                  : ::testing::ElementsAre(8, 8, 8, 8, 8, 8, 8, 8));
+    io_.reset();
+  }
+}
+
 // Less than a block twice in a row would look like the end of the file.
 TEST_F(RingIoTest, GoesOnAfterShortTransfersOfADirectFile) {
   const auto random = std::make_shared<std::mt19937>(2);
