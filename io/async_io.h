@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "cairn/options.h"
 
@@ -104,6 +106,16 @@ struct IoStats {
   uint64_t bytes_written = 0;
   uint64_t retries = 0;              // Short, interrupted or busy requests continued, of any op.
   uint64_t unknown_completions = 0;  // Answers of the kernel to no request; ignored.
+  // Rings that could not poll, and requests that could not be polled for, of any op: they were
+  // carried out without.
+  uint64_t polling_refusals = 0;
+};
+
+// What an engine polls, of what its options ask for.
+struct IoPolling {
+  bool submissions = false;
+  bool completions = false;  // Of one file at least, which a request has shown.
+  std::string refusal;       // Why not of all, and what would help; empty: nothing is missing.
 };
 
 // Moves bytes between memory and files, many requests at once. Thread-safe.
@@ -121,6 +133,9 @@ class AsyncIo {
     uint32_t threads = 4;      // PosixIo.
     uint32_t files_max = 8192;
     uint32_t memory_regions_max = 1024;
+    // As in StoreOptions, of io_uring. What is refused is done without, for good, and said once.
+    absl::Duration submission_polling = absl::ZeroDuration();
+    bool completion_polling = false;
     std::function<void(std::string_view line)> log = nullptr;  // May be empty.
   };
 
@@ -156,6 +171,7 @@ class AsyncIo {
   virtual void Drain() = 0;
 
   virtual IoStats stats() const = 0;
+  virtual IoPolling polling() const { return {}; }
   virtual const char* name() const = 0;  // "uring" or "posix".
 };
 

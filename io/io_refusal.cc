@@ -59,4 +59,20 @@ absl::Status UringRefused(const char* call, int error) {
   return absl::UnavailableError(absl::StrCat(call, ": ", ErrnoText(error), ": ", cause));
 }
 
+std::string SubmissionPollingRefusal(int error) {
+  const bool forbidden = error == EPERM || error == EACCES;
+  return absl::StrCat(
+      "no polling for requests (SQPOLL): ", ErrnoText(error), ": ",
+      forbidden ? "a security module forbids it, or the kernel is older than Linux 5.11 and wants "
+                  "CAP_SYS_ADMIN"
+                : "Linux 5.11 is needed");
+}
+
+std::string CompletionPollingRefusal(int error) {
+  return absl::StrCat(
+      "no polling for completions (IOPOLL): ", ErrnoText(error),
+      ": the drive has no queues for it (nvme.poll_queues=N on the kernel's command line; "
+      "/sys/block/DEVICE/queue/io_poll tells), its file system cannot, or the kernel is too old");
+}
+
 }  // namespace cairn

@@ -17,4 +17,9 @@ std::string MemlockAdvice();
 // kUnavailable: "CALL: what happened: the likely cause; what to do".
 absl::Status UringRefused(const char* call, int error);
 
+// Why the kernel does not poll for requests (SQPOLL), and why not for the completions (IOPOLL) of a
+// ring or of a request of it: "what: what happened: the likely cause; what to do".
+std::string SubmissionPollingRefusal(int error);
+std::string CompletionPollingRefusal(int error);
+
 }  // namespace cairn

@@ -186,7 +186,8 @@ IoStats IoCounters::Read() const {
           .bytes_read = bytes_read_.load(std::memory_order_relaxed),
           .bytes_written = bytes_written_.load(std::memory_order_relaxed),
           .retries = retries_.load(std::memory_order_relaxed),
-          .unknown_completions = unknown_completions_.load(std::memory_order_relaxed)};
+          .unknown_completions = unknown_completions_.load(std::memory_order_relaxed),
+          .polling_refusals = polling_refusals_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace cairn

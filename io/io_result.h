@@ -57,6 +57,7 @@ class IoCounters {
  public:
   void CountDone(IoOp::Kind kind, uint64_t bytes);
   void CountRetry() { retries_.fetch_add(1, std::memory_order_relaxed); }
+  void CountPollingRefusal() { polling_refusals_.fetch_add(1, std::memory_order_relaxed); }
   void CountUnknown() { unknown_completions_.fetch_add(1, std::memory_order_relaxed); }
   IoStats Read() const;
 
@@ -68,6 +69,7 @@ class IoCounters {
   std::atomic<uint64_t> bytes_written_ = 0;
   std::atomic<uint64_t> retries_ = 0;
   std::atomic<uint64_t> unknown_completions_ = 0;
+  std::atomic<uint64_t> polling_refusals_ = 0;
 };
 
 }  // namespace cairn

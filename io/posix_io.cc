@@ -32,7 +32,9 @@ constexpr uint64_t kBytesOfThread = uint64_t{1} << 20;
 class PosixIo final : public AsyncIo {
  public:
   explicit PosixIo(const Options& options)
-      : files_(options.files_max),
+      : polling_wanted_(options.completion_polling ||
+                        options.submission_polling > absl::ZeroDuration()),
+        files_(options.files_max),
         window_(std::min(options.bytes_in_flight_max, options.threads * kBytesOfThread)) {}
   ~PosixIo() override;
 
@@ -52,6 +54,9 @@ class PosixIo final : public AsyncIo {
   void RegardRaised() override;
   void Drain() override { drain_.Wait(); }
   IoStats stats() const override { return counters_.Read(); }
+  IoPolling polling() const override {
+    return {.refusal = polling_wanted_ ? "only io_uring polls, and the engine is posix" : ""};
+  }
   const char* name() const override { return "posix"; }
 
  private:
@@ -65,6 +70,7 @@ class PosixIo final : public AsyncIo {
   Taken Take();
   absl::Status Transfer(IoOp& op, const IoFiles::File& file);
 
+  const bool polling_wanted_;
   IoCounters counters_;
   IoDrain drain_;
 

@@ -31,13 +31,25 @@ class Ring {
     int result = 0;
   };
 
+  struct Setup {
+    uint32_t depth = 0;  // Requests at once; where the kernel takes no more, fewer: depth().
+    int wake_fd = -1;    // Of PrepareWake.
+    // Not 0: a thread of the kernel's takes requests over (SQPOLL), and sleeps after so long
+    // without any.
+    uint32_t submission_idle_ms = 0;
+    // Reads and writes of direct files only, no wake request, and completions come by Submit, which
+    // looks for them at the device (IOPOLL). What the file or its device has not learnt completes
+    // with EOPNOTSUPP or EINVAL.
+    bool polls_completions = false;
+  };
+
   // The name of the request that completes when wake_fd becomes readable.
   static constexpr uint64_t kWakeName = ~uint64_t{1};
 
   virtual ~Ring() = default;
 
-  // For `depth` requests at once or, where it takes no more, fewer: depth().
-  virtual absl::Status Open(uint32_t depth_wanted, int wake_fd) = 0;
+  // kUnavailable: refused; another setup may do.
+  virtual absl::Status Open(const Setup& setup) = 0;
   virtual void Close() = 0;  // Nothing is in flight but the wake request.
   virtual uint32_t depth() const = 0;
 
@@ -52,8 +64,9 @@ class Ring {
   virtual std::optional<uint32_t> Prepare(const Request& request) = 0;
   virtual bool PrepareWake() = 0;
   virtual bool has_room() const = 0;
-  // The sequence number up to which (and without which) requests have been taken over.
-  virtual uint32_t taken() const = 0;
+  // The sequence number up to which (and without which) requests have been taken over. Once Submit
+  // has failed for good, no others are afterwards.
+  virtual uint32_t taken() = 0;
 
   // Hands over what was prepared. Some may remain, for the next time.
   virtual int Submit() = 0;

@@ -11,21 +11,22 @@
 #include "io/io_refusal.h"
 #include "io/start_thread.h"
 #include "src/base/check.h"
-#include "src/base/strings.h"
 #include "src/base/wake_scope.h"
 
 namespace cairn {
 
 absl::StatusOr<std::unique_ptr<AsyncIo>> RingIo::Open(const Options& options,
-                                                      std::unique_ptr<Ring> ring) {
-  std::unique_ptr<RingIo> io(new RingIo(options, std::move(ring)));
+                                                      std::unique_ptr<Ring> ring,
+                                                      std::unique_ptr<Ring> polled) {
+  std::unique_ptr<RingIo> io(new RingIo(options, std::move(ring), std::move(polled)));
   if (absl::Status status = io->Start(); !status.ok()) return status;
   return io;
 }
 
-RingIo::RingIo(const Options& options, std::unique_ptr<Ring> ring)
+RingIo::RingIo(const Options& options, std::unique_ptr<Ring> ring, std::unique_ptr<Ring> polled)
     : options_(options),
-      ring_(std::move(ring)),
+      lane_(std::move(ring)),
+      polled_(polled == nullptr ? nullptr : std::make_unique<RingLane>(std::move(polled))),
       files_(options.files_max),
       fixed_memory_(options.memory_regions_max),
       window_(options.bytes_in_flight_max) {}
@@ -60,15 +61,16 @@ void RingIo::RunOnRing(absl::FunctionRef<void()> work) {
 
 absl::StatusOr<int> RingIo::AddFile(int fd) {
   absl::StatusOr<int> file = absl::UnknownError("not run");
-  RunOnRing([&] { file = AddFileToRing(fd); });
+  RunOnRing([&] { file = AddFileToRings(fd); });
   return file;
 }
 
 void RingIo::RemoveFile(int file) {
   RunOnRing([&] {
     files_.Remove(file);
-    const bool is_fixed = file_is_fixed_[static_cast<size_t>(file)];
-    if (is_fixed) ring_->SetFile(static_cast<uint32_t>(file), -1);
+    lane_.ClearFile(file);
+    if (polled_ != nullptr) polled_->ClearFile(file);
+    SetPolling(file, FilePolling::kNo);
   });
 }
 
@@ -84,10 +86,15 @@ absl::Status RingIo::UnregisterMemory(absl::Span<std::byte> memory) {
   return status;
 }
 
+IoPolling RingIo::polling() const {
+  MutexLock lock(mutex_);
+  return polling_;
+}
+
 // ----------------------------------------------------------------------------- The ring's thread.
 
 void RingIo::Run() {
-  absl::Status status = OpenRing();
+  absl::Status status = OpenRings();
   const bool is_open = status.ok();
   {
     MutexLock lock(mutex_);
@@ -96,28 +103,8 @@ void RingIo::Run() {
   }
   if (!is_open) return;
   Loop();
-  ring_->Close();
-}
-
-absl::Status RingIo::OpenRing() {
-  if (absl::Status status = ring_->Open(options_.depth_max, inbox_.wake_fd()); !status.ok()) {
-    return status;
-  }
-  slots_.Resize(ring_->depth());
-  int result = ring_->MakeFileTable(options_.files_max);
-  has_file_table_ = result == 0;
-  if (!has_file_table_) {
-    Log(absl::StrCat("io_uring without registered files, at some more CPU per request: ",
-                     ErrnoText(-result)));
-  }
-  if (options_.memory_regions_max == 0) return absl::OkStatus();
-  result = ring_->MakeBufferTable(options_.memory_regions_max);
-  has_buffer_table_ = result == 0;
-  if (!has_buffer_table_) {
-    Log(absl::StrCat("io_uring without fixed buffers, at some more CPU per byte: ",
-                     ErrnoText(-result)));
-  }
-  return absl::OkStatus();
+  lane_.ring().Close();
+  if (polled_ != nullptr) polled_->ring().Close();
 }
 
 void RingIo::Loop() {
@@ -143,7 +130,7 @@ bool RingIo::Finished() const {
 }
 
 void RingIo::Fill() {
-  if (!wake_armed_ && broken_.ok()) wake_armed_ = ring_->PrepareWake();
+  if (!wake_armed_ && broken_.ok()) wake_armed_ = lane_.ring().PrepareWake();
   const int64_t now_us = retries_.empty() ? 0 : SteadyNowUs();
   std::erase_if(retries_, [&](const Retry& retry) {
     if (retry.due_us > now_us) return false;
@@ -151,7 +138,8 @@ void RingIo::Fill() {
     return true;
   });
   while (!continued_.empty() && Prepare(continued_.front())) continued_.pop_front();
-  while (slots_.has_free() && ring_->has_room()) {
+  while (slots_.has_free() && lane_.ring().has_room() &&
+         (polled_ == nullptr || polled_->ring().has_room())) {
     IoOp* const op = window_.Take(queue_);
     if (op == nullptr) break;
     StartOp(op);
@@ -172,20 +160,17 @@ void RingIo::StartOp(IoOp* op) {
 // False when the submission ring is full.
 bool RingIo::Prepare(uint32_t index) {
   const RingSlots::Slot& slot = slots_[index];
-  const IoOp& op = *slot.op;
-  const absl::Span<const iovec> rest = IoTransfer::Rest(op);
-  const bool is_fixed_file = file_is_fixed_[static_cast<size_t>(op.file)];
-  const std::optional<uint32_t> sequence = ring_->Prepare(
-      {.kind = op.kind,
-       .fd = is_fixed_file ? op.file : slot.file.fd,
-       .is_fixed_file = is_fixed_file,
-       .fixed_buffer = has_buffer_table_ && rest.size() == 1 ? fixed_memory_.Find(rest[0]) : -1,
-       .offset = IoTransfer::RestOffset(op),
-       .pieces = rest,
-       .name = slots_.NextName(index)});
+  RingLane& lane = LaneOf(*slot.op);
+  const std::optional<uint32_t> sequence =
+      lane.Prepare(*slot.op, slot.file, fixed_memory_, slots_.NextName(index));
   if (!sequence.has_value()) return false;
-  slots_.Submitted(index, *sequence);
+  slots_.Submitted(index, *sequence, &lane);
   return true;
+}
+
+RingLane& RingIo::LaneOf(const IoOp& op) {
+  const bool is_transfer = op.kind != IoOp::Kind::kSync;
+  return is_transfer && PollingOf(op.file) != FilePolling::kNo ? *polled_ : lane_;
 }
 
 // Of what waits already the device has what it may have: only what may pass that is to wake.
@@ -197,16 +182,22 @@ bool RingIo::MaySleep() {
 
 void RingIo::Enter() {
   if (!broken_.ok()) return WaitBroken();
+  if (polls()) {
+    // Such completions come to who asks for them, so nobody sleeps; the other ring is looked at.
+    Entered(*polled_, polled_->ring().Submit());
+    if (!broken_.ok()) return;
+    const bool idle = lane_.in_flight() == 0;
+    return Entered(lane_, idle ? lane_.ring().Submit() : lane_.ring().SubmitAndWait(0));
+  }
   const bool may_wait = done_.empty() && continued_.empty() && MaySleep();
-  Entered(may_wait ? ring_->SubmitAndWait(WaitUs()) : ring_->Submit());
+  Entered(lane_, may_wait ? lane_.ring().SubmitAndWait(WaitUs()) : lane_.ring().Submit());
 }
 
-void RingIo::Entered(int result) {
+void RingIo::Entered(RingLane& lane, int result) {
   if (result >= 0 || result == -EINTR) return;
   if (result != -EAGAIN && result != -EBUSY && result != -ENOMEM) return Break(-result);
   // The kernel wants its completions reaped first, or memory, which takes others a moment.
-  ring_->Reap(completions_);
-  if (completions_.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  if (!Reap(lane)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 // Until the next retry is due; negative: for ever.
@@ -244,25 +235,37 @@ void RingIo::RunDone() {
 void RingIo::Refill() {
   TakeMail();
   Fill();
-  if (broken_.ok()) Entered(ring_->Submit());
+  if (broken_.ok() && polls()) Entered(*polled_, polled_->ring().Submit());
+  if (broken_.ok()) Entered(lane_, lane_.ring().Submit());
 }
 
 void RingIo::Reap() {
-  ring_->Reap(completions_);
-  for (const Ring::Completion& completion : completions_) OnCompletion(completion);
-  completions_.clear();
+  Reap(lane_);
+  if (polled_ != nullptr) Reap(*polled_);
 }
 
-void RingIo::OnCompletion(const Ring::Completion& completion) {
+// False when there was nothing.
+bool RingIo::Reap(RingLane& lane) {
+  lane.ring().Reap(completions_);
+  for (const Ring::Completion& completion : completions_) OnCompletion(lane, completion);
+  const bool any = !completions_.empty();
+  completions_.clear();
+  return any;
+}
+
+void RingIo::OnCompletion(RingLane& lane, const Ring::Completion& completion) {
   if (completion.name == Ring::kWakeName) {
     inbox_.ClearWake();
     wake_armed_ = false;
     return;
   }
-  const std::optional<uint32_t> completed = slots_.Completed(completion.name);
+  const std::optional<uint32_t> completed = slots_.Completed(completion.name, &lane);
   if (!completed.has_value()) return counters_.CountUnknown();
   const uint32_t index = *completed;
   const RingSlots::Slot& slot = slots_[index];
+  if (&lane != &lane_ && !TakesPolling(slot.op->file, completion.result)) {
+    return continued_.push_back(index);  // Again, on the other ring, which has the last word.
+  }
   const int64_t now_us = completion.result < 0 ? SteadyNowUs() : 0;
   IoTransfer::Verdict verdict = IoTransfer::Apply(*slot.op, slot.file, completion.result, now_us);
   if (verdict.next == IoTransfer::Next::kDone) return Finish(index, std::move(verdict.status));
@@ -283,16 +286,16 @@ void RingIo::Finish(uint32_t index, absl::Status status) {
 }
 
 // The kernel takes requests no longer, as under a seccomp filter installed after Open. What it has
-// not taken fails, now and from here on; what it has is waited for, since it owns that memory.
+// not taken fails, now and from here on; what it has is waited for, since it owns that memory: of a
+// polled ring for ever where the kernel has no thread that polls for us (SQPOLL), as of a device
+// that hangs.
 void RingIo::Break(int error) {
   broken_ = UringRefused("io_uring_enter", error);
   Log(absl::StrCat("io_uring stopped working; every I/O fails from here on: ", broken_.message()));
-  const uint32_t taken = ring_->taken();
   for (uint32_t index = 0; index < slots_.size(); ++index) {
     const RingSlots::Slot& slot = slots_[index];
     if (slot.op == nullptr) continue;
-    // Sequence numbers wrap: what counts is their distance.
-    if (slot.submitted && static_cast<int32_t>(slot.sequence - taken) < 0) continue;
+    if (slot.lane != nullptr && slot.lane->HasTaken(slot.sequence)) continue;
     slots_.Retract(index);
     Finish(index, Broken());
   }
@@ -306,39 +309,6 @@ void RingIo::WaitBroken() {
   pollfd wake = {.fd = inbox_.wake_fd(), .events = POLLIN, .revents = 0};
   poll(&wake, 1, 10);
   inbox_.ClearWake();
-}
-
-absl::StatusOr<int> RingIo::AddFileToRing(int fd) {
-  absl::StatusOr<int> file = files_.Add(fd);
-  if (!file.ok()) return file;
-  const size_t id = static_cast<size_t>(*file);
-  if (file_is_fixed_.size() <= id) file_is_fixed_.resize(id + 1);
-  file_is_fixed_[id] = has_file_table_ && ring_->SetFile(static_cast<uint32_t>(id), fd) == 0;
-  return file;
-}
-
-absl::Status RingIo::RegisterParts(absl::Span<std::byte> memory) {
-  if (!has_buffer_table_) return absl::OkStatus();
-  const absl::StatusOr<std::vector<FixedMemory::Part>> parts = fixed_memory_.Add(memory);
-  if (!parts.ok()) return parts.status();
-  for (const FixedMemory::Part& part : *parts) {
-    const int result = ring_->SetBuffer(part.slot, {.iov_base = part.begin, .iov_len = part.size});
-    if (result == 0) continue;
-    UnregisterParts(memory).IgnoreError();
-    const std::string message = absl::StrCat("io_uring cannot pin ", FormatBytes(memory.size()),
-                                             " of memory: ", ErrnoText(-result));
-    if (result != -ENOMEM) return absl::UnavailableError(message);
-    return absl::UnavailableError(absl::StrCat(message, ": ", MemlockAdvice()));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status RingIo::UnregisterParts(absl::Span<std::byte> memory) {
-  if (!has_buffer_table_) return absl::OkStatus();
-  const std::vector<FixedMemory::Part> parts = fixed_memory_.Remove(memory);
-  if (parts.empty()) return absl::NotFoundError("UnregisterMemory: not a registered region");
-  for (const FixedMemory::Part& part : parts) ring_->SetBuffer(part.slot, {});
-  return absl::OkStatus();
 }
 
 }  // namespace cairn

@@ -23,23 +23,28 @@
 #include "io/io_window.h"
 #include "io/ring.h"
 #include "io/ring_inbox.h"
+#include "io/ring_lane.h"
 #include "io/ring_slots.h"
 #include "src/base/mutex.h"
 
 namespace cairn {
 
-// The engine over a Ring. One thread owns the ring and does everything with it: only so may it be
-// made with SINGLE_ISSUER and DEFER_TASKRUN, the kernel's fastest mode. Others leave ops and
-// commands in an inbox, and wake the thread through an eventfd where it may be asleep.
+// The engine over a Ring, or over two: one whose completions are polled for takes only reads and
+// writes, so all else goes over the other, which wakes too. One thread owns the rings and does
+// everything with it: only so may it be made with SINGLE_ISSUER and DEFER_TASKRUN, the kernel's
+// fastest mode. Others leave ops and commands in an inbox, and wake the thread through an eventfd
+// where it may be asleep.
 //
 // An op has a slot from the moment it is in flight until its last completion; only then does it
 // go to OnDone. ThreadSanitizer does not see the kernel touch the op's memory, nor need it: the
 // thread that submits is the one that reaps, and the inbox's mutex orders it after the submitter.
 class RingIo final : public AsyncIo {
  public:
-  // The ring is not open yet. kUnavailable: it could not be opened.
+  // The rings are not open yet; `polled` is for Options::completion_polling, and may be null.
+  // kUnavailable: `ring` could not be opened.
   static absl::StatusOr<std::unique_ptr<AsyncIo>> Open(const Options& options,
-                                                       std::unique_ptr<Ring> ring);
+                                                       std::unique_ptr<Ring> ring,
+                                                       std::unique_ptr<Ring> polled = nullptr);
   ~RingIo() override;
 
   absl::StatusOr<int> AddFile(int fd) override;
@@ -50,6 +55,7 @@ class RingIo final : public AsyncIo {
   void RegardRaised() override { inbox_.RegardRaised(); }
   void Drain() override { drain_.Wait(); }
   IoStats stats() const override { return counters_.Read(); }
+  IoPolling polling() const override ABSL_LOCKS_EXCLUDED(mutex_);
   const char* name() const override { return "uring"; }
 
  private:
@@ -57,18 +63,23 @@ class RingIo final : public AsyncIo {
     IoOp* op;
     absl::Status status;
   };
+  // Of a file's completions: a request tells.
+  enum class FilePolling : uint8_t { kNo, kUntried, kYes };
   struct Retry {
     int64_t due_us;
     uint32_t slot;
   };
 
-  RingIo(const Options& options, std::unique_ptr<Ring> ring);
+  RingIo(const Options& options, std::unique_ptr<Ring> ring, std::unique_ptr<Ring> polled);
   absl::Status Start();
   void RunOnRing(absl::FunctionRef<void()> work);
 
   // The ring's thread only.
   void Run();
-  absl::Status OpenRing();
+  absl::Status OpenRings();
+  absl::Status OpenOrdinary(Ring::Setup& setup);
+  void OpenPolled(Ring::Setup setup);
+  void MakeTables();
   void Loop();
   void TakeMail();
   bool Finished() const;
@@ -77,19 +88,27 @@ class RingIo final : public AsyncIo {
   bool Prepare(uint32_t index);
   bool MaySleep();
   void Enter();
-  void Entered(int result);
+  void Entered(RingLane& lane, int result);
   int64_t WaitUs() const;
   void RunDone();
   void Refill();
   void Reap();
-  void OnCompletion(const Ring::Completion& completion);
+  bool Reap(RingLane& lane);
+  void OnCompletion(RingLane& lane, const Ring::Completion& completion);
   void Finish(uint32_t index, absl::Status status);
   void Break(int error);
   // One for each op, which may end its life on any thread: copies share a count of references
   // that ThreadSanitizer, in an Abseil not built for it, does not see.
   absl::Status Broken() const { return absl::Status(broken_.code(), broken_.message()); }
   void WaitBroken();
-  absl::StatusOr<int> AddFileToRing(int fd);
+  absl::StatusOr<int> AddFileToRings(int fd);
+  void RegisterPartsPolled(absl::Span<const FixedMemory::Part> parts);
+  RingLane& LaneOf(const IoOp& op);
+  bool polls() const { return polled_ != nullptr && polled_->in_flight() > 0; }
+  FilePolling PollingOf(int file) const;
+  bool TakesPolling(int file, int result);
+  void SetPolling(int file, FilePolling polling) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RefusePolling(const std::string& why) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status RegisterParts(absl::Span<std::byte> memory);
   absl::Status UnregisterParts(absl::Span<std::byte> memory);
   void Log(const std::string& line) const {
@@ -101,16 +120,16 @@ class RingIo final : public AsyncIo {
   IoDrain drain_;
   RingInbox inbox_;
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar has_started_;
   std::optional<absl::Status> started_ ABSL_GUARDED_BY(mutex_);
+  IoPolling polling_ ABSL_GUARDED_BY(mutex_);
 
   // The ring's thread only.
-  const std::unique_ptr<Ring> ring_;
-  bool has_file_table_ = false;
-  bool has_buffer_table_ = false;
+  RingLane lane_;
+  std::unique_ptr<RingLane> polled_;  // Null: no completion is polled for.
   IoFiles files_;
-  std::vector<bool> file_is_fixed_;  // By id.
+  std::vector<FilePolling> file_polling_;  // By id.
   FixedMemory fixed_memory_;
   IoQueue queue_;
   IoWindow window_;
@@ -120,9 +139,9 @@ class RingIo final : public AsyncIo {
   std::vector<Ring::Completion> completions_;
   std::vector<Done> done_;
   std::vector<Done> running_;  // The ones of done_ whose OnDone runs; kept for its capacity.
-  bool wake_armed_ = false;
+  bool wake_armed_ = false;    // On lane_.
   bool closing_ = false;
-  absl::Status broken_;  // Not OK: the ring takes no more requests.
+  absl::Status broken_;  // Not OK: the rings take no more requests.
 
   std::jthread thread_;
 };

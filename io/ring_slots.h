@@ -8,11 +8,12 @@
 
 #include "io/async_io.h"
 #include "io/io_files.h"
+#include "io/ring_lane.h"
 
 namespace cairn {
 
-// The ops that a ring has in flight, and which completion belongs to which. An op keeps its slot
-// from its first request to its last completion; a request is named by slot and generation, so
+// The ops that the rings have in flight, and which completion belongs to which. An op keeps its
+// slot from its first request to its last completion; a request is named by slot and generation, so
 // that a completion that comes twice or too late is told from that of the slot's next user.
 // Thread-compatible.
 class RingSlots {
@@ -21,8 +22,8 @@ class RingSlots {
     IoOp* op = nullptr;  // nullptr: free.
     IoFiles::File file;
     uint32_t generation = 0;
-    uint32_t sequence = 0;   // Of its request, by Ring::Prepare.
-    bool submitted = false;  // The ring has a request for it.
+    uint32_t sequence = 0;     // Of its request, by Ring::Prepare.
+    RingLane* lane = nullptr;  // That has a request for it; nullptr: none has.
   };
 
   void Resize(size_t count) {
@@ -57,24 +58,24 @@ class RingSlots {
   uint64_t NextName(uint32_t index) const {
     return uint64_t{slots_[index].generation} << 32 | index;
   }
-  void Submitted(uint32_t index, uint32_t sequence) {
+  void Submitted(uint32_t index, uint32_t sequence, RingLane* lane) {
     slots_[index].sequence = sequence;
-    slots_[index].submitted = true;
+    slots_[index].lane = lane;
   }
 
-  // The slot whose request has completed; nothing for a name of no request.
-  std::optional<uint32_t> Completed(uint64_t name) {
+  // The slot whose request the lane has completed; nothing for a name of no request.
+  std::optional<uint32_t> Completed(uint64_t name, const RingLane* lane) {
     const uint32_t index = static_cast<uint32_t>(name);
     if (index >= slots_.size()) return std::nullopt;
     Slot& slot = slots_[index];
-    if (!slot.submitted || slot.generation != name >> 32) return std::nullopt;
+    if (slot.lane != lane || slot.generation != name >> 32) return std::nullopt;
     Retract(index);
     return index;
   }
 
-  // Forgets the slot's request: the ring never took it, or has completed it.
+  // Forgets the slot's request, if any: the ring never took it, or has completed it.
   void Retract(uint32_t index) {
-    slots_[index].submitted = false;
+    if (RingLane* const lane = std::exchange(slots_[index].lane, nullptr)) lane->Ended();
     ++slots_[index].generation;
   }
 

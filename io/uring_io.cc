@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,7 +25,7 @@ namespace {
 // The kernel's io_uring.
 class Uring final : public Ring {
  public:
-  absl::Status Open(uint32_t depth_wanted, int wake_fd) override;
+  absl::Status Open(const Setup& setup) override;
   void Close() override;
   uint32_t depth() const override { return depth_; }
 
@@ -35,14 +37,18 @@ class Uring final : public Ring {
   std::optional<uint32_t> Prepare(const Request& request) override;
   bool PrepareWake() override;
   bool has_room() const override { return io_uring_sq_space_left(&ring_) > 0; }
-  uint32_t taken() const override { return io_uring_smp_load_acquire(ring_.sq.khead); }
+  uint32_t taken() override;
 
   int Submit() override { return io_uring_submit(&ring_); }
   int SubmitAndWait(int64_t timeout_us) override;
   void Reap(std::vector<Completion>& completions) override;
 
  private:
+  int Make(const Setup& setup);
   absl::Status Probe();
+  bool KernelThreadSleeps() const {
+    return (io_uring_smp_load_acquire(ring_.sq.kflags) & IORING_SQ_NEED_WAKEUP) != 0;
+  }
 
   io_uring ring_ = {};
   int wake_fd_ = -1;
@@ -51,34 +57,58 @@ class Uring final : public Ring {
   bool has_buffer_table_ = false;
 };
 
-absl::Status Uring::Open(uint32_t depth_wanted, int wake_fd) {
-  wake_fd_ = wake_fd;
-  // Linux 6.1; 5.19; 5.6. A kernel that lacks a flag answers EINVAL.
-  constexpr unsigned kFlags[] = {
-      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-          IORING_SETUP_CLAMP,
-      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP, IORING_SETUP_CLAMP};
-  // Besides the ops: the wake request, and a timeout that liburing adds on old kernels.
-  constexpr uint32_t kExtra = 2;
-  constexpr uint32_t kEntriesMax = 32768;
-  const uint32_t entries = std::min(depth_wanted, kEntriesMax - kExtra) + kExtra;
-  int result = -EINVAL;
-  for (const unsigned flags : kFlags) {
-    io_uring_params params = {};
-    params.flags = flags;
-    result = io_uring_queue_init_params(entries, &ring_, &params);
-    if (result != -EINVAL) break;
+// Besides the ops: the wake request, and a timeout that liburing adds on old kernels.
+constexpr uint32_t kExtraEntries = 2;
+
+absl::Status Uring::Open(const Setup& setup) {
+  wake_fd_ = setup.wake_fd;
+  const bool polls_submissions = setup.submission_idle_ms != 0;
+  int result = Make(setup);
+  if (result == 0 && polls_submissions && (ring_.features & IORING_FEAT_SQPOLL_NONFIXED) == 0) {
+    io_uring_queue_exit(&ring_);
+    result = -EINVAL;
+  }
+  if (result < 0 && setup.polls_completions) {
+    return absl::UnavailableError(CompletionPollingRefusal(-result));
+  }
+  if (result < 0 && polls_submissions) {
+    return absl::UnavailableError(SubmissionPollingRefusal(-result));
   }
   if (result < 0) return UringRefused("io_uring_setup", -result);
-  if (absl::Status status = Probe(); !status.ok()) {
+  // What the probe reads cannot be polled for.
+  if (absl::Status status = setup.polls_completions ? absl::OkStatus() : Probe(); !status.ok()) {
     io_uring_queue_exit(&ring_);
     return status;
   }
   // A child of fork() must not write into our ring.
   io_uring_ring_dontfork(&ring_);
   // The completion ring has twice the entries, so that it never overflows.
-  depth_ = std::min(depth_wanted, ring_.sq.ring_entries - kExtra);
+  depth_ = std::min(setup.depth, ring_.sq.ring_entries - kExtraEntries);
   return absl::OkStatus();
+}
+
+// 0, or minus an errno.
+int Uring::Make(const Setup& setup) {
+  // Linux 6.1; 5.19; 5.6. A kernel that lacks a flag, or a pair of them, answers EINVAL. A thread
+  // of the kernel's that submits has no task of ours to defer work to.
+  constexpr unsigned kOwn[] = {
+      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL, 0};
+  constexpr unsigned kKernels[] = {
+      IORING_SETUP_SQPOLL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_SUBMIT_ALL,
+      IORING_SETUP_SQPOLL | IORING_SETUP_SUBMIT_ALL, IORING_SETUP_SQPOLL};
+  constexpr uint32_t kEntriesMax = 32768;
+  const uint32_t entries = std::min(setup.depth, kEntriesMax - kExtraEntries) + kExtraEntries;
+  int result = -EINVAL;
+  for (const unsigned flags : setup.submission_idle_ms != 0 ? kKernels : kOwn) {
+    io_uring_params params = {};
+    params.flags = flags | IORING_SETUP_CLAMP;
+    if (setup.polls_completions) params.flags |= IORING_SETUP_IOPOLL;
+    params.sq_thread_idle = setup.submission_idle_ms;
+    result = io_uring_queue_init_params(entries, &ring_, &params);
+    if (result != -EINVAL) break;
+  }
+  return result;
 }
 
 // Whether a request completes: a sandbox may allow to make a ring and no more.
@@ -97,6 +127,21 @@ absl::Status Uring::Probe() {
   result = cqe->res;
   io_uring_cqe_seen(&ring_, cqe);
   return result < 0 ? UringRefused("IORING_OP_READ", -result) : absl::OkStatus();
+}
+
+// The kernel's own thread (SQPOLL) takes what it is shown at any moment, until it sleeps; what it
+// was shown too late for that is hidden from it again, as nobody can wake it any more.
+uint32_t Uring::taken() {
+  constexpr int kSleepsMs = 100;  // So long seen asleep it is not about to look once more.
+  unsigned head = io_uring_smp_load_acquire(ring_.sq.khead);
+  if ((ring_.flags & IORING_SETUP_SQPOLL) == 0) return head;
+  for (int asleep_ms = 0; head != *ring_.sq.ktail && asleep_ms < kSleepsMs;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    asleep_ms = KernelThreadSleeps() ? asleep_ms + 1 : 0;
+    head = io_uring_smp_load_acquire(ring_.sq.khead);
+  }
+  io_uring_smp_store_release(ring_.sq.ktail, head);
+  return head;
 }
 
 void Uring::Close() {
@@ -188,7 +233,8 @@ void Uring::Reap(std::vector<Completion>& completions) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AsyncIo>> OpenUringIo(const AsyncIo::Options& options) {
-  return RingIo::Open(options, std::make_unique<Uring>());
+  return RingIo::Open(options, std::make_unique<Uring>(),
+                      options.completion_polling ? std::make_unique<Uring>() : nullptr);
 }
 
 }  // namespace cairn

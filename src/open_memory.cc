@@ -87,6 +87,8 @@ absl::Status StoreCore::OpenMemory() {
   io_options.kind = options.io_engine;
   io_options.bytes_in_flight_max = options.io_bytes_in_flight_max;
   io_options.threads = options.io_threads;
+  io_options.submission_polling = options.io_submission_polling;
+  io_options.completion_polling = options.io_completion_polling;
   io_options.log = [this](std::string_view line) { Log(line); };
   CAIRN_ASSIGN_OR_RETURN(io,
                          seams_.open_io ? seams_.open_io(io_options) : AsyncIo::Open(io_options));

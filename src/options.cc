@@ -77,6 +77,14 @@ absl::Status ValidateWeights(const StoreOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status ValidatePolling(absl::Duration submission) {
+  constexpr absl::Duration kMax = StoreOptions::kIoSubmissionPollingMax;
+  if (submission >= absl::ZeroDuration() && submission <= kMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("StoreOptions::io_submission_polling is ",
+                                                 absl::FormatDuration(submission),
+                                                 ": must be 0 to ", absl::FormatDuration(kMax)));
+}
+
 }  // namespace
 
 ClassShare& ClassShares::of(TensorClass tensor_class) {
@@ -149,6 +157,7 @@ absl::Status StoreOptions::Validate() const {
     return Invalid("io_bytes_in_flight_max", io_bytes_in_flight_max, "at least 1 MiB");
   }
   if (io_threads < 1 || io_threads > 256) return Invalid("io_threads", io_threads, "1 to 256");
+  CAIRN_RETURN_IF_ERROR(ValidatePolling(io_submission_polling));
   if (data_file_bytes != 0 && (data_file_bytes < 16 * kMiB || data_file_bytes > 1024 * kMiB ||
                                data_file_bytes % (2 * kMiB) != 0)) {
     return Invalid("data_file_bytes", data_file_bytes,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "io/async_io.h"
 #include "src/base/strings.h"
@@ -273,6 +274,10 @@ std::string StatsSnapshot::ToJson() const {
                                        {"l2_numa_placement", l2_numa_placement},
                                        {"l2_bytes_pinned", l2_bytes_pinned},
                                        {"l2_pin_refusal", l2_pin_refusal},
+                                       {"io_submissions_polled", io_submissions_polled},
+                                       {"io_completions_polled", io_completions_polled},
+                                       {"io_polling_refusal", io_polling_refusal},
+                                       {"io_polling_refusals", io_polling_refusals},
                                        {"io_registered", io_registered},
                                        {"io_direct", io_direct},
                                        {"degraded", degraded}};
@@ -326,6 +331,11 @@ StatsSnapshot StoreImpl::Stats() const {
   s.index_commits = core_->index_writer->commits();
   s.device_flushes = core_->index_writer->flushes();
   s.io_engine = core_->io->name();
+  IoPolling polling = core_->io->polling();
+  s.io_submissions_polled = polling.submissions;
+  s.io_completions_polled = polling.completions;
+  s.io_polling_refusal = std::move(polling.refusal);
+  s.io_polling_refusals = io.polling_refusals;
   s.io_registered = core_->l2_sections->registered();
   s.io_direct = core_->files->direct();
   return s;

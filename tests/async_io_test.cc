@@ -23,17 +23,32 @@ namespace {
 
 using ::testing::HasSubstr;
 
-AsyncIoParam Engine(std::string name, IoEngineKind kind) {
-  return {.name = std::move(name), .open = [kind](AsyncIo::Options options) {
+struct Polling {
+  absl::Duration submission = absl::ZeroDuration();
+  bool completion = false;
+};
+
+// What of the polling is refused here the engine does without, and has to do as well.
+AsyncIoParam Engine(std::string name, IoEngineKind kind, const Polling& polling = {}) {
+  return {.name = std::move(name), .open = [kind, polling](AsyncIo::Options options) {
             options.kind = kind;
+            options.submission_polling = polling.submission;
+            options.completion_polling = polling.completion;
             return AsyncIo::Open(options);
           }};
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, AsyncIoContract,
-                         ::testing::Values(Engine("Uring", IoEngineKind::kUring),
-                                           Engine("Posix", IoEngineKind::kPosix)),
-                         [](const auto& engine) { return engine.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Engines, AsyncIoContract,
+    ::testing::Values(Engine("Uring", IoEngineKind::kUring),
+                      // Short, so that the kernel's thread sleeps and is woken, too.
+                      Engine("UringPollsSubmissions", IoEngineKind::kUring,
+                             {.submission = absl::Milliseconds(1)}),
+                      Engine("UringPollsCompletions", IoEngineKind::kUring, {.completion = true}),
+                      Engine("UringPollsBoth", IoEngineKind::kUring,
+                             {.submission = absl::Seconds(1), .completion = true}),
+                      Engine("Posix", IoEngineKind::kPosix)),
+    [](const auto& engine) { return engine.param.name; });
 
 TEST(AsyncIoOpenTest, RefusesOptionsThatCannotWork) {
   EXPECT_TRUE(absl::IsInvalidArgument(AsyncIo::Open({.bytes_in_flight_max = 0}).status()));
@@ -97,15 +112,20 @@ TEST(AsyncIoOpenTest, UringKeepsTheBooksOfRegisteredMemory) {
 }
 
 // After Open: nothing hangs, everything fails.
-[[noreturn]] void ForbidEnterWhileOpen() {
+[[noreturn]] void ForbidEnterWhileOpen(const Polling& polling) {
   std::vector<std::string> lines;
   const auto log = [&](std::string_view line) { lines.emplace_back(line); };
-  auto io = AsyncIo::Open({.kind = IoEngineKind::kUring, .depth_max = 2, .log = log});
+  auto io = AsyncIo::Open({.kind = IoEngineKind::kUring,
+                           .depth_max = 2,
+                           .submission_polling = polling.submission,
+                           .completion_polling = polling.completion,
+                           .log = log});
   if (!io.ok()) std::_Exit(0);
   TemporaryFile temporary(TemporaryFile::Mode::kDirect, kTestBlockBytes);
   AlignedBuffer buffer(kTestBlockBytes);
   const int file = *(*io)->AddFile(temporary.fd());
   CHECK_OR_EXIT(WriteFile(**io, file, 0, buffer.span()).ok());
+  lines.clear();  // What polling was refused.
   CHECK_OR_EXIT(ForbidCall(SYS_io_uring_enter));
   for (int round = 0; round < 3; ++round) {
     TestOp ops[5];
@@ -154,7 +174,15 @@ TEST_F(AsyncIoForbiddenTest, FallsBackToThreadsAndSaysWhy) {
 }
 
 TEST_F(AsyncIoForbiddenTest, FailsWhatFollowsWhenForbiddenLater) {
-  EXPECT_EXIT(ForbidEnterWhileOpen(), ::testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(ForbidEnterWhileOpen({}), ::testing::ExitedWithCode(0), "");
+}
+
+// The kernel's thread may take requests without that call, until it sleeps.
+TEST_F(AsyncIoForbiddenTest, FailsWhatFollowsWhenForbiddenLaterAndPolled) {
+  for (const absl::Duration idle : {absl::Milliseconds(1), absl::Milliseconds(300)}) {
+    EXPECT_EXIT(ForbidEnterWhileOpen({.submission = idle, .completion = true}),
+                ::testing::ExitedWithCode(0), "");
+  }
 }
 
 TEST_F(AsyncIoForbiddenTest, NamesTheLimitOnLockedMemory) {

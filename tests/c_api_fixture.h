@@ -33,18 +33,18 @@ enum { kBlock = 4096, kMiB = 1 << 20, kBatch = 8 };
 static struct cairn_status status;
 static char directory[256];
 
-static struct cairn_key Key(const char* text) {
+static inline struct cairn_key Key(const char* text) {
   const struct cairn_key key = {text, strlen(text)};
   return key;
 }
 
-static void CountBytes(void* context, const char* line, size_t size) {
+static inline void CountBytes(void* context, const char* line, size_t size) {
   (void)line;
   *(size_t*)context += size;
 }
 static size_t logged;
 
-static struct cairn_store_options Options(void) {
+static inline struct cairn_store_options Options(void) {
   struct cairn_store_options options;
   cairn_store_options_init(&options, sizeof options);
   options.path = directory;
@@ -60,21 +60,21 @@ static struct cairn_store_options Options(void) {
   return options;
 }
 
-static struct cairn_store* Open(void) {
+static inline struct cairn_store* Open(void) {
   const struct cairn_store_options options = Options();
   struct cairn_store* store = NULL;
   CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_OK, "");
   return store;
 }
 
-static void* Memory(size_t size, int value) {
+static inline void* Memory(size_t size, int value) {
   void* memory = NULL;
   CHECK(posix_memalign(&memory, kBlock, size) == 0);
   memset(memory, value, size);
   return memory;
 }
 
-static struct cairn_view View(const void* data, int64_t size) {
+static inline struct cairn_view View(const void* data, int64_t size) {
   struct cairn_view view;
   memset(&view, 0, sizeof view);
   view.meta.dtype = CAIRN_BF16;
@@ -86,4 +86,24 @@ static struct cairn_view View(const void* data, int64_t size) {
   view.memory_kind = CAIRN_HOST;
   view.device = -1;
   return view;
+}
+
+struct Case {
+  const char* name;
+  void (*run)(void);
+};
+
+// Each in a directory of its own.
+static inline void RunCases(const struct Case* cases, size_t count) {
+  const char* parent = getenv("TEST_TMPDIR");
+  for (size_t i = 0; i < count; ++i) {
+    snprintf(directory, sizeof directory, "%s/cairn_c_api_XXXXXX", parent ? parent : "/tmp");
+    CHECK(mkdtemp(directory) != NULL);
+    printf("%s\n", cases[i].name);
+    fflush(stdout);
+    cases[i].run();
+    char command[300];
+    snprintf(command, sizeof command, "rm -rf '%s'", directory);
+    CHECK(system(command) == 0);
+  }
 }

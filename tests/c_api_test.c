@@ -279,6 +279,11 @@ static void BadArgumentsAreNamed(void) {
   CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT,
                "l1_memory is 2");
   options = Options();
+  CHECK(options.io_submission_polling_us == 0 && options.io_completion_polling == 0);
+  options.io_submission_polling_us = 2 * 3600 * INT64_C(1000000);
+  CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT,
+               "io_submission_polling is 2h");
+  options = Options();
   CHECK(options.l2_numa_node == -1);
   options.l2_numa_node = 9999;
   CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT,
@@ -372,51 +377,6 @@ static void SharesOfClassesAreChecked(void) {
 }
 
 // Devices of the host stand in for both.
-static void ATensorIsHadOnEachGpu(void) {
-  const int32_t gpus[] = {2, 0};
-  struct cairn_store_options options;
-  cairn_store_options_init(&options, sizeof options);
-  CHECK(options.gpus == NULL && options.gpu_count == 0);
-  options.path = directory;
-  options.device = CAIRN_DEVICE_HOST;
-  options.l1_bytes_max = 4 * kMiB;
-  options.l2_bytes_max = 16 * kMiB;
-  options.l3_bytes_max = 64 * kMiB;
-  options.gpu_count = 2;
-  struct cairn_store* store = NULL;
-  CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_INVALID_ARGUMENT, "gpus");
-  options.gpus = gpus;
-  CHECK_STATUS(cairn_store_open(&options, &store, &status), CAIRN_OK, "");
-  char bytes[64] = {1};
-  const struct cairn_view view = View(bytes, 64);
-  CHECK_STATUS(cairn_store_put(store, Key("k"), &view, NULL, &status), CAIRN_OK, "");
-  struct cairn_get_options get;
-  cairn_get_options_init(&get, sizeof get);
-  CHECK(get.gpu == -1);
-  get.want = CAIRN_L1_GPU;
-  for (int64_t gpu = -1; gpu <= 2; ++gpu) {
-    get.gpu = gpu;
-    struct cairn_handle* handle = NULL;
-    if (gpu == 1) {
-      CHECK_STATUS(cairn_store_get(store, Key("k"), &get, &handle, &status), CAIRN_INVALID_ARGUMENT,
-                   "GPU 1 is none of the store's, 2, 0");
-      continue;
-    }
-    CHECK_STATUS(cairn_store_get(store, Key("k"), &get, &handle, &status), CAIRN_OK, "");
-    struct cairn_view found;
-    cairn_handle_view(handle, &found);
-    CHECK(found.device == (gpu == -1 ? 2 : gpu) && cairn_handle_level(handle) == CAIRN_L1_GPU);
-    CHECK(memcmp(found.data, bytes, 64) == 0);
-    cairn_handle_release(handle);
-  }
-  // A caller that knows no `gpu` gets the first.
-  get.struct_bytes = offsetof(struct cairn_get_options, gpu);
-  struct cairn_handle* handle = NULL;
-  CHECK_STATUS(cairn_store_get(store, Key("k"), &get, &handle, &status), CAIRN_OK, "");
-  cairn_handle_release(handle);
-  cairn_store_destroy(store);
-}
-
 static void AClosedStoreSaysSo(void) {
   struct cairn_store* store = Open();
   char bytes[64] = {1};
@@ -442,34 +402,17 @@ static void AClosedStoreSaysSo(void) {
   cairn_store_destroy(store);
 }
 
-static void RemoveDirectory(void) {
-  char command[300];
-  snprintf(command, sizeof command, "rm -rf '%s'", directory);
-  CHECK(system(command) == 0);
-}
-
 int main(void) {
-  const struct {
-    const char* name;
-    void (*run)(void);
-  } cases[] = {{"PutGetEraseAndStats", PutGetEraseAndStats},
-               {"BatchesOnBorrowedMemory", BatchesOnBorrowedMemory},
-               {"CompletionsThroughPoll", CompletionsThroughPoll},
-               {"ScansAndPurges", ScansAndPurges},
-               {"BadArgumentsAreNamed", BadArgumentsAreNamed},
-               {"WeightsOfDataPathsAreRead", WeightsOfDataPathsAreRead},
-               {"AnOlderCallersOptionsAreUnderstood", AnOlderCallersOptionsAreUnderstood},
-               {"SharesOfClassesAreChecked", SharesOfClassesAreChecked},
-               {"ATensorIsHadOnEachGpu", ATensorIsHadOnEachGpu},
-               {"AClosedStoreSaysSo", AClosedStoreSaysSo}};
-  const char* parent = getenv("TEST_TMPDIR");
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
-    snprintf(directory, sizeof directory, "%s/cairn_c_api_XXXXXX", parent ? parent : "/tmp");
-    CHECK(mkdtemp(directory) != NULL);
-    printf("%s\n", cases[i].name);
-    fflush(stdout);
-    cases[i].run();
-    RemoveDirectory();
-  }
+  const struct Case cases[] = {
+      {"PutGetEraseAndStats", PutGetEraseAndStats},
+      {"BatchesOnBorrowedMemory", BatchesOnBorrowedMemory},
+      {"CompletionsThroughPoll", CompletionsThroughPoll},
+      {"ScansAndPurges", ScansAndPurges},
+      {"BadArgumentsAreNamed", BadArgumentsAreNamed},
+      {"WeightsOfDataPathsAreRead", WeightsOfDataPathsAreRead},
+      {"AnOlderCallersOptionsAreUnderstood", AnOlderCallersOptionsAreUnderstood},
+      {"SharesOfClassesAreChecked", SharesOfClassesAreChecked},
+      {"AClosedStoreSaysSo", AClosedStoreSaysSo}};
+  RunCases(cases, sizeof cases / sizeof cases[0]);
   return 0;
 }

@@ -234,6 +234,16 @@ TEST_F(ManualIoTest, CompletesByItselfOnceReleased) {
   EXPECT_TRUE(WriteFile(*io_, file_, 0, memory_.span()).ok());
 }
 
+TEST_F(ManualIoTest, LetsGoOfAllWhenTheTestEndsEarly) {
+  using Result = ::testing::TestPartResult;
+  io_->OnTestPartResult(Result(Result::kNonFatalFailure, "", 0, ""));
+  EXPECT_EQ(io_->pending(), 4u);
+  std::jthread waiter([&] { io_->WaitForPending(5); });
+  io_->OnTestPartResult(Result(Result::kFatalFailure, "", 0, ""));
+  waiter.join();
+  for (TestOp& op : ops_) EXPECT_TRUE(op.Wait().ok());
+}
+
 TEST_F(ManualIoTest, CompletesTheRestWhenItGoes) {
   io_->Complete(0);
   io_.reset();

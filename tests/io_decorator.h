@@ -25,6 +25,7 @@ class IoDecorator : public AsyncIo {
   }
   void Drain() override { drain_.Wait(); }
   IoStats stats() const override { return inner_->stats(); }
+  IoPolling polling() const override { return inner_->polling(); }
 
  protected:
   explicit IoDecorator(std::unique_ptr<AsyncIo> inner)

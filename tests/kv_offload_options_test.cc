@@ -42,6 +42,20 @@ TEST_F(KvOffloadOptionsTest, MixesClassesOfTensors) {
   EXPECT_EQ(figures["config"]["l1_memory"], "managed");
 }
 
+TEST_F(KvOffloadOptionsTest, PollsWhereTheMachineLetsIt) {
+  const Words run = Small() + Words{"--requests", "20"};
+  const Json idle = Figures(run);
+  EXPECT_EQ(idle["io_submissions_polled"], false);
+  EXPECT_EQ(idle["io_polling_refusal"], "");
+  const Json polling =
+      Figures(run + Words{"--io-submission-polling", "50", "--io-completion-polling"});
+  EXPECT_EQ(polling["mismatches"], 0);
+  EXPECT_EQ(polling["io_submissions_polled"] && polling["io_completions_polled"],
+            polling["io_polling_refusal"] == "");
+  EXPECT_THAT(Run(run + Words{"--io-submission-polling", "0"}).err,
+              HasSubstr("--io-submission-polling"));
+}
+
 TEST_F(KvOffloadOptionsTest, WeighsDataDirectories) {
   const Words names = {Path("drive0"), Path("drive=x")};
   for (const std::string& name : names) std::filesystem::create_directory(name);

@@ -9,18 +9,23 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "gtest/gtest.h"
 #include "io/async_io.h"
 #include "src/base/mutex.h"
 #include "tests/io_decorator.h"
 
 namespace cairn {
 
-// Nothing completes until the test says which.
-class ManualIo final : public IoDecorator {
+// Nothing completes until the test says which, or ends early: what it leaves behind, a store or a
+// thread, waits for its ops.
+class ManualIo final : public IoDecorator, public ::testing::EmptyTestEventListener {
  public:
-  explicit ManualIo(std::unique_ptr<AsyncIo> inner) : IoDecorator(std::move(inner)) {}
+  explicit ManualIo(std::unique_ptr<AsyncIo> inner) : IoDecorator(std::move(inner)) {
+    ::testing::UnitTest::GetInstance()->listeners().Append(this);
+  }
 
   ~ManualIo() override {
+    ::testing::UnitTest::GetInstance()->listeners().Release(this);
     Release();
     EndInner();
   }
@@ -30,10 +35,10 @@ class ManualIo final : public IoDecorator {
     MutexLock lock(mutex_);
     return waiting_.size();
   }
-  // Until there are at least so many.
+  // Until there are at least so many, or all are let go.
   void WaitForPending(size_t count) {
     MutexLock lock(mutex_);
-    while (waiting_.size() < count) changed_.Wait(mutex_);
+    while (waiting_.size() < count && !released_) changed_.Wait(mutex_);
   }
   const IoOp& op(size_t index) {
     MutexLock lock(mutex_);
@@ -61,6 +66,7 @@ class ManualIo final : public IoDecorator {
       MutexLock lock(mutex_);
       released_ = true;
       forwards.swap(waiting_);
+      changed_.NotifyAll();
     }
     for (IoOp* op : forwards) inner_->Submit({&op, 1});
   }
@@ -79,6 +85,11 @@ class ManualIo final : public IoDecorator {
     inner_->Submit(released);
   }
   const char* name() const override { return "manual"; }
+
+  // Of the test that is running, on any of its threads.
+  void OnTestPartResult(const ::testing::TestPartResult& result) override {
+    if (result.fatally_failed() || result.skipped()) Release();
+  }
 
  private:
   // Stands for an op before the inner engine; destroys itself in OnDone.

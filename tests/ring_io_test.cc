@@ -1,190 +1,19 @@
 #include "io/ring_io.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
-#include <deque>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "io/ring.h"
-#include "tests/io_fixture.h"
+#include "tests/ring_io_fixture.h"
 
 namespace cairn {
 namespace {
-
-constexpr size_t kBlock = kTestBlockBytes;
-constexpr size_t kFileBytes = 64 * kBlock;
-
-// A ring over a file in memory, which answers as a script says. The script and all else belong to
-// the ring's thread from Open to Close.
-class ScriptedRing final : public Ring {
- public:
-  struct Script {
-    uint32_t depth = 8;
-    uint32_t entries = 64;  // Of the submission ring, the wake request included.
-    // The result for a request that would transfer so many bytes; by default, these.
-    std::function<int(const Request&, int bytes)> result = nullptr;
-    std::function<int()> submit = nullptr;  // Not 0: what Submit returns, and nothing is taken.
-    int repeats = 1;                        // How often each completion appears.
-    // Writes end no sooner than this says, and then with the next request that is submitted.
-    std::function<bool()> writes_may_end = nullptr;
-  };
-
-  ScriptedRing(Script script, std::vector<std::byte>& file)
-      : script_(std::move(script)), file_(file) {}
-
-  absl::Status Open(uint32_t depth_wanted, int wake_fd) override {
-    wake_fd_ = wake_fd;
-    depth_ = std::min(depth_wanted, script_.depth);
-    return absl::OkStatus();
-  }
-  void Close() override {}
-  uint32_t depth() const override { return depth_; }
-
-  int MakeFileTable(uint32_t) override { return -EINVAL; }
-  int MakeBufferTable(uint32_t) override { return -EINVAL; }
-  int SetFile(uint32_t, int) override { return -EINVAL; }
-  int SetBuffer(uint32_t, const iovec&) override { return -EINVAL; }
-
-  std::optional<uint32_t> Prepare(const Request& request) override {
-    if (!has_room()) return std::nullopt;
-    prepared_.push_back(request);
-    return sequence_++;
-  }
-  bool PrepareWake() override {
-    Request wake;
-    wake.name = kWakeName;
-    return Prepare(wake).has_value();
-  }
-  bool has_room() const override { return prepared_.size() < script_.entries; }
-  uint32_t taken() const override { return sequence_ - static_cast<uint32_t>(prepared_.size()); }
-
-  int Submit() override {
-    const int error = script_.submit ? script_.submit() : 0;
-    if (error < 0) return error;
-    for (const Request& request : prepared_) {
-      if (request.name == kWakeName) {
-        wake_armed_ = true;
-      } else if (script_.writes_may_end && request.kind == IoOp::Kind::kWrite) {
-        held_.push_back(request);
-      } else {
-        Complete({.name = request.name, .result = CarryOut(request)});
-      }
-    }
-    prepared_.clear();
-    if (held_.empty() || !script_.writes_may_end()) return 0;
-    for (const Request& request : std::exchange(held_, {})) {
-      Complete({.name = request.name, .result = CarryOut(request)});
-    }
-    return 0;
-  }
-  int SubmitAndWait(int64_t timeout_us) override {
-    if (const int error = Submit(); error < 0) return error;
-    pollfd wake = {.fd = wake_fd_, .events = POLLIN, .revents = 0};
-    const int timeout_ms = timeout_us < 0 ? -1 : static_cast<int>(timeout_us / 1000 + 1);
-    if (poll(&wake, 1, completions_.empty() ? timeout_ms : 0) > 0 && wake_armed_) {
-      wake_armed_ = false;
-      completions_.push_back({.name = kWakeName, .result = POLLIN});
-    }
-    return 0;
-  }
-  void Reap(std::vector<Completion>& completions) override {
-    completions.insert(completions.end(), completions_.begin(), completions_.end());
-    completions_.clear();
-  }
-
- private:
-  int CarryOut(const Request& request) {
-    size_t bytes = 0;
-    for (const iovec& piece : request.pieces) bytes += piece.iov_len;
-    bytes = std::min(bytes, file_.size() - std::min(file_.size(), request.offset));
-    const int size = static_cast<int>(bytes);
-    const int result = script_.result ? script_.result(request, size) : size;
-    size_t left = static_cast<size_t>(std::clamp(result, 0, size));
-    std::byte* place = file_.data() + request.offset;
-    for (const iovec& piece : request.pieces) {
-      const size_t moved = std::min(left, piece.iov_len);
-      const bool is_read = request.kind == IoOp::Kind::kRead;
-      std::memcpy(is_read ? piece.iov_base : place, is_read ? place : piece.iov_base, moved);
-      place += moved;
-      left -= moved;
-    }
-    return result;
-  }
-  void Complete(Completion completion) {
-    for (int repeat = 0; repeat < script_.repeats; ++repeat) completions_.push_back(completion);
-  }
-
-  const Script script_;
-  std::vector<std::byte>& file_;
-  int wake_fd_ = -1;
-  uint32_t depth_ = 0;
-  uint32_t sequence_ = ~uint32_t{0} - 20;  // About to wrap.
-  bool wake_armed_ = false;
-  std::deque<Request> prepared_;
-  std::vector<Request> held_;
-  std::vector<Completion> completions_;
-};
-
-class RingIoTest : public ::testing::Test {
- protected:
-  void Open(ScriptedRing::Script script, TemporaryFile::Mode mode = TemporaryFile::Mode::kDirect) {
-    temporary_ = std::make_unique<TemporaryFile>(mode, 0);
-    options_.log = [this](std::string_view line) { lines_.emplace_back(line); };
-    auto io = RingIo::Open(options_, std::make_unique<ScriptedRing>(std::move(script), file_));
-    ASSERT_TRUE(io.ok()) << io.status();
-    io_ = *std::move(io);
-    EXPECT_EQ(lines_.size(), 2u);  // No tables.
-    lines_.clear();
-    ASSERT_EQ(*io_->AddFile(temporary_->fd()), 0);
-    FillPattern(source_.span(), 1);
-  }
-
-  // Writes and reads the file in ops of four blocks, in two pieces each, all at once.
-  void WriteAndReadBack() {
-    for (const auto kind : {IoOp::Kind::kWrite, IoOp::Kind::kRead}) {
-      AlignedBuffer& memory = kind == IoOp::Kind::kWrite ? source_ : target_;
-      TestOp ops[16];
-      std::vector<IoOp*> batch;
-      for (size_t index = 0; index < 16; ++index) {
-        const size_t offset = index * 4 * kBlock;
-        ops[index].Set(kind, 0, offset, {});
-        ops[index].pieces = {IovecOf(memory.span(offset, kBlock)),
-                             IovecOf(memory.span(offset + kBlock, 3 * kBlock))};
-        batch.push_back(&ops[index]);
-      }
-      io_->Submit(batch);
-      io_->Drain();
-      for (TestOp& op : ops) {
-        EXPECT_EQ(op.done_count(), 1);
-        EXPECT_TRUE(op.Wait().ok()) << op.Wait();
-      }
-    }
-    EXPECT_TRUE(target_.span() == source_.span());
-    EXPECT_TRUE(std::equal(file_.begin(), file_.end(), source_.data()));
-    EXPECT_EQ(io_->stats().bytes_read, kFileBytes);
-    EXPECT_EQ(io_->stats().bytes_written, kFileBytes);
-  }
-
-  std::vector<std::byte> file_ = std::vector<std::byte>(kFileBytes);
-  AlignedBuffer source_{kFileBytes};
-  AlignedBuffer target_{kFileBytes};
-  AsyncIo::Options options_;
-  std::vector<std::string> lines_;
-  std::unique_ptr<TemporaryFile> temporary_;
-  std::unique_ptr<AsyncIo> io_;
-};
 
 TEST_F(RingIoTest, Transfers) {
   Open({});
@@ -242,6 +71,58 @@ TEST_F(RingIoTest, DemandReadsPassWhatWaitsWhileTheRingSleeps) {
   SubmitOne(*io_, last);
   for (TestOp& write : writes) EXPECT_TRUE(write.Wait().ok());
   EXPECT_TRUE(last.Wait().ok());
+}
+
+// An op that, when it is done, asks for one more and notes how many the ring has had by then.
+class AskingOp final : public IoOp {
+ public:
+  struct Asked {
+    AsyncIo* io = nullptr;
+    std::atomic<int> at_the_ring = 0;
+    std::vector<int> seen;  // Of the ring's thread.
+  };
+
+  AskingOp(Asked& asked, IoOp& next, absl::Span<std::byte> memory) : asked_(asked), next_(next) {
+    file = 0;
+    pieces.push_back(IovecOf(memory));
+  }
+  void OnDone(absl::Status status) override {
+    EXPECT_TRUE(status.ok()) << status;
+    asked_.seen.push_back(asked_.at_the_ring);
+    SubmitOne(*asked_.io, next_);
+  }
+
+ private:
+  Asked& asked_;
+  IoOp& next_;
+};
+
+// What eight ops that end together ask for goes to the device between two OnDone where a quarter of
+// a MiB was done since it last did; small ones are done before.
+TEST_F(RingIoTest, RefillsTheDeviceWhileManyLargeOpsAreDone) {
+  for (const size_t op_bytes : {16 * kBlock, kBlock}) {
+    AskingOp::Asked asked;
+    Open({.result = [&asked](const Ring::Request&, int bytes) {
+      ++asked.at_the_ring;
+      return bytes;
+    }});
+    asked.io = io_.get();
+    std::vector<std::unique_ptr<TestOp>> next;
+    std::vector<std::unique_ptr<AskingOp>> ops;
+    std::vector<IoOp*> batch;
+    for (int index = 0; index < 8; ++index) {
+      next.push_back(std::make_unique<TestOp>(IoOp::Kind::kRead, 0, 0, target_.span(0, op_bytes)));
+      ops.push_back(std::make_unique<AskingOp>(asked, *next.back(), target_.span(0, op_bytes)));
+      batch.push_back(ops.back().get());
+    }
+    io_->Submit(batch);
+    for (const auto& op : next) EXPECT_TRUE(op->Wait().ok());
+    io_->Drain();
+    const bool large = op_bytes > kBlock;
+    EXPECT_THAT(asked.seen, large ? ::testing::ElementsAre(8, 8, 8, 8, 12, 12, 12, 12)
+                                  : ::testing::ElementsAre(8, 8, 8, 8, 8, 8, 8, 8));
+    io_.reset();
+  }
 }
 
 // Less than a block twice in a row would look like the end of the file.

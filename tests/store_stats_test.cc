@@ -166,6 +166,32 @@ TEST_F(StoreStatsTest, AGetThatFailsIsCountedOnceByEveryVerb) {
   }
 }
 
+// Whatever the machine refuses of it.
+TEST_F(StoreStatsTest, SaysWhatIsPolledOfWhatWasAskedFor) {
+  OpenL1();
+  EXPECT_FALSE(store_->Stats().io_submissions_polled || store_->Stats().io_completions_polled);
+  EXPECT_EQ(store_->Stats().io_polling_refusal, "");
+  options_.io_submission_polling = absl::Milliseconds(20);
+  options_.io_completion_polling = true;
+  Reopen();
+  ASSERT_TRUE(Put("k", kSize).ok());
+  ASSERT_TRUE(store_->Evict("k", Level::kL3Nvme).ok());
+  EXPECT_TRUE(GetStatus("k").ok());
+  const StatsSnapshot stats = store_->Stats();
+  const std::string& refusal = stats.io_polling_refusal;
+  EXPECT_EQ(stats.io_polling_refusals > 0, !refusal.empty() && stats.io_engine == "uring");
+  EXPECT_EQ(stats.io_submissions_polled && stats.io_completions_polled, refusal.empty());
+  EXPECT_NE(stats.ToJson().find("\"io_polling_refusal\": "), std::string::npos);
+}
+
+TEST_F(StoreStatsTest, PollsNoLongerThanItMay) {
+  options_.io_submission_polling = absl::Hours(2);
+  ExpectStatus(options_.Validate(), absl::StatusCode::kInvalidArgument,
+               "io_submission_polling is 2h: must be 0 to 1h");
+  options_.io_submission_polling = absl::Milliseconds(-1);
+  EXPECT_FALSE(options_.Validate().ok());
+}
+
 TEST_F(StoreStatsTest, AGetThatIsRefusedOutrightIsNotCounted) {
   OpenL1();
   EXPECT_FALSE(GetStatus("").ok());

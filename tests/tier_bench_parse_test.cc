@@ -132,6 +132,26 @@ TEST(TierBenchCommandLine, TakesAllOfItsWords) {
   EXPECT_EQ(Parse({"--name=j", "--directory=/d", "--size=1m", "--compare-fio"})->compare_pairs, 5);
 }
 
+TEST(TierBenchCommandLine, PollsInFiosWords) {
+  const Words good = {"--name=j", "--directory=/d", "--size=1g"};
+  const auto with = [&good](const Words& more) {
+    Words words = good;
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  EXPECT_FALSE(Parse(good)->jobs[0].polls_submissions || Parse(good)->jobs[0].polls_completions);
+  const Job both = Parse(with({"--sqthread_poll=1", "--hipri"}))->jobs[0];
+  EXPECT_TRUE(both.polls_submissions && both.polls_completions);
+  EXPECT_FALSE(Parse(with({"--hipri=0"}))->jobs[0].polls_completions);
+  EXPECT_THAT(Refusal(with({"--sqthread_poll=2"})), HasSubstr("a number from 0 to 1"));
+  EXPECT_THAT(Refusal(with({"--hipri", "--engine=posix"})), HasSubstr("are io_uring's"));
+
+  const DataFiles files = {.paths = {"/d/0.data"}};
+  const FioJob fio_job = {.job = &both, .files = files};
+  EXPECT_THAT(FioCommand({&fio_job, 1}, 2, ""),
+              AllOf(Contains("--sqthread_poll=1"), Contains("--hipri=1")));
+}
+
 TEST(TierBenchCommandLine, RefusesByName) {
   const Words good = {"--name=j", "--directory=/d", "--size=1g"};
   const auto with = [&good](const std::string& word) {

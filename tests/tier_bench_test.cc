@@ -91,6 +91,20 @@ TEST_F(TierBenchTest, NvmeByThePosixEngine) {
   EXPECT_GT(job["write"]["total_ios"], 0);
 }
 
+// What is refused here is said, and the job done all the same.
+TEST_F(TierBenchTest, NvmeSaysWhatWasPolled) {
+  const Words words = {"--rw=randread", "--bs=64k", "--iodepth=4", "--sqthread_poll=1",
+                       "--hipri=1"};
+  const Json job = Report(words);
+  EXPECT_EQ(job["read"]["io_bytes"], 8_MiB);
+  const Json& facts = job["tensor_store"];
+  if (facts["engine"] != "uring") GTEST_SKIP() << "no io_uring here";
+  const std::string refusal = facts["polling_refusal"];
+  EXPECT_EQ(facts["submissions_polled"], refusal.find("SQPOLL") == refusal.npos);
+  EXPECT_EQ(facts["completions_polled"], refusal.find("IOPOLL") == refusal.npos);
+  EXPECT_THAT(Run(Job(words)).out, HasSubstr("     polling   : submissions="));
+}
+
 TEST_F(TierBenchTest, NvmeVerifyCatchesAFlippedByte) {
   const Words read = {"--rw=read", "--bs=64k", "--iodepth=4", "--verify=pattern"};
   EXPECT_EQ(Report(read)["tensor_store"]["verified_bytes"], 8_MiB);

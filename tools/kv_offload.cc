@@ -59,6 +59,8 @@ StoreOptions StoreOptionsOf(const Options& options, const BlockPlan& block, Prog
   store.prefetch_predicted = options.predict;
   store.write_policy = options.write_policy;
   store.io_engine = options.io_engine;
+  store.io_submission_polling = options.io_submission_polling;
+  store.io_completion_polling = options.io_completion_polling;
   store.log = [&progress](std::string_view line) { progress.Line(line); };
   return store;
 }

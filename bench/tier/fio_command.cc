@@ -66,6 +66,8 @@ void AddJob(const FioJob& fio_job, double runtime_s, std::vector<std::string>& c
   }
   add("iodepth=", job.depth);
   add("numjobs=", job.clones);
+  if (job.polls_submissions) add("sqthread_poll=1");
+  if (job.polls_completions) add("hipri=1");
   add("randseed=", job.seed);
   if (job.flushed_every() != 0) add("fdatasync=", job.flushed_every());
   // fio knows whole seconds and their thousandths by name.

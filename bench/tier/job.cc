@@ -37,6 +37,10 @@ absl::Status ValidateTier(const Job& job) {
   } else if (job.engine == Engine::kNull) {
     return Mistake(job, "engine=null is for tier=nvme");
   }
+  const bool uring = job.engine == Engine::kAuto || job.engine == Engine::kUring;
+  if ((job.polls_submissions || job.polls_completions) && !uring) {
+    return Mistake(job, "sqthread_poll and hipri are io_uring's");
+  }
   if (job.l2_bytes != 0 && job.tier != Tier::kStore) {
     return Mistake(job, "l2 is for tier=store (tier=pinned takes what the size needs)");
   }

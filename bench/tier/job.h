@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "cairn/options.h"
 
 namespace cairn::bench {
@@ -39,6 +40,8 @@ struct Job {
   std::string name;
   Tier tier = Tier::kNvme;
   Engine engine = Engine::kAuto;
+  bool polls_submissions = false;  // sqthread_poll; of the store's options, as hipri.
+  bool polls_completions = false;  // hipri.
   std::string directory;
   Access access = Access::kRead;
   uint32_t read_percent = 50;  // Of a mixed access.
@@ -59,6 +62,9 @@ struct Job {
   bool group_reporting = false;
   bool stonewall = false;
   uint64_t seed = 1;
+
+  // How long the kernel's thread polls before it sleeps: what fio's does, as nobody tells it.
+  static constexpr absl::Duration kSubmissionPolling = absl::Seconds(1);
 
   // As they were given, in order: for reports.
   std::vector<std::pair<std::string, std::string>> given;

@@ -130,6 +130,10 @@ std::vector<JobOption> FioOptions() {
        [](std::string_view text, Job& job) {
          return SetCount(text, 0, UINT32_MAX, job.sync_every);
        }},
+      {"sqthread_poll", "0|1", "io_uring: a thread of the kernel's takes requests over", true,
+       [](std::string_view text, Job& job) { return SetFlag(text, job.polls_submissions); }},
+      {"hipri", "0|1", "io_uring: completions are polled for", true,
+       [](std::string_view text, Job& job) { return SetFlag(text, job.polls_completions); }},
       {"group_reporting", "0|1", "one report for all jobs of a group", true,
        [](std::string_view text, Job& job) { return SetFlag(text, job.group_reporting); }},
       {"stonewall", "0|1", "wait for the jobs before it to end", true,

@@ -49,7 +49,14 @@ class NvmeTarget : public Target {
   TargetCounters Counters() const override {
     return {.device_bytes_written = shared_.io->stats().bytes_written};
   }
-  TargetFacts Facts() const override { return facts_; }
+  TargetFacts Facts() const override {
+    TargetFacts facts = facts_;
+    IoPolling polling = shared_.io->polling();
+    facts.submissions_polled = polling.submissions;
+    facts.completions_polled = polling.completions;
+    facts.polling_refusal = std::move(polling.refusal);
+    return facts;
+  }
 
  private:
   const NvmeShared shared_;
@@ -87,8 +94,9 @@ uint64_t L3BytesFor(const Needs& needs) {
   return std::max(data + data / 32 + 16 * kMiB, 2 * StoreOptions::kL3BytesMin);
 }
 
-absl::StatusOr<std::unique_ptr<AsyncIo>> OpenEngine(Engine engine, const Needs& needs,
+absl::StatusOr<std::unique_ptr<AsyncIo>> OpenEngine(const Job& job, const Needs& needs,
                                                     uint64_t bytes_in_flight_max) {
+  const Engine engine = job.engine;
   if (engine == Engine::kNull) return std::make_unique<NullIo>();
   AsyncIo::Options options;
   options.kind = engine == Engine::kUring   ? IoEngineKind::kUring
@@ -99,6 +107,8 @@ absl::StatusOr<std::unique_ptr<AsyncIo>> OpenEngine(Engine engine, const Needs& 
       static_cast<uint32_t>(std::clamp<uint64_t>(needs.ops, options.depth_max, kRequestsMax));
   options.threads =
       static_cast<uint32_t>(std::clamp<uint64_t>(needs.ops, options.threads, kThreadsMax));
+  if (job.polls_submissions) options.submission_polling = Job::kSubmissionPolling;
+  options.completion_polling = job.polls_completions;
   return AsyncIo::Open(options);
 }
 
@@ -165,7 +175,7 @@ absl::StatusOr<std::unique_ptr<Target>> OpenNvmeTarget(absl::Span<const Job* con
   }
   // Writes get half of what may be in flight: twice the depth, so that it is really reached.
   const uint64_t bytes_in_flight_max = 2 * needs.bytes_in_flight;
-  CAIRN_ASSIGN_OR_RETURN(shared.io, OpenEngine(first.engine, needs, bytes_in_flight_max));
+  CAIRN_ASSIGN_OR_RETURN(shared.io, OpenEngine(first, needs, bytes_in_flight_max));
   if (shared.files == nullptr) shared.io_files = {0};
   for (size_t i = 0; shared.files != nullptr && i < shared.files->files().size(); ++i) {
     const int fd = shared.files->files()[i].fd;

@@ -99,6 +99,9 @@ Json TensorStoreJson(const JobReport& report) {
   json["pages"] = facts.pages;
   json["registered"] = facts.registered;
   json["direct"] = facts.direct;
+  json["submissions_polled"] = facts.submissions_polled;
+  json["completions_polled"] = facts.completions_polled;
+  json["polling_refusal"] = facts.polling_refusal;
   json["device"] = facts.device;
   json["io_bytes_in_flight_max"] = facts.bytes_in_flight_max;
   if (const std::string caveat = report.Caveat(); !caveat.empty()) json["caveat"] = caveat;

@@ -140,6 +140,10 @@ void AddTensorStore(const JobReport& report, std::string& text) {
                         "  tensor store : tier=%s, engine=%s, pages=%s, registered=%d, direct=%d\n",
                         TierName(report.job.tier), facts.engine, facts.pages,
                         facts.registered ? 1 : 0, facts.direct ? 1 : 0);
+  if (report.job.polls_submissions || report.job.polls_completions) {
+    absl::StrAppendFormat(&text, "     polling   : submissions=%d, completions=%d\n",
+                          facts.submissions_polled ? 1 : 0, facts.completions_polled ? 1 : 0);
+  }
   absl::StrAppendFormat(
       &text,
       "     cpu       : %.4f s per GB, %.2f%% of a core per GiB/s\n"

@@ -46,8 +46,10 @@ class Finish {
 };
 
 // Jobs with the same share a target.
-using TargetKey = std::tuple<Tier, Engine, std::string>;
-TargetKey TargetKeyOf(const Job& job) { return {job.tier, job.engine, job.directory}; }
+using TargetKey = std::tuple<Tier, Engine, bool, bool, std::string>;
+TargetKey TargetKeyOf(const Job& job) {
+  return {job.tier, job.engine, job.polls_submissions, job.polls_completions, job.directory};
+}
 
 // One run of one group: first what is shared, then the threads, so that they go in reverse.
 struct Group {
@@ -169,6 +171,7 @@ void SayWhatIsSlower(const std::vector<JobReport>& reports, const RunOptions& op
     if (facts.pages == ArenaPagesName(ArenaPages::kSmall)) {
       options.say(absl::StrCat(job, "memory has small pages"));
     }
+    if (!facts.polling_refusal.empty()) options.say(absl::StrCat(job, facts.polling_refusal));
     if (!facts.registered) options.say(absl::StrCat(job, "the kernel did not register the memory"));
   }
 }

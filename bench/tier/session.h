@@ -115,13 +115,16 @@ struct TargetCounters {
   uint64_t device_bytes_written = 0;
 };
 
-// How a target works, for reports.
+// How a target works, for reports: polling, as far as it has.
 struct TargetFacts {
   std::string engine;
   std::string device;
   std::string pages;
   bool direct = false;
   bool registered = false;
+  bool submissions_polled = false;
+  bool completions_polled = false;
+  std::string polling_refusal;  // Of what was asked for; empty: it is done.
   uint64_t bytes_in_flight_max = 0;
 };
 
@@ -141,7 +144,8 @@ struct TargetOptions {
   MemorySource memory;
 };
 
-// Of the jobs' tier, engine and directory, which they share. Makes and fills what is missing.
+// Of the jobs' tier, engine, polling and directory, which they share. Makes and fills what is
+// missing.
 absl::StatusOr<std::unique_ptr<Target>> OpenTarget(absl::Span<const Job* const> jobs,
                                                    const TargetOptions& options);
 

@@ -100,6 +100,8 @@ StoreOptions StoreOptionsOf(absl::Span<const Job* const> jobs, uint64_t l3_bytes
   options.io_engine = first.engine == Engine::kUring   ? IoEngineKind::kUring
                       : first.engine == Engine::kPosix ? IoEngineKind::kPosix
                                                        : IoEngineKind::kAuto;
+  if (first.polls_submissions) options.io_submission_polling = Job::kSubmissionPolling;
+  options.io_completion_polling = first.polls_completions;
   return options;
 }
 
@@ -206,7 +208,14 @@ class StoreTarget : public Target {
             .checksum_failures = stats.checksum_failures,
             .device_bytes_written = stats.device_bytes_written};
   }
-  TargetFacts Facts() const override { return facts_; }
+  TargetFacts Facts() const override {
+    TargetFacts facts = facts_;
+    StatsSnapshot stats = store_->Stats();
+    facts.submissions_polled = stats.io_submissions_polled;
+    facts.completions_polled = stats.io_completions_polled;
+    facts.polling_refusal = std::move(stats.io_polling_refusal);
+    return facts;
+  }
 
  private:
   absl::StatusOr<std::unique_ptr<PinnedSession>> NewPinnedSession(const Job& job) {

@@ -95,7 +95,9 @@ struct cairn_store_options {
   size_t gpu_count;
   // As many as data_paths. NULL: all alike, or as the store has them.
   const uint32_t* data_weights;
-  uint64_t l1_memory;  // enum cairn_l1_memory
+  uint64_t l1_memory;                // enum cairn_l1_memory
+  int64_t io_submission_polling_us;  // 0: none.
+  uint64_t io_completion_polling;    // 0 or 1.
 };
 struct cairn_put_options {
   size_t struct_bytes;
@@ -213,9 +215,12 @@ CAIRN_EXPORT int64_t cairn_lease_arrival_us(const struct cairn_lease* lease);
 CAIRN_EXPORT void cairn_lease_release(struct cairn_lease* lease);
 
 // Loads started or queued; 0 also for bad arguments: it fails silently. CAIRN_L1_GPU, here and in
-// cairn_store_will_need: of the first GPU.
+// cairn_store_will_need: of the first GPU; of another by the call that takes its ordinal.
 CAIRN_EXPORT size_t cairn_store_prefetch(struct cairn_store* store, const struct cairn_key* keys,
                                          size_t count, uint32_t to);
+CAIRN_EXPORT size_t cairn_store_prefetch_to_gpu(struct cairn_store* store,
+                                                const struct cairn_key* keys, size_t count,
+                                                int32_t gpu);
 
 // Says that the keys will be asked for `due_us` from now; of what is due at the same moment the
 // highest priority is loaded first. As far ahead as prefetch_ahead_bytes_max lets. `token` may be
@@ -223,6 +228,10 @@ CAIRN_EXPORT size_t cairn_store_prefetch(struct cairn_store* store, const struct
 CAIRN_EXPORT int cairn_store_will_need(struct cairn_store* store, const struct cairn_key* keys,
                                        size_t count, uint32_t to, int64_t due_us, int32_t priority,
                                        uint64_t* token, struct cairn_status* status);
+CAIRN_EXPORT int cairn_store_will_need_on_gpu(struct cairn_store* store,
+                                              const struct cairn_key* keys, size_t count,
+                                              int32_t gpu, int64_t due_us, int32_t priority,
+                                              uint64_t* token, struct cairn_status* status);
 // Takes back what has not begun, and says how many keys.
 CAIRN_EXPORT size_t cairn_store_cancel(struct cairn_store* store, uint64_t token);
 
@@ -231,6 +240,20 @@ CAIRN_EXPORT int cairn_store_register_memory(struct cairn_store* store, void* me
                                              struct cairn_status* status);
 CAIRN_EXPORT int cairn_store_unregister_memory(struct cairn_store* store, void* memory,
                                                size_t bytes, struct cairn_status* status);
+
+// ---- The order of KV blocks: kv_layout.h ----
+
+// Pitches without gaps.
+CAIRN_EXPORT struct cairn_kv_pitch cairn_kv_page_first(struct cairn_kv_shape shape);
+CAIRN_EXPORT struct cairn_kv_pitch cairn_kv_layer_first(struct cairn_kv_shape shape);
+// Both ends in the host's memory, by the calling thread. Of the source nothing is written.
+CAIRN_EXPORT int cairn_kv_copy_blocks(struct cairn_kv_shape shape, struct cairn_kv_end target,
+                                      struct cairn_kv_end source, struct cairn_status* status);
+// Store::CopyKvBlocks: on a stream of a GPU of the store's.
+CAIRN_EXPORT int cairn_store_copy_kv_blocks(struct cairn_store* store, struct cairn_stream stream,
+                                            struct cairn_kv_shape shape, struct cairn_kv_end target,
+                                            struct cairn_kv_end source,
+                                            struct cairn_status* status);
 
 // ---- Handles ----
 

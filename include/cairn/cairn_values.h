@@ -81,6 +81,23 @@ struct cairn_piece {
   uint64_t size;
 };
 
+// KvShape and KvPitch of kv_layout.h, and an end of a copy: where the first block's piece of the
+// first layer is, in what memory.
+struct cairn_kv_shape {
+  uint64_t blocks;
+  uint64_t layers;
+  uint64_t piece_bytes;
+};
+struct cairn_kv_pitch {
+  uint64_t block_bytes;
+  uint64_t layer_bytes;
+};
+struct cairn_kv_end {
+  void* data;
+  struct cairn_kv_pitch pitch;
+  uint32_t memory_kind;  // enum cairn_memory_kind
+};
+
 struct cairn_stream {
   void* stream;  // cudaStream_t
   int32_t device;

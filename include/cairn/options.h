@@ -265,6 +265,16 @@ struct CAIRN_EXPORT StoreOptions {
   // several Gen5 drives want 32 MiB. Requests are at most 1 MiB each.
   uint64_t io_bytes_in_flight_max = uint64_t{8} << 20;
   uint32_t io_threads = 4;  // Of the posix engine.
+  // Of io_uring, for machines with cores to spare. A thread of the kernel's takes requests over
+  // (SQPOLL), so that none costs a system call; it keeps a core busy until it has had none for so
+  // long, at most kIoSubmissionPollingMax, in whole milliseconds. Zero: no such thread.
+  static constexpr absl::Duration kIoSubmissionPollingMax = absl::Hours(1);
+  absl::Duration io_submission_polling = absl::ZeroDuration();
+  // Completions are looked for at the device, and not told by interrupts (IOPOLL): keeps a core
+  // busy while anything is in flight. For NVMe drives with queues for it (nvme.poll_queues).
+  // What of the two the kernel, the file system or a drive refuses is done without:
+  // StatsSnapshot::io_polling_refusal.
+  bool io_completion_polling = false;
 
   // Size of one data file on L3: 16 MiB to 1 GiB, a multiple of 2 MiB. A tensor must fit one.
   // 0: 256 MiB, less in small stores, up to 1 GiB in large ones. An existing store keeps its own.

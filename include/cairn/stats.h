@@ -210,8 +210,15 @@ struct CAIRN_EXPORT StatsSnapshot {
   LatencySummary put_us;
 
   std::string io_engine;  // "uring" or "posix".
-  std::string device;     // What pins L2, and stands at L1: "host" or the first GPU's name.
-  std::string l2_pages;   // "hugetlb", "transparent" (asked for), or "small".
+  // Of what StoreOptions::io_submission_polling and io_completion_polling ask for, what is done
+  // (completions: of one data file at least, which a request has shown), and why not all; empty: it
+  // is. And how many rings and requests were refused; the requests were carried out without.
+  bool io_submissions_polled = false;
+  bool io_completions_polled = false;
+  std::string io_polling_refusal;
+  uint64_t io_polling_refusals = 0;
+  std::string device;    // What pins L2, and stands at L1: "host" or the first GPU's name.
+  std::string l2_pages;  // "hugetlb", "transparent" (asked for), or "small".
   // Where its pages go on a machine with several NUMA nodes: "64 GiB on node 1; 8 GiB on node 0".
   // Empty: where the system chooses.
   std::string l2_numa_placement;

@@ -178,6 +178,8 @@ class TensorHandle:
 
     def release(self) -> None: ...
 
+    def release_after(self, stream: int, gpu: int = 0) -> None: ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *args: object) -> None: ...
@@ -246,6 +248,8 @@ class Store:
         io_engine: IoEngineKind = ...,
         io_bytes_in_flight_max: int = 8388608,
         io_threads: int = 4,
+        io_submission_polling: float = 0.0,
+        io_completion_polling: bool = False,
         data_file_bytes: int = 0,
         prefetch_queue_max: int = 4096,
         prefetch_ahead_bytes_max: int = 0,
@@ -389,6 +393,20 @@ class Store:
     ) -> tuple[list[tuple[bytes, TensorInfo]], bool]: ...
 
     def stats(self) -> dict[str, Any]: ...
+
+    def forget_stream(self, stream: int, gpu: int = 0) -> None: ...
+
+    def copy_kv_blocks(
+        self,
+        target: object,
+        source: object,
+        *,
+        shape: tuple[int, int, int],
+        target_pitch: tuple[int, int],
+        source_pitch: tuple[int, int],
+        stream: int = 0,
+        gpu: int = 0,
+    ) -> None: ...
 
     def register_memory(self, tensor: object) -> None: ...
 

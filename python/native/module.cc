@@ -2,13 +2,17 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
+#include <utility>
 
 #include "native/errors.h"
 #include "native/options.h"
@@ -178,6 +182,9 @@ void Construct(PyStore* self, const std::string& path, const nb::kwargs& fields)
   new (self) PyStore(ToStoreOptions(path, fields));
 }
 
+using KvThree = std::tuple<uint64_t, uint64_t, uint64_t>;
+using KvTwo = std::pair<uint64_t, uint64_t>;
+
 // Its text is the stub's (_cairn.pyi), which says the defaults.
 void BindConstructor(StoreClass& store) {
   store.def("__init__", &Construct, nb::arg("path"), nb::arg("options"),
@@ -331,6 +338,29 @@ void BindOtherVerbs(StoreClass& store) {
            nb::arg("limit"))
       .def("stats", &PyStore::Stats, nb::sig("def stats(self) -> dict"),
            "The figures of StatsSnapshot (include/cairn/stats.h), by name.")
+      .def("forget_stream", &PyStore::ForgetStream, nb::arg("stream"), nb::arg("gpu") = 0,
+           "Before a stream that a release_after was given is destroyed: the store touches it no\n"
+           "more. Waits for nothing.")
+      .def(
+          "copy_kv_blocks",
+          [](PyStore& self, nb::handle target, nb::handle source, const KvThree& shape,
+             const KvTwo& target_pitch, const KvTwo& source_pitch, uint64_t stream, int gpu) {
+            const auto [blocks, layers, piece_bytes] = shape;
+            self.CopyKvBlocks(target, source, {blocks, layers, piece_bytes},
+                              {target_pitch.first, target_pitch.second},
+                              {source_pitch.first, source_pitch.second}, Stream(stream, gpu));
+          },
+          nb::arg("target").none(), nb::arg("source").none(), nb::kw_only(), nb::arg("shape"),
+          nb::arg("target_pitch"), nb::arg("source_pitch"), nb::arg("stream") = 0,
+          nb::arg("gpu") = 0,
+          nb::sig("def copy_kv_blocks(self, target: object, source: object, *, "
+                  "shape: tuple[int, int, int], target_pitch: tuple[int, int], "
+                  "source_pitch: tuple[int, int], stream: int = 0, gpu: int = 0) -> None"),
+          "Turns KV blocks from one order to another (include/cairn/kv_layout.h), between\n"
+          "contiguous tensors. `shape`: blocks, layers, bytes of a piece; a pitch: bytes from a\n"
+          "block's piece to the next block's, and from a layer's to the next layer's. Where one\n"
+          "end is on a GPU: in copies on that stream of it, which have been done when the stream\n"
+          "has; until then both tensors must stay. Else by this thread, with no stream.")
       .def(
           "register_memory", &PyStore::RegisterMemory, nb::arg("tensor").none(),
           "Makes the tensor's memory a registered end of transfers, which saves CPU time. Address\n"

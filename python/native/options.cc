@@ -56,6 +56,14 @@ bool SetCloseTimeout(StoreOptions* options, nb::handle value) {
   return true;
 }
 
+// None: without an end, which no store takes.
+bool SetSubmissionPolling(StoreOptions* options, nb::handle value) {
+  std::optional<double> seconds;
+  if (!nb::try_cast(value, seconds)) return false;
+  options->io_submission_polling = Seconds("io_submission_polling", seconds);
+  return true;
+}
+
 constexpr OptionField kOptionFields[] = {
     {"data_paths", SetField<&StoreOptions::data_paths>},
     {"data_weights", SetField<&StoreOptions::data_weights>},
@@ -84,6 +92,8 @@ constexpr OptionField kOptionFields[] = {
     {"io_engine", SetField<&StoreOptions::io_engine>},
     {"io_bytes_in_flight_max", SetField<&StoreOptions::io_bytes_in_flight_max>},
     {"io_threads", SetField<&StoreOptions::io_threads>},
+    {"io_submission_polling", SetSubmissionPolling},
+    {"io_completion_polling", SetField<&StoreOptions::io_completion_polling>},
     {"data_file_bytes", SetField<&StoreOptions::data_file_bytes>},
     {"prefetch_queue_max", SetField<&StoreOptions::prefetch_queue_max>},
     {"prefetch_ahead_bytes_max", SetField<&StoreOptions::prefetch_ahead_bytes_max>},

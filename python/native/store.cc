@@ -4,7 +4,9 @@
 #include <limits>
 #include <string>
 
+#include "absl/numeric/int128.h"
 #include "absl/strings/str_cat.h"
+#include "cairn/kv_layout.h"
 #include "native/errors.h"
 
 namespace cairn::python {
@@ -52,6 +54,18 @@ void RaiseIfAny(const std::vector<absl::Status>& statuses, bool is_batch) {
   const nb::object error = nb::module_::import_("cairn.errors").attr("BatchError")(errors);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
   nb::detail::raise_python_error();
+}
+
+// Whether the last byte of the last piece lies in a tensor of so many bytes. An empty shape is the
+// copy's to refuse.
+void CheckHolds(const char* name, uint64_t bytes, const KvShape& shape, const KvPitch& pitch) {
+  if (shape.blocks == 0 || shape.layers == 0) return;
+  const absl::uint128 needed = absl::uint128(shape.blocks - 1) * pitch.block_bytes +
+                               absl::uint128(shape.layers - 1) * pitch.layer_bytes +
+                               shape.piece_bytes;
+  if (needed <= bytes) return;
+  RaiseInvalidArgument(
+      absl::StrCat("the ", name, " has ", bytes, " bytes, fewer than shape and pitch reach to"));
 }
 
 }  // namespace
@@ -327,6 +341,27 @@ nb::object PyStore::Stats() {
   Store& store = open();
   const std::string json = Released([&] { return store.Stats().ToJson(); });
   return nb::module_::import_("json").attr("loads")(nb::str(json.data(), json.size()));
+}
+
+void PyStore::ForgetStream(uint64_t stream, int gpu) {
+  Store& store = open();
+  RaiseIfError(Released([&] { return store.ForgetStream(Stream(stream, gpu)); }));
+}
+
+void PyStore::CopyKvBlocks(nb::handle target, nb::handle source, const KvShape& shape,
+                           const KvPitch& target_pitch, const KvPitch& source_pitch,
+                           StreamRef stream) {
+  Store& store = open();
+  const BorrowedTensor to = Borrow(target, /*writable=*/true, gpu_there_);
+  const BorrowedTensor from = Borrow(source, /*writable=*/false, gpu_there_);
+  CheckHolds("target", to.size, shape, target_pitch);
+  CheckHolds("source", from.size, shape, source_pitch);
+  const bool on_host = to.kind != MemoryKind::kGpu && from.kind != MemoryKind::kGpu;
+  RaiseIfError(Released([&] {
+    if (on_host) return cairn::CopyKvBlocks(shape, to.data, target_pitch, from.data, source_pitch);
+    return store.CopyKvBlocks(stream, shape, {to.data, target_pitch, to.kind},
+                              {from.data, source_pitch, from.kind});
+  }));
 }
 
 void PyStore::RegisterMemory(nb::handle tensor) {

@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "cairn/kv_layout.h"
 #include "native/completion_queue.h"
 #include "native/tensors.h"
 
@@ -51,6 +52,9 @@ class PyStore {
   PlacementAdvice Advise(uint64_t nbytes, TensorClass tensor_class);
   nb::tuple ScanPage(nb::handle key_prefix, nb::handle after, size_t limit);
   nb::object Stats();
+  void ForgetStream(uint64_t stream, int gpu);
+  void CopyKvBlocks(nb::handle target, nb::handle source, const KvShape& shape,
+                    const KvPitch& target_pitch, const KvPitch& source_pitch, StreamRef stream);
   void RegisterMemory(nb::handle tensor);
   void UnregisterMemory(nb::handle tensor);
 

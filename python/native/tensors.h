@@ -47,6 +47,9 @@ BorrowedPieces BorrowPieces(nb::handle tensor, bool writable, bool gpu_there);
 // The bytes of a str (as UTF-8) or bytes; they live as long as the object.
 std::string_view KeyBytes(nb::handle key);
 
+// A cudaStream_t as the number that torch and cupy have for it.
+StreamRef Stream(uint64_t stream, int gpu);
+
 // None: no end.
 absl::Duration Seconds(const char* name, std::optional<double> seconds);
 
@@ -62,6 +65,8 @@ class Pin {
   Pin(const Pin&) = delete;
   Pin& operator=(const Pin&) = delete;
   const TensorHandle& handle() const { return handle_; }
+  // As TensorHandle's. After OK there is nothing left to see.
+  absl::Status ReleaseAfter(StreamRef stream) { return std::move(handle_).ReleaseAfter(stream); }
 
  private:
   TensorHandle handle_;

@@ -204,6 +204,9 @@ def test_opening(store, path, options, tmp_path):
             cairn.Store(tmp_path / "other", **{**options, "l3_class_shares": shares})
     with pytest.raises(TypeError, match="l2_class_shares cannot be"):
         cairn.Store(tmp_path / "other", l2_class_shares={"kv": (0, 1)})
+    for seconds in (None, 3601):
+        with pytest.raises(cairn.InvalidArgumentError, match="io_submission_polling is"):
+            cairn.Store(tmp_path / "other", **{**options, "io_submission_polling": seconds})
     with pytest.raises(cairn.InvalidArgumentError, match="gpus has 1 twice"):
         cairn.Store(tmp_path / "other", **{**options, "gpus": [0, 1, 1]})
     with pytest.raises(cairn.UnavailableError, match="cannot create"):

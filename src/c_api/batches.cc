@@ -63,6 +63,30 @@ absl::Status ReadLevel(const char* name, uint32_t given, Level* level) {
   return ReadEnum(name, given, Level::kL2Pinned, level);
 }
 
+size_t Prefetch(cairn_store* store, const cairn_key* keys, size_t count,
+                const PrefetchOptions& options) {
+  size_t started = 0;
+  Guarded(nullptr, [&] {
+    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
+    std::vector<TensorKey> read_keys;
+    CAIRN_RETURN_IF_ERROR(ReadKeys(keys, count, &read_keys));
+    started = store->store->Prefetch(read_keys, options);
+    return absl::OkStatus();
+  });
+  return started;
+}
+
+absl::Status WillNeed(cairn_store* store, const cairn_key* keys, size_t count,
+                      WillNeedOptions options, int64_t due_us, uint64_t* token) {
+  CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
+  CAIRN_RETURN_IF_ERROR(ReadTime("due_us", due_us, &options.due));
+  std::vector<TensorKey> read_keys;
+  CAIRN_RETURN_IF_ERROR(ReadKeys(keys, count, &read_keys));
+  CAIRN_ASSIGN_OR_RETURN(const PrefetchToken taken, store->store->WillNeed(read_keys, options));
+  if (token != nullptr) *token = taken;
+  return absl::OkStatus();
+}
+
 // Status i to results[i]; returns the first that is not OK.
 absl::Status WriteResults(const std::vector<absl::Status>& statuses, cairn_status* results) {
   absl::Status first;
@@ -182,32 +206,32 @@ void cairn_lease_release(cairn_lease* lease) {
 }
 
 size_t cairn_store_prefetch(cairn_store* store, const cairn_key* keys, size_t count, uint32_t to) {
-  size_t started = 0;
-  Guarded(nullptr, [&] {
-    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
-    cairn::PrefetchOptions options;
-    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadLevel("to", to, &options.to));
-    std::vector<cairn::TensorKey> read_keys;
-    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadKeys(keys, count, &read_keys));
-    started = store->store->Prefetch(read_keys, options);
-    return absl::OkStatus();
-  });
-  return started;
+  cairn::PrefetchOptions options;
+  const absl::Status level = cairn::c_api::ReadLevel("to", to, &options.to);
+  return level.ok() ? cairn::c_api::Prefetch(store, keys, count, options) : 0;
+}
+
+size_t cairn_store_prefetch_to_gpu(cairn_store* store, const cairn_key* keys, size_t count,
+                                   int32_t gpu) {
+  return cairn::c_api::Prefetch(store, keys, count, {.to = cairn::Level::kL1Gpu, .gpu = gpu});
 }
 
 int cairn_store_will_need(cairn_store* store, const cairn_key* keys, size_t count, uint32_t to,
                           int64_t due_us, int32_t priority, uint64_t* token, cairn_status* status) {
   return Guarded(status, [&] {
-    CAIRN_RETURN_IF_ERROR(CheckRequired({{store, "store"}}));
     cairn::WillNeedOptions options = {.priority = priority};
     CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadLevel("to", to, &options.to));
-    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadTime("due_us", due_us, &options.due));
-    std::vector<cairn::TensorKey> read_keys;
-    CAIRN_RETURN_IF_ERROR(cairn::c_api::ReadKeys(keys, count, &read_keys));
-    CAIRN_ASSIGN_OR_RETURN(const cairn::PrefetchToken taken,
-                           store->store->WillNeed(read_keys, options));
-    if (token != nullptr) *token = taken;
-    return absl::OkStatus();
+    return cairn::c_api::WillNeed(store, keys, count, options, due_us, token);
+  });
+}
+
+int cairn_store_will_need_on_gpu(cairn_store* store, const cairn_key* keys, size_t count,
+                                 int32_t gpu, int64_t due_us, int32_t priority, uint64_t* token,
+                                 cairn_status* status) {
+  return Guarded(status, [&] {
+    return cairn::c_api::WillNeed(store, keys, count,
+                                  {.to = cairn::Level::kL1Gpu, .gpu = gpu, .priority = priority},
+                                  due_us, token);
   });
 }
 

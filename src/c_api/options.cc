@@ -65,6 +65,8 @@ cairn_store_options Default(const cairn_store_options*) {
   options.move_bytes_per_second = defaults.move_bytes_per_second;
   options.l2_numa_node = defaults.l2_numa_node;
   options.prefetch_predicted = defaults.prefetch_predicted ? 1 : 0;
+  options.io_submission_polling_us = WriteTime(defaults.io_submission_polling);
+  options.io_completion_polling = defaults.io_completion_polling ? 1 : 0;
   options.l2_class_shares = WriteShares(defaults.l2_class_shares);
   options.l3_class_shares = WriteShares(defaults.l3_class_shares);
   return options;
@@ -170,6 +172,9 @@ absl::Status ReadOptions(const cairn_store_options* given, StoreOptions* target)
   CAIRN_RETURN_IF_ERROR(ReadGpus(known, target));
   CAIRN_RETURN_IF_ERROR(
       ReadTime("close_timeout_us", known.close_timeout_us, &target->close_timeout));
+  CAIRN_RETURN_IF_ERROR(ReadTime("io_submission_polling_us", known.io_submission_polling_us,
+                                 &target->io_submission_polling));
+  target->io_completion_polling = known.io_completion_polling != 0;
   target->l1_bytes_max = known.l1_bytes_max;
   target->l2_bytes_max = known.l2_bytes_max;
   target->l3_bytes_max = known.l3_bytes_max;

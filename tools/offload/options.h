@@ -43,6 +43,8 @@ struct Options {
   uint32_t block_tokens = 0;  // 0: as the trace's format has it.
   uint64_t scale = 1;
   IoEngineKind io_engine = IoEngineKind::kAuto;
+  absl::Duration io_submission_polling = absl::ZeroDuration();
+  bool io_completion_polling = false;
   EvictionKind eviction = EvictionKind::kTuned;
   WritePolicy write_policy = WritePolicy::kWriteBack;
   uint64_t l3_write_bytes_per_day = StoreOptions::kL3WritesUnlimited;

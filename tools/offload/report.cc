@@ -44,6 +44,11 @@ std::string SourceOf(const Outcome& outcome) {
   return absl::StrCat("generated workload, seed ", outcome.options.seed);
 }
 
+std::string EngineOf(const StatsSnapshot& stats) {
+  return absl::StrCat(stats.io_engine, stats.io_submissions_polled ? ", submissions polled" : "",
+                      stats.io_completions_polled ? ", completions polled" : "");
+}
+
 nlohmann::ordered_json ConfigJson(const Outcome& outcome) {
   const Options& options = outcome.options;
   nlohmann::ordered_json config;
@@ -300,6 +305,9 @@ std::string ReportJson(const Outcome& outcome) {
   json["puts_unavailable"] = tally.puts_unavailable;
   json["device"] = outcome.stats.device;
   json["io_engine"] = outcome.stats.io_engine;
+  json["io_submissions_polled"] = outcome.stats.io_submissions_polled;
+  json["io_completions_polled"] = outcome.stats.io_completions_polled;
+  json["io_polling_refusal"] = outcome.stats.io_polling_refusal;
   json["degraded"] = outcome.stats.degraded;
   json["interrupted"] = outcome.interrupted;
   json["config"] = ConfigJson(outcome);
@@ -318,7 +326,7 @@ std::string ReportTable(const Outcome& outcome) {
   AddPressureRow(outcome, table);
   table.Row("warm start", absl::StrFormat("%d blocks", outcome.warm_start_blocks));
   if (outcome.options.l1_bytes > 0) table.Row("L1", DeviceOf(outcome));
-  table.Row("engine", outcome.stats.io_engine);
+  table.Row("engine", EngineOf(outcome.stats));
   AddTroubleRows(outcome, table);
   table.Row("compared", absl::StrFormat("%d bytes, mismatches: %d", outcome.tally.bytes_compared,
                                         outcome.tally.mismatches));

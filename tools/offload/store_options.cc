@@ -79,6 +79,13 @@ void DeclareBehaviour(CLI::App& app, StoreArguments& arguments) {
       ->type_name("SHARES");
   app.add_option("--io-engine", arguments.io_engine, "uring, posix or auto (default: auto)")
       ->type_name("NAME");
+  app.add_option("--io-submission-polling", arguments.io_submission_polling,
+                 "Have a thread of the kernel's look for requests (io_uring's SQPOLL), and sleep "
+                 "when none has come for so many milliseconds; it takes a core (default: none)")
+      ->type_name("MS");
+  app.add_flag("--io-completion-polling", arguments.io_completion_polling,
+               "Look for completions at the drive (io_uring's IOPOLL), where it has queues for "
+               "that; it takes a core");
   app.add_option("--eviction", arguments.eviction,
                  absl::StrCat("What leaves a full tier: ", EvictionNames(), " (default: default)"))
       ->type_name("NAME");
@@ -170,6 +177,15 @@ absl::Status SetBehaviour(const StoreArguments& arguments, Options& options) {
                                                                 {{"uring", IoEngineKind::kUring},
                                                                  {"posix", IoEngineKind::kPosix},
                                                                  {"auto", IoEngineKind::kAuto}}));
+  if (arguments.io_submission_polling.has_value()) {
+    const auto ms_max =
+        static_cast<uint64_t>(StoreOptions::kIoSubmissionPollingMax / absl::Milliseconds(1));
+    CAIRN_ASSIGN_OR_RETURN(
+        const uint64_t ms,
+        CountOf("--io-submission-polling", *arguments.io_submission_polling, {.max = ms_max}));
+    options.io_submission_polling = absl::Milliseconds(ms);
+  }
+  options.io_completion_polling = arguments.io_completion_polling;
   const absl::StatusOr<EvictionKind> eviction = FindEviction(arguments.eviction);
   if (!eviction.ok()) return Mistake("--eviction", ToStd(eviction.status().message()));
   options.eviction = *eviction;

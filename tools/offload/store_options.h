@@ -30,6 +30,8 @@ struct StoreArguments {
   bool l3_prewrite = false;
   std::string l3_write_budget = "off";
   std::string io_engine = "auto";
+  std::optional<std::string> io_submission_polling;
+  bool io_completion_polling = false;
   std::string eviction = "default";
   std::string write_policy = "back";
   bool predict = false;
