@@ -30,7 +30,7 @@ std::optional<uint32_t> RingLane::Prepare(const IoOp& op, const IoFiles::File& f
                                           const FixedMemory& memory, uint64_t name) {
   const absl::Span<const iovec> rest = IoTransfer::Rest(op);
   const bool is_fixed_file = file_is_fixed_[static_cast<size_t>(op.file)];
-  const std::optional<uint32_t> sequence = ring_->Prepare(
+  return ring_->Prepare(
       {.kind = op.kind,
        .fd = is_fixed_file ? op.file : file.fd,
        .is_fixed_file = is_fixed_file,
@@ -38,8 +38,6 @@ std::optional<uint32_t> RingLane::Prepare(const IoOp& op, const IoFiles::File& f
        .offset = IoTransfer::RestOffset(op),
        .pieces = rest,
        .name = name});
-  if (sequence.has_value()) ++in_flight_;
-  return sequence;
 }
 
 bool RingLane::HasTaken(uint32_t sequence) {

@@ -35,7 +35,8 @@ class RingLane {
   // A request for what is left of the op. Nothing when the ring is full.
   std::optional<uint32_t> Prepare(const IoOp& op, const IoFiles::File& file,
                                   const FixedMemory& memory, uint64_t name);
-  // A request has ended, or never got to the ring.
+  // A request is on its way; has ended, or never got to the ring.
+  void Began() { ++in_flight_; }
   void Ended() { --in_flight_; }
 
   // Of a request of Prepare, by the number that it returned.

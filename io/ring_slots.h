@@ -61,6 +61,7 @@ class RingSlots {
   void Submitted(uint32_t index, uint32_t sequence, RingLane* lane) {
     slots_[index].sequence = sequence;
     slots_[index].lane = lane;
+    lane->Began();
   }
 
   // The slot whose request the lane has completed; nothing for a name of no request.

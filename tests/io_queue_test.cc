@@ -171,27 +171,32 @@ TEST(IoDrainTest, WaitsForWhatEnteredBeforeOnly) {
 }
 
 TEST(RingSlotsTest, TellsStaleCompletionsFromThoseItWaitsFor) {
+  RingLane lane(nullptr);
+  RingLane other(nullptr);
   RingSlots slots;
   slots.Resize(2);
   TestOp one;
   TestOp two;
   const uint32_t index = slots.Take(&one, {});
   const uint64_t name = slots.NextName(index);
-  EXPECT_FALSE(slots.Completed(name).has_value());  // Not submitted.
-  slots.Submitted(index, 0);
-  EXPECT_FALSE(slots.Completed(name + 1).has_value());                    // Another slot.
-  EXPECT_FALSE(slots.Completed(name + (uint64_t{1} << 32)).has_value());  // To come.
-  EXPECT_FALSE(slots.Completed(~uint64_t{0}).has_value());                // No slot.
-  EXPECT_EQ(slots.Completed(name), index);
-  EXPECT_FALSE(slots.Completed(name).has_value());  // Twice.
+  EXPECT_FALSE(slots.Completed(name, &lane).has_value());  // Not submitted.
+  slots.Submitted(index, 0, &lane);
+  EXPECT_FALSE(slots.Completed(name + 1, &lane).has_value());                    // Another slot.
+  EXPECT_FALSE(slots.Completed(name + (uint64_t{1} << 32), &lane).has_value());  // To come.
+  EXPECT_FALSE(slots.Completed(~uint64_t{0}, &lane).has_value());                // No slot.
+  EXPECT_FALSE(slots.Completed(name, &other).has_value());                       // Of another ring.
+  EXPECT_EQ(lane.in_flight(), 1u);
+  EXPECT_EQ(slots.Completed(name, &lane), index);
+  EXPECT_EQ(lane.in_flight(), 0u);
+  EXPECT_FALSE(slots.Completed(name, &lane).has_value());  // Twice.
   const uint64_t rest = slots.NextName(index);
-  slots.Submitted(index, 1);
-  EXPECT_FALSE(slots.Completed(name).has_value());  // Of the first part.
-  EXPECT_EQ(slots.Completed(rest), index);
+  slots.Submitted(index, 1, &lane);
+  EXPECT_FALSE(slots.Completed(name, &lane).has_value());  // Of the first part.
+  EXPECT_EQ(slots.Completed(rest, &lane), index);
   EXPECT_EQ(slots.Release(index), &one);
   EXPECT_EQ(slots.Take(&two, {}), index);
-  slots.Submitted(index, 2);
-  EXPECT_FALSE(slots.Completed(rest).has_value());  // Of the op before.
+  slots.Submitted(index, 2, &lane);
+  EXPECT_FALSE(slots.Completed(rest, &lane).has_value());  // Of the op before.
 }
 
 TEST(RingSlotsTest, GivesEachSlotOnce) {
