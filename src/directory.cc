@@ -46,9 +46,9 @@ Directory::~Directory() {
   for (uint32_t i = 0; i < stripe_count_; ++i) {
     Stripe& stripe = stripes_[i];
     MutexLock lock(stripe.mutex);
-    for (Entry* const entry : stripe.entries) {
+    for (Entry* entry : stripe.entries) {
       CAIRN_CHECK(entry->pins == 0);
-      Forget(entry);
+      while (entry != nullptr) Forget(std::exchange(entry, entry->replaced()));
     }
     AbandonRemovals(stripe);
   }
@@ -358,14 +358,16 @@ void Directory::Bury(Entry* entry) {
   if (entry->counted) index_bytes_.fetch_sub(entry->index_bytes(), std::memory_order_relaxed);
   if (const HotPart* const hot = entry->hot()) {
     CAIRN_CHECK(hot->fill_waiters == nullptr && hot->spill_waiters == nullptr);
-    CAIRN_CHECK(hot->replaced == nullptr && entry->l2 != CopyState::kFilling);
+    CAIRN_CHECK(entry->l2 != CopyState::kFilling);
     if (entry->l2 == CopyState::kResident) parts_.l2->Release(hot->l2_extent);
     for (L1Copy* l1 = entry->first_l1(); l1 != nullptr; l1 = l1->next.get()) {
       l1->gpu->l1->ReleaseBehind(l1->extent, std::move(l1->readers));
     }
   }
   if (entry->l3_extent().bytes > 0) ReleaseL3(entry);
+  Entry* const rewrite = entry->replaced();  // EndRewrite has left it.
   delete entry;
+  if (rewrite != nullptr) Unpin(rewrite);
 }
 
 }  // namespace cairn

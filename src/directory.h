@@ -27,6 +27,7 @@
 #include "src/prefetch_queue.h"
 #include "src/spill_tracker.h"
 #include "src/tier_eviction.h"
+#include "src/writes_under_way.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/pinned_tier.h"
 
@@ -48,6 +49,7 @@ class Directory {
     IndexWriter* index_writer;
     Admission* admission;
     Journal* journal;
+    WritesUnderWay* writes;
     // A tensor that admission refused is used. With its stripe's lock held.
     std::function<void(const Entry& entry)> refused_used;
     // Memory or disk may have become free, or evictable.
@@ -221,6 +223,24 @@ class Directory {
   // stays where it was.
   bool EndRelocation(Pin pin, std::optional<Extent> target);
 
+  // ---- Elsewhere on L3, by being written anew (directory_rewriting.cc) ----
+  // Each tensor with a record of its own that has a byte in one of the ranges. As ForEach.
+  void ForEachRecordIn(absl::Span<const Extent> ranges,
+                       absl::FunctionRef<void(const Entry&)> visitor) const;
+  // Whether a key with this hash has its record in this extent, and nobody holds the tensor.
+  bool CanRewrite(uint64_t key_hash, Extent from) const;
+  // Pins it for that. Null: no such, or a put of the key is under way. The sequence that it is to
+  // have is drawn before. `in_l2`: its copy there is pinned, too.
+  Entry* BeginRewrite(uint64_t key_hash, Extent from, bool* in_l2);
+  // `rewrite`, which is listed nowhere, is on the device: has the index name it instead of `from`.
+  // False, and nothing is changed, when somebody holds that, or it is gone or replaced.
+  bool CommitRewrite(Entry* rewrite, Entry* from, IndexChange* change);
+  // Unpins both. True: the key's tensor is `rewrite` from here on, with all that was known of it.
+  bool EndRewrite(Entry* rewrite, Entry* from, const absl::Status& status);
+  // The same tensor leaves the store instead, unless it is to be kept, as by EvictFromL3.
+  // `committed` hears when its place is free. False: not so.
+  bool ClearFromL3(uint64_t key_hash, Extent from, Committed committed);
+
   size_t size() const;
   uint64_t dirty_bytes() const { return dirty_bytes_.load(std::memory_order_relaxed); }
   uint64_t refused_count() const { return refused_count_.load(std::memory_order_relaxed); }
@@ -257,6 +277,11 @@ class Directory {
   // Of one who is pinned no more: whether the copy has left its place. Swaps `target` for that.
   bool LeavePlaceInL1(L1Copy* l1, std::optional<Extent>& target);
   bool LeavePlaceInL2(Entry* entry, std::optional<Extent>& target);
+  static bool MayBeRewritten(const Entry& entry);
+  static Entry* FindOnL3At(const Stripe& stripe, uint64_t key_hash, Extent from)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
+  void ListRewrite(Stripe& stripe, Entry* from, Entry* rewrite)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   static Entry* FindCandidate(const Stripe& stripe, const TierEviction::Candidate& candidate)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe.mutex);
   void Note(const Entry& entry, Decision decision) const {

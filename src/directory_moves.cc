@@ -53,6 +53,7 @@ void Directory::List(std::unique_ptr<Entry> owned) {
       AddKept(*entry);
       TrackOnL3(entry);
     } else {
+      entry->hot()->write.End();
       refused_count_.fetch_add(1, std::memory_order_relaxed);
       parts_.l2_eviction->Track(entry->hot());
       if (Entry* replaced = entry->TakeReplaced()) {
@@ -270,6 +271,7 @@ void Directory::EndSpill(Entry* entry, const absl::Status& status) {
     CAIRN_CHECK(entry->spilling && entry->pins > 0);
     HotPart* const hot = entry->hot();
     entry->spilling = false;
+    hot->write.End();
     waiters = std::exchange(hot->spill_waiters, nullptr);
     const bool in_l2 = entry->l2 == CopyState::kResident;
     if (std::exchange(hot->dirty, false)) {
@@ -338,6 +340,7 @@ Entry* Directory::BeginLateSpill(const HashedKey& key, Extent target, SpillTrack
   entry->spilling = true;
   entry->l3 = CopyState::kFilling;
   entry->set_l3_extent(target);
+  entry->hot()->write = parts_.writes->Begin(key.hash);
   entry->hot()->dirty = true;
   dirty_bytes_.fetch_add(entry->hot()->l2_extent.bytes, std::memory_order_relaxed);
   TrackOnL3(entry);

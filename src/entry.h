@@ -13,6 +13,7 @@
 #include "io/index.h"
 #include "src/eviction/policy.h"
 #include "src/eviction/snapshot.h"
+#include "src/writes_under_way.h"
 #include "tiers/allocator.h"
 #include "tiers/nvme_tier.h"
 #include "tiers/stream_points.h"
@@ -106,10 +107,12 @@ struct HotPart final : EvictionNode {
   // Guarded by the lock of the key's stripe.
   FillWaiter* fill_waiters = nullptr;
   SpillWaiter* spill_waiters = nullptr;
-  // The write this one replaced, while the index names it or may come to. Pinned.
+  // The write this one replaced, or that was to take its place, while the index names it or may
+  // come to. Pinned.
   Entry* replaced = nullptr;
-  std::unique_ptr<L1Copy> l1;  // The first of them, one for each GPU at most. Null: none.
-  bool dirty = false;          // Spilling from L2: its bytes count as dirty.
+  WritesUnderWay::Write write;  // Until the spill has ended.
+  std::unique_ptr<L1Copy> l1;   // The first of them, one for each GPU at most. Null: none.
+  bool dirty = false;           // Spilling from L2: its bytes count as dirty.
   // L3 let it go while it was being written: until that ends. Read by threads of the engine, too.
   std::atomic<bool> abandoned = false;
   // Whose prefetch brings it to L2, and that one's PrefetchQueue::Began; null when it was asked for

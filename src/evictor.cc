@@ -173,12 +173,21 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
   WaitingLine::Wish wish(l3_line_);
   int stuck = 0;
   int idle = 0;  // Nothing leaves that its class is not to keep.
+  uint64_t bytes_free_wanted = bytes;
   KeepAhead(bytes);
   while (true) {
     const bool may_take = wish.MayTake();
     if (may_take) {
       absl::StatusOr<Extent> extent = parts_.l3->ReserveUpTo(bytes_max, bytes);
       if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+      // As in ReserveNow.
+      const uint64_t free = parts_.l3->bytes_free();
+      if (free >= bytes_free_wanted + parts_.l3->bytes_withheld() && SteadyNow() < deadline) {
+        wish.Join();
+        extent = parts_.l3_defragmenter->MakeRoom(bytes, deadline);
+        if (extent.ok()) return extent;
+        bytes_free_wanted = free + bytes / 4;
+      }
     }
     const uint64_t leaving = parts_.directory->l3_bytes_leaving();
     const uint64_t evicted = may_take && leaving < bytes ? EvictL3(bytes - leaving) : 0;
@@ -187,7 +196,8 @@ absl::StatusOr<Extent> Evictor::ReserveL3UpTo(uint64_t bytes_max, uint64_t bytes
     const uint64_t kept = parts_.directory->kept_bytes();
     // What is free is in pieces: that may still be a write on its way to replace another, but not
     // for long.
-    stuck = leaving == 0 && AllIsKept() ? stuck + 1 : 0;
+    const bool may_come = leaving > 0 || parts_.l3->bytes_withheld() > 0;
+    stuck = !may_come && AllIsKept() ? stuck + 1 : 0;
     const bool hopeless = kept + bytes > parts_.l3->bytes_max() || stuck > kStuckTriesMax;
     if (hopeless || !Wait(wish, deadline)) {
       return absl::ResourceExhaustedError(

@@ -34,6 +34,7 @@ class Evictor {
     const L2Sections* l2_sections;
     NvmeTier* l3;
     Defragmenter* l2_defragmenter;
+    Defragmenter* l3_defragmenter;
     double l2_dirty_share_max;
     uint64_t index_bytes_max;
     std::function<void()> housekeeping;  // Called about ten times a second.
@@ -51,7 +52,7 @@ class Evictor {
   // Room in L2 now, or kResourceExhausted. Moves nothing.
   absl::StatusOr<Extent> TryReserveL2(uint64_t bytes);
   // Room before the deadline, or kResourceExhausted naming the figures. Where enough is free and
-  // only in pieces, others are moved out of the way rather than more let go.
+  // only in pieces, others are moved out of the way rather than more let go; on L3 as well.
   absl::StatusOr<Extent> ReserveL2(uint64_t bytes, Deadline deadline);
   absl::StatusOr<Extent> ReserveL3(uint64_t bytes, Deadline deadline);
   // Of L3 as much as there is in one run, `bytes_max` at most, `bytes_min` at least.

@@ -157,9 +157,10 @@ class Fill final : public RaisableFill {
   void Finish(absl::Status status) {
     const FillContext context = context_;
     Entry* const entry = entry_;
+    const bool asked = priority_ != IoPriority::kBackground;
     if (DirectReadDone done = std::move(done_)) {
       delete this;
-      if (absl::IsDataLoss(status)) context.directory->Quarantine(entry);
+      if (asked && absl::IsDataLoss(status)) context.directory->Quarantine(entry);
       done(std::move(status));
       return;
     }
@@ -204,6 +205,11 @@ void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const 
                      DirectReadDone done, IoBatch& batch) {
   CAIRN_CHECK(entry->bytes() % kBlockBytes == 0);
   (new Fill(context, entry, IoPriority::kDemandRead, std::move(done)))->Start(pieces, batch);
+}
+
+void StartReadToMove(const FillContext& context, Entry* entry, Piece target, DirectReadDone done,
+                     IoBatch& batch) {
+  (new Fill(context, entry, IoPriority::kBackground, std::move(done)))->Start({&target, 1}, batch);
 }
 
 absl::Status StartLift(const FillContext& context, L1Copy* l1) {

@@ -48,6 +48,11 @@ using DirectReadDone = absl::AnyInvocable<void(absl::Status)>;
 void StartDirectRead(const FillContext& context, Entry* entry, absl::Span<const Piece> pieces,
                      DirectReadDone done, IoBatch& batch);
 
+// The same behind all others, for who moves the tensor: into memory as long as its whole blocks.
+// Nobody has asked for it, so bytes that do not verify condemn it not before somebody does.
+void StartReadToMove(const FillContext& context, Entry* entry, Piece target, DirectReadDone done,
+                     IoBatch& batch);
+
 // From L2, where its bytes were verified, into the copy's extent in L1, after
 // Directory::BeginLift; ends in Directory::EndLift, at the latest when the copy is done. On a
 // status other than OK it has ended so.

@@ -115,8 +115,11 @@ Durability StoreImpl::Resolve(Durability durability) const {
 }
 
 std::unique_ptr<Entry> StoreImpl::NewEntry(const PutInput& input, const PutOptions& options) const {
+  const IndexKey key = {core_->fingerprint_id, input.key};
+  // Before the sequence is drawn.
+  WritesUnderWay::Write write = core_->writes.Begin(HashKey(key));
   IndexRecord record;
-  record.sequence = core_->next_sequence.fetch_add(1, std::memory_order_relaxed);
+  record.sequence = core_->next_sequence.fetch_add(1);
   record.payload_bytes = input.meta.byte_count();
   record.header_bytes =
       RecordHeaderBytes(core_->options.fingerprint.size(), input.key.size(), record.payload_bytes);
@@ -126,8 +129,8 @@ std::unique_ptr<Entry> StoreImpl::NewEntry(const PutInput& input, const PutOptio
   record.recompute_level = RecomputeLevel(options.recompute_cost, record.payload_bytes);
   record.expires_unix_ms = ExpiresUnixMs(options.ttl, core_->NowUnixMs());
   if (record.expires_unix_ms != 0) core_->ttl_used.store(true, std::memory_order_relaxed);
-  std::unique_ptr<Entry> entry = Entry::Create({core_->fingerprint_id, input.key}, record);
-  entry->MakeHot();
+  std::unique_ptr<Entry> entry = Entry::Create(key, record);
+  entry->MakeHot().write = std::move(write);
   entry->pins = 1;
   entry->spilling = true;
   entry->l3 = CopyState::kFilling;

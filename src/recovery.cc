@@ -321,6 +321,10 @@ void StoreCore::MakeDefragmenters() {
   l2_mover = std::make_unique<TierMover>(TierMover::Parts{
       /*gpu=*/nullptr, directory.get(), &l2_eviction, &l2->space(), &l2->owners(), copy_in_l2});
   l2_defragmenter = std::make_unique<Defragmenter>(&l2->space(), &l2->mix(), l2_mover.get(), how);
+  l3_mover = std::make_unique<L3Mover>(
+      L3Mover::Parts{directory.get(), &l3_eviction, admission.get(), fill_context(), &spill_context,
+                     fingerprint_id, [this] { return next_sequence.fetch_add(1); }});
+  l3_defragmenter = std::make_unique<Defragmenter>(l3.get(), &l3->mix(), l3_mover.get(), how);
   for (const auto& gpu : gpus) {
     GpuTier* const l1 = gpu->l1.get();
     if (l1 == nullptr) continue;
@@ -342,13 +346,13 @@ void StoreCore::MakeDirectory() {
   directory = std::make_unique<Directory>(
       options.stripe_count,
       Directory::Parts{l2.get(), l3.get(), &l2_eviction, &l3_eviction, index_writer.get(),
-                       admission.get(), journal.get(),
+                       admission.get(), journal.get(), &writes,
                        [this](const Entry& entry) { late_spills->Used(entry); },
                        [this] { RoomMade(); }});
   MakeDefragmenters();
   evictor = std::make_unique<Evictor>(Evictor::Parts{
       directory.get(), l2.get(), l2_sections.get(), l3.get(), l2_defragmenter.get(),
-      options.l2_dirty_share_max,
+      l3_defragmenter.get(), options.l2_dirty_share_max,
       files->index_bytes_max() / EvictionFile::kIndexShare * (EvictionFile::kIndexShare - 1) -
           2 * JournalFileBytes(journal->records_max()),
       [this] { Housekeep(); }});

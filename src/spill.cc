@@ -59,6 +59,8 @@ class Spill {
     member.entry = tensor.entry;
     member.list = tensor.list;
     member.flush = tensor.flush;
+    rewrite_of_ = tensor.rewrite_of;
+    rewritten_ = tensor.rewritten;
   }
 
   void BeginPart(size_t number, uint64_t l3_offset) {
@@ -240,6 +242,7 @@ class Spill {
     }
     if (absl::IsCancelled(status)) return Abandon();
     if (!status.ok() && TryAgain(status)) return;
+    if (rewrite_of_ != nullptr) return OnRewriteWritten(status);
     // With the last member this is gone: nothing of it is used after the loop.
     absl::AnyInvocable<void()> written = std::move(written_);
     const char* const where = moved_ ? " in two places: " : ": ";
@@ -257,6 +260,24 @@ class Spill {
     if (written) written();
   }
 
+  void OnRewriteWritten(const absl::Status& status) {
+    Member& member = members_[0];
+    const bool committing =
+        status.ok() && context_.directory->CommitRewrite(member.entry, rewrite_of_, &member);
+    if (!committing) EndRewrite(absl::CancelledError());
+  }
+  void EndRewrite(const absl::Status& status) {
+    const SpillContext& context = context_;
+    Entry* const entry = members_[0].entry;
+    Entry* const rewrite_of = rewrite_of_;
+    const uint64_t sequence = entry->sequence();
+    const std::function<void(bool)> rewritten = std::move(rewritten_);
+    delete this;
+    const bool moved = context.directory->EndRewrite(entry, rewrite_of, status);
+    context.tracker->End(sequence);
+    rewritten(moved);
+  }
+
   // L3 let the tensor go before all of it was written: no failure, and nothing for the index.
   void Abandon() {
     CAIRN_CHECK(members_count_ == 1 && pack_ == nullptr);
@@ -270,6 +291,7 @@ class Spill {
 
   // On any thread; the last member takes the spill with it.
   void Finish(const Member& member, const absl::Status& status) {
+    if (rewrite_of_ != nullptr) return EndRewrite(status);
     if (!status.ok()) StatsRecorder::Add(context_.stats->spill_failures);
     const SpillContext& context = context_;
     Entry* const entry = member.entry;
@@ -292,6 +314,8 @@ class Spill {
   const size_t parts_count_;
   const std::unique_ptr<Part[]> parts_;
   absl::AnyInvocable<void()> written_;
+  Entry* rewrite_of_ = nullptr;  // As in SpillTensor, of a record.
+  std::function<void(bool moved)> rewritten_;
   std::atomic<uint32_t> parts_left_ = 0;
   std::atomic<uint32_t> members_left_ = 0;
   bool moved_ = false;  // Changed only while no part is in flight.

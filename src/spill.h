@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,11 @@ struct SpillTensor {
   absl::InlinedVector<ConstPiece, 1> pieces;
   bool list = false;   // Not in the directory yet: comes there when it is written.
   bool flush = false;  // The device is flushed and the index synced before it counts as written.
+  // Not a put: the entry, which has a record of its own, is written to take the place of this one,
+  // pinned too (Directory::CommitRewrite). That it could not be loses nothing, and is no failure of
+  // L3; `rewritten` hears it at the end.
+  Entry* rewrite_of = nullptr;
+  std::function<void(bool moved)> rewritten;
 };
 
 class Spill;

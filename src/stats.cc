@@ -318,6 +318,7 @@ StatsSnapshot StoreImpl::Stats() const {
   ReadClasses(core_->directory->l3_counts(), s.l3);
   WriteFragmentation(core_->l2->fragmentation(), s.l2);
   WriteDefragmenter(*core_->l2_defragmenter, s.l2);
+  WriteDefragmenter(*core_->l3_defragmenter, s.l3);
   WriteFragmentation(core_->l3->fragmentation(), s.l3);
   s.decisions = core_->journal->counts();
   s.write_budget = core_->admission->Stats();

@@ -162,6 +162,7 @@ void StoreCore::StartThreads() {
     if (gpu->defragmenter != nullptr) gpu->defragmenter->Start();
   }
   l2_defragmenter->Start();
+  l3_defragmenter->Start();
   eviction_file->Start();
   journal_saver_.Start(kSaveJournalEvery, [this] {
     SaveJournal();
@@ -259,6 +260,8 @@ void StoreCore::StopDefragmenters() {
     if (gpu->defragmenter != nullptr) gpu->defragmenter->Stop();
   }
   if (l2_defragmenter != nullptr) l2_defragmenter->Stop();
+  if (l3_mover != nullptr) l3_mover->Stop();
+  if (l3_defragmenter != nullptr) l3_defragmenter->Stop();
 }
 
 absl::Status StoreCore::Shutdown() {

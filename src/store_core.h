@@ -31,6 +31,7 @@
 #include "src/gpu.h"
 #include "src/journal.h"
 #include "src/l2_sections.h"
+#include "src/l3_mover.h"
 #include "src/late_spills.h"
 #include "src/lease_table.h"
 #include "src/machine/memory_pressure.h"
@@ -45,6 +46,7 @@
 #include "src/tier_eviction.h"
 #include "src/tier_mover.h"
 #include "src/worker.h"
+#include "src/writes_under_way.h"
 #include "tiers/defragmenter.h"
 #include "tiers/device.h"
 #include "tiers/nvme_tier.h"
@@ -104,6 +106,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   StatsRecorder stats;
   SpillTracker spill_tracker;
   std::atomic<uint64_t> next_sequence = 1;
+  WritesUnderWay writes;
   std::atomic<bool> ttl_used = false;
 
   // Either all are GPUs or the host stands in for each. The first one's driver pins L2, for all.
@@ -126,6 +129,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   std::unique_ptr<Predictor> predictor;        // Null: the options say so.
   std::unique_ptr<TierMover> l2_mover;
   std::unique_ptr<Defragmenter> l2_defragmenter;
+  std::unique_ptr<L3Mover> l3_mover;
+  std::unique_ptr<Defragmenter> l3_defragmenter;
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<IndexWriter> index_writer;
   std::unique_ptr<Directory> directory;

@@ -95,23 +95,28 @@ class TierEviction {
     return Candidate{entry.fingerprint_id(), std::string(entry.key()), entry.hash(),
                      entry.sequence()};
   }
+  // A copy is the same under another node from here on, with the place of the old one. Where that
+  // has been picked just now, the new one stays.
+  void Replace(EvictionNode* node, EvictionNode* successor) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    ++changes_;
+    node->tracked() ? pools_.Replace(node, successor) : pools_.Keep(successor);
+  }
   // The hashes of the keys that have so many bytes and would be among the next to leave: 4096 at
-  // most. Of L2: it walks, as snapshots do.
+  // most.
   absl::flat_hash_set<uint64_t> Coldest(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_) {
     constexpr size_t kCountMax = 4096;
     absl::flat_hash_set<uint64_t> hashes;
     MutexLock lock(mutex_);
     const EvictionPolicy::Parts parts = pools_.parts();
-    NodeQueue& queue = *parts.next;
-    queue.BeginWalk();
     uint64_t found_bytes = 0;
-    while (found_bytes < bytes && hashes.size() < kCountMax) {
-      const EvictionNode* const node = queue.Walk(*parts.clock);
-      if (node == nullptr) break;
-      const Entry& entry = entry_of_(*node);
+    parts.next->Visit(*parts.clock, [&](const EvictionNode& node) {
+      if (found_bytes >= bytes || hashes.size() == kCountMax) return false;
+      const Entry& entry = entry_of_(node);
       found_bytes += entry.bytes();
       hashes.insert(entry.hash());
-    }
+      return true;
+    });
     return hashes;
   }
   uint64_t size() const ABSL_LOCKS_EXCLUDED(mutex_) {

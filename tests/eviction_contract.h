@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "src/eviction/class_pools.h"
 #include "src/eviction/policy.h"
 #include "src/eviction/snapshot.h"
 
@@ -42,6 +43,39 @@ class EvictionContract : public ::testing::TestWithParam<EvictionKind> {
   std::deque<TestCopy> copies_;
   const std::unique_ptr<EvictionPolicy> policy_ = NewEvictionPolicy(GetParam(), TestCopy::Describe);
 };
+
+// Of copies that are the same under other nodes nothing is forgotten.
+TEST_P(EvictionContract, ASuccessorIsInItsPlace) {
+  ClassPools pools(GetParam(), TestCopy::Describe, {});
+  ClassPools same(GetParam(), TestCopy::Describe, {});
+  std::vector<TestCopy*> nodes;
+  std::vector<TestCopy*> twins;
+  for (uint64_t i = 0; i < 200; ++i) {
+    nodes.push_back(New());
+    twins.push_back(&copies_.emplace_back(nodes.back()->key_hash, 1));
+    pools.Track(nodes.back());
+    same.Track(twins.back());
+    if (i % 3 == 0) {
+      pools.Touch(nodes[i / 2]);
+      same.Touch(twins[i / 2]);
+    }
+    if (i % 2 == 0) continue;
+    TestCopy*& moved = nodes[i * 7 % nodes.size()];
+    TestCopy* const successor = &copies_.emplace_back(moved->key_hash, 1);
+    pools.Replace(moved, successor);
+    EXPECT_FALSE(moved->tracked());
+    EXPECT_TRUE(successor->tracked());
+    moved = successor;
+  }
+  EXPECT_EQ(pools.size(), same.size());
+  for (int i = 0; i < 200; ++i) {
+    const EvictionNode* const picked = pools.Pick({});
+    const EvictionNode* const twin = same.Pick({});
+    ASSERT_NE(picked, nullptr);
+    ASSERT_NE(twin, nullptr);
+    EXPECT_EQ(TestCopy::Describe(*picked).key_hash, TestCopy::Describe(*twin).key_hash);
+  }
+}
 
 TEST_P(EvictionContract, PicksEveryTrackedCopyOnce) {
   std::set<EvictionNode*> tracked;

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -119,6 +120,45 @@ TEST_F(RebuiltStoreTest, AWriteThatFailedInOnePlaceIsFoundInTheOther) {
   Open();
   EXPECT_EQ(store_->Stats().recovered_tensors, 20u);
   for (int i = 0; i < 20; ++i) Expect(Key(i), 100 * kKiB);
+}
+
+// What was moved lies over places that others had before, and its old record is there still.
+TEST_F(RebuiltStoreTest, WhatWasMovedIsFoundWhereItLiesNow) {
+  options_.l3_bytes_max = 40 * kMiB;
+  options_.unusable_share_max = 0.999;
+  // One that is refused has changed nothing; of one that is to be on the device in time that would
+  // not be known.
+  constexpr PutOptions kKept = {.retention = Retention::kKeep, .timeout = absl::Milliseconds(40)};
+  constexpr int kCount = 165;
+  const auto bytes_of = [](int i) { return 130 * kKiB + i % 7 * 20 * kKiB; };
+  std::map<int, uint64_t> versions;
+  Open();
+  // Several times over all places: some are put again, some go, and a large one has others moved.
+  for (int round = 0; round < 8; ++round) {
+    for (int i = 0; i < kCount; ++i) {
+      if (versions.contains(i) && (i + round) % 4 != 0) continue;
+      if (Put(Key(i), bytes_of(i), round, kKept).ok()) versions[i] = round;
+    }
+    for (int i = round % 3; i < kCount; i += 3) {
+      ASSERT_TRUE(store_->Erase(Key(i)).ok());
+      versions.erase(i);
+    }
+    for (const char* const large : {"large", "larger"}) {
+      PutOptions put = kKept;
+      put.timeout = absl::Seconds(1);
+      Put(large, 2 * kMiB, round, put).IgnoreError();
+    }
+    for (const char* const large : {"large", "larger"}) ASSERT_TRUE(store_->Erase(large).ok());
+  }
+  EXPECT_GT(store_->Stats().decisions[size_t(Decision::kMovedL3)], 0u);
+  Close();
+  std::filesystem::remove_all(IndexPath());
+  // What was erased may come back, or be damaged by what was put in its place since.
+  RunTool("rebuild-index", AnyOf(0, 1));
+  RunTool("verify", 0);
+  Open();
+  EXPECT_EQ(store_->Stats().recovery_dropped, 0u);
+  for (const auto& [i, version] : versions) Expect(Key(i), bytes_of(i), version);
 }
 
 TEST_F(RebuiltStoreTest, WhatWasErasedMayComeBack) {

@@ -14,7 +14,7 @@ using std::chrono::milliseconds;
 constexpr uint64_t kWindowBytesMax = uint64_t{64} << 20;
 // Of the space: what the thread withholds at a time is missed by those who put meanwhile.
 constexpr uint64_t kWindowShare = 8;
-// Of a window of the thread, which has time: what may have to move.
+// Of a window of the thread, which has time: what may have to move, or be of use before.
 constexpr uint64_t kLivePart = 2;
 // Where windows may begin: sixteen places in each, and no more than this in the whole space.
 constexpr uint64_t kPlacesAWindow = 16;
@@ -29,9 +29,21 @@ constexpr milliseconds kRefusedFor{100};
 // What gained nothing is tried again after up to so many times as long.
 constexpr int kRestMax = 64;
 
+// Of extents in order that do not overlap.
+uint64_t BytesIn(Extent range, const std::vector<Extent>& extents) {
+  auto extent = std::partition_point(extents.begin(), extents.end(), [&](const Extent& one) {
+    return one.offset + one.bytes <= range.offset;
+  });
+  uint64_t bytes = 0;
+  for (; extent != extents.end() && extent->offset < range.offset + range.bytes; ++extent) {
+    bytes += Intersect(*extent, range).bytes;
+  }
+  return bytes;
+}
+
 }  // namespace
 
-Defragmenter::Defragmenter(MagazineAllocator* space, const SizeMix* mix, Mover* mover,
+Defragmenter::Defragmenter(MovableSpace* space, const SizeMix* mix, Mover* mover,
                            const Options& options)
     : space_(space), mix_(mix), mover_(mover), options_(options) {}
 
@@ -53,7 +65,7 @@ void Defragmenter::Stop() {
 }
 
 Fragmentation Defragmenter::Measure() const {
-  return MeasureFragmentation(space_->bytes_max(), *mix_, [this](Extent part, VisitRun visit) {
+  return MeasureFragmentation(space_->end(), *mix_, [this](Extent part, VisitRun visit) {
     space_->ForEachFree(part, visit);
   });
 }
@@ -67,7 +79,7 @@ Defragmenter::Figures Defragmenter::figures() const {
 absl::StatusOr<Extent> Defragmenter::MakeRoom(uint64_t bytes, Deadline deadline) {
   const absl::Status refused = absl::ResourceExhaustedError(
       absl::StrCat("no window of ", bytes, " bytes can be emptied by moving less than that"));
-  if (options_.unusable_share_max >= 1 || bytes == 0 || bytes > space_->bytes_max()) return refused;
+  if (options_.unusable_share_max >= 1 || bytes == 0 || bytes > space_->end()) return refused;
   if (!Begin(/*demand=*/true, deadline)) return refused;
   const absl::Cleanup end = [this] { End(); };
   {
@@ -77,7 +89,8 @@ absl::StatusOr<Extent> Defragmenter::MakeRoom(uint64_t bytes, Deadline deadline)
   // Who was waited for may have made the room.
   absl::StatusOr<Extent> extent = space_->Allocate(bytes);
   if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
-  if (const Extent range = EmptyOne(Windows(bytes, bytes), /*paced=*/false); range.bytes > 0) {
+  if (const Extent range = EmptyOne(Windows(bytes, bytes, bytes), /*paced=*/false, deadline);
+      range.bytes > 0) {
     extent = space_->RestoreAndAllocate(range, bytes);
     if (extent.ok()) return extent;
   }
@@ -97,9 +110,10 @@ bool Defragmenter::Tidy() {
   }
   if (!Begin(/*demand=*/false, Deadline::max())) return false;
   const absl::Cleanup end = [this] { End(); };
-  uint64_t bytes = std::max(wanted, std::min(kWindowBytesMax, space_->bytes_max() / kWindowShare));
+  uint64_t bytes = std::max(wanted, std::min(kWindowBytesMax, space_->end() / kWindowShare));
   while (true) {
-    const Extent range = EmptyOne(Windows(bytes, bytes / kLivePart), /*paced=*/true);
+    const Extent range =
+        EmptyOne(Windows(bytes, wanted, bytes / kLivePart), /*paced=*/true, Deadline::max());
     if (range.bytes > 0) {
       space_->Restore(range);
       return Measure().unusable_share < before.unusable_share;
@@ -110,21 +124,29 @@ bool Defragmenter::Tidy() {
 }
 
 // By how much lies in each part of the space first, then, where that is little, by what must move.
-std::vector<Defragmenter::Window> Defragmenter::Windows(uint64_t bytes,
-                                                        uint64_t bytes_live_max) const {
-  const uint64_t space_bytes = space_->bytes_max();
+std::vector<Defragmenter::Window> Defragmenter::Windows(uint64_t bytes, uint64_t run_bytes,
+                                                        uint64_t bytes_cost_max) const {
+  const uint64_t space_bytes = space_->end();
   const uint64_t unit = space_->unit_bytes();
   const auto round_up = [unit](uint64_t value) { return (value + unit - 1) & ~(unit - 1); };
   const uint64_t part = round_up(std::max(bytes / kPlacesAWindow, space_bytes / kPlacesMax) + 1);
   std::vector<uint64_t> live((space_bytes + part - 1) / part);
-  const std::vector<Extent> withheld = space_->withheld_ranges();
+  const auto range_of = [&](size_t i) {
+    return Extent{i * part, std::min(part, space_bytes - i * part)};
+  };
+  // Another's, and what is of use; they do not overlap.
+  std::vector<Extent> gainless = space_->withheld_ranges();
   for (size_t i = 0; i < live.size(); ++i) {
-    const Extent range = {i * part, std::min(part, space_bytes - i * part)};
+    const Extent range = range_of(i);
     space_->ForEachAllocated(range,
                              [&](Extent extent) { live[i] += Intersect(extent, range).bytes; });
-    // Another's.
-    for (const Extent& other : withheld) live[i] += Intersect(other, range).bytes;
+    space_->ForEachFree(range, [&](Extent run) {
+      if (run.bytes >= run_bytes) gainless.push_back(run);
+    });
   }
+  std::sort(gainless.begin(), gainless.end(),
+            [](const Extent& a, const Extent& b) { return a.offset < b.offset; });
+  for (size_t i = 0; i < live.size(); ++i) live[i] += BytesIn(range_of(i), gainless);
 
   const uint64_t parts = std::min<uint64_t>((bytes + part - 1) / part, live.size());
   std::vector<std::pair<uint64_t, uint64_t>> places;  // How much lies there, offset.
@@ -140,22 +162,23 @@ std::vector<Defragmenter::Window> Defragmenter::Windows(uint64_t bytes,
 
   std::vector<Window> windows;
   for (const auto& [estimate, offset] : places) {
-    if (windows.size() == kWindowsMax || estimate > bytes_live_max) break;
-    const Window window = WindowAt(bytes, offset);
+    if (windows.size() == kWindowsMax || estimate > bytes_cost_max) break;
+    Window window = WindowAt(bytes, offset);
+    window.bytes_cost = window.bytes_live + BytesIn(window.range, gainless);
     const bool known = std::any_of(windows.begin(), windows.end(), [&](const Window& other) {
       return other.range == window.range;
     });
-    if (!known && window.bytes_live <= bytes_live_max) windows.push_back(window);
+    if (!known && window.bytes_cost <= bytes_cost_max) windows.push_back(window);
   }
   std::stable_sort(windows.begin(), windows.end(),
-                   [](const Window& a, const Window& b) { return a.bytes_live < b.bytes_live; });
+                   [](const Window& a, const Window& b) { return a.bytes_cost < b.bytes_cost; });
   return windows;
 }
 
 Defragmenter::Window Defragmenter::WindowAt(uint64_t bytes, uint64_t offset) const {
-  const uint64_t space_bytes = space_->bytes_max();
+  const uint64_t space_bytes = space_->end();
   Extent range = space_->WindowFor(bytes, offset);
-  if (range.bytes > space_bytes) return {{}, UINT64_MAX};
+  if (range.bytes > space_bytes) return {.range = {}, .bytes_live = UINT64_MAX};
   range.offset = std::min(range.offset, space_bytes - range.bytes);
   Window window = {space_->Widen(range)};
   space_->ForEachAllocated(window.range, [&](Extent extent) { window.bytes_live += extent.bytes; });
@@ -175,7 +198,12 @@ bool Defragmenter::AllCanMove(Extent range) {
   return true;
 }
 
-Extent Defragmenter::EmptyOne(const std::vector<Window>& windows, bool paced) {
+Extent Defragmenter::EmptyOne(const std::vector<Window>& windows, bool paced, Deadline deadline) {
+  if (windows.empty()) return {};
+  std::vector<Extent> ranges;
+  ranges.reserve(windows.size());
+  for (const Window& window : windows) ranges.push_back(window.range);
+  mover_->LookAt(ranges, windows.back().bytes_cost, deadline);
   int tries = 0;
   for (const Window& window : windows) {
     if (tries == kWindowsTriedMax || !MayGoOn(paced, 0)) return {};

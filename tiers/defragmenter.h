@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
 #include "tiers/fragmentation.h"
-#include "tiers/magazine_allocator.h"
+#include "tiers/movable_space.h"
 
 namespace cairn {
 
@@ -26,6 +27,11 @@ class Defragmenter {
   class Mover {
    public:
     virtual ~Mover() = default;
+    // One of these windows, of which at most so many bytes are to be moved, is about to be emptied:
+    // all that is asked for from here on lies there. A move that waits for something ends, without
+    // success, at the deadline.
+    virtual void LookAt(absl::Span<const Extent> /*windows*/, uint64_t /*bytes_live_max*/,
+                        Deadline /*deadline*/) {}
     // A window is about to be emptied of so many bytes.
     virtual void Begin(uint64_t /*bytes*/) {}
     // Whether nobody holds the extent where it is.
@@ -46,7 +52,7 @@ class Defragmenter {
   };
 
   // All must outlive this.
-  Defragmenter(MagazineAllocator* space, const SizeMix* mix, Mover* mover, const Options& options);
+  Defragmenter(MovableSpace* space, const SizeMix* mix, Mover* mover, const Options& options);
   ~Defragmenter();
 
   void Start();
@@ -54,7 +60,7 @@ class Defragmenter {
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Room for `bytes`, out of what is free already, by moving no more than as many. Waits for
-  // another's window until the deadline. kResourceExhausted: not so.
+  // another's window, and for moves, until the deadline. kResourceExhausted: not so.
   absl::StatusOr<Extent> MakeRoom(uint64_t bytes, Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // One look at the space, and one window if too much of what is free is of no use; what the thread
@@ -68,15 +74,18 @@ class Defragmenter {
   struct Window {
     Extent range;
     uint64_t bytes_live = 0;  // That must move.
+    uint64_t bytes_cost = 0;
   };
 
-  // The cheapest that would have room for `bytes`, cheapest first; none with more than
-  // `bytes_live_max` to move.
-  std::vector<Window> Windows(uint64_t bytes, uint64_t bytes_live_max) const;
+  // The cheapest that would have room for `bytes`, cheapest first; none that costs more than
+  // `bytes_cost_max`. Free runs of `run_bytes` or more are of use as they are: to have one in a
+  // window gains nothing, and so costs as much as what must move.
+  std::vector<Window> Windows(uint64_t bytes, uint64_t run_bytes, uint64_t bytes_cost_max) const;
   Window WindowAt(uint64_t bytes, uint64_t offset) const;
   // Of the windows the first in which all can move, withheld and emptied; no bytes when none could
   // be. To be restored.
-  Extent EmptyOne(const std::vector<Window>& windows, bool paced) ABSL_LOCKS_EXCLUDED(mutex_);
+  Extent EmptyOne(const std::vector<Window>& windows, bool paced, Deadline deadline)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   bool AllCanMove(Extent range);
   bool Empty(Extent range, bool paced) ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<Extent> AllocatedIn(Extent range) const;
@@ -90,7 +99,7 @@ class Defragmenter {
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Constant.
-  MagazineAllocator* const space_;
+  MovableSpace* const space_;
   const SizeMix* const mix_;
   Mover* const mover_;
   const Options options_;

@@ -11,7 +11,9 @@
 #include "absl/status/statusor.h"
 #include "src/base/mutex.h"
 #include "tiers/allocator.h"
+#include "tiers/movable_space.h"
 #include "tiers/reserved_array.h"
+#include "tiers/withheld_ranges.h"
 
 namespace cairn {
 
@@ -24,7 +26,7 @@ namespace cairn {
 //
 // A free is checked without a lock, against 4 bytes for each unit of alignment (of which only those
 // where something begins are ever touched).
-class MagazineAllocator final : public Allocator {
+class MagazineAllocator final : public Allocator, public MovableSpace {
  public:
   // As Allocator::Create, with 2^32 units at most.
   static absl::StatusOr<std::unique_ptr<MagazineAllocator>> Create(AllocatorKind kind,
@@ -39,23 +41,23 @@ class MagazineAllocator final : public Allocator {
   // Without what the stripes keep.
   uint64_t largest_free_bytes() const override ABSL_LOCKS_EXCLUDED(pool_mutex_);
 
-  // ---- Ranges, as SpaceAllocator has them ----
-  uint64_t unit_bytes() const { return uint64_t{1} << unit_shift_; }
-  Extent Widen(Extent range) const ABSL_LOCKS_EXCLUDED(pool_mutex_);
-  Extent WindowFor(uint64_t bytes, uint64_t offset) const ABSL_LOCKS_EXCLUDED(pool_mutex_);
-  // But for what stripes keep. `visit` is called with the pool's lock held, and must be short.
-  void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const
+  // ---- As MovableSpace ----
+  uint64_t end() const override { return bytes_max_; }
+  uint64_t unit_bytes() const override { return uint64_t{1} << unit_shift_; }
+  Extent Widen(Extent range) const override ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  Extent WindowFor(uint64_t bytes, uint64_t offset) const override ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  // But for what stripes keep.
+  void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const override
       ABSL_LOCKS_EXCLUDED(pool_mutex_);
-  // What callers have. `visit` is called with the pool's lock held.
-  void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const
+  // What callers have.
+  void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const override
       ABSL_LOCKS_EXCLUDED(pool_mutex_);
-  // From here on what is free in the range, and what is freed in it, is given to nobody until it is
-  // restored. It should be a widened one: else what reaches out of it keeps it in pieces.
-  // False, and nothing changes, when it overlaps another that is withheld.
-  bool Withhold(Extent range) ABSL_LOCKS_EXCLUDED(pool_mutex_);
-  // Of a range that is withheld: how much of it is free by now. When it is all, nobody has a byte
-  // there, or will before it is restored.
-  uint64_t withheld_bytes(Extent range) const ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  bool Withhold(Extent range) override ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  uint64_t withheld_bytes(Extent range) const override ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  std::vector<Extent> withheld_ranges() const override ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  void Restore(Extent range) override ABSL_LOCKS_EXCLUDED(pool_mutex_);
+  absl::StatusOr<Extent> RestoreAndAllocate(Extent range, uint64_t bytes) override
+      ABSL_LOCKS_EXCLUDED(pool_mutex_);
   // Neither allocated nor withheld.
   uint64_t bytes_free() const {
     const uint64_t taken = bytes_used() + withheld_bytes();
@@ -63,12 +65,6 @@ class MagazineAllocator final : public Allocator {
   }
   // Of all of them.
   uint64_t withheld_bytes() const { return withheld_bytes_.load(std::memory_order_relaxed); }
-  std::vector<Extent> withheld_ranges() const ABSL_LOCKS_EXCLUDED(pool_mutex_);
-  // Gives the range back, which is one that was withheld. When `bytes` are asked for they are taken
-  // at once, before anybody else has the room; as Allocate.
-  void Restore(Extent range) ABSL_LOCKS_EXCLUDED(pool_mutex_);
-  absl::StatusOr<Extent> RestoreAndAllocate(Extent range, uint64_t bytes)
-      ABSL_LOCKS_EXCLUDED(pool_mutex_);
 
  private:
   static constexpr uint32_t kExtentsMax = 16;
@@ -90,13 +86,6 @@ class MagazineAllocator final : public Allocator {
     std::atomic<uint64_t> bytes_used = 0;  // Written under the lock, read without. May wrap.
   };
 
-  // A range that is withheld, and what is free of it: allocated in the pool, by no caller.
-  struct Withheld {
-    Extent range;
-    std::vector<Extent> extents;
-    uint64_t bytes = 0;  // Of the extents, what is in the range.
-  };
-
   MagazineAllocator(std::unique_ptr<SpaceAllocator> pool, uint64_t alignment,
                     ReservedArray<uint32_t> units_allocated);
 
@@ -116,13 +105,8 @@ class MagazineAllocator final : public Allocator {
   void Empty(Magazine& magazine, uint32_t left) ABSL_LOCKS_EXCLUDED(pool_mutex_);
   void NoteScarcity(bool found_room) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
   void GiveAllBack() ABSL_LOCKS_EXCLUDED(pool_mutex_);
-  // The one that the extent has a byte in, or null.
-  Withheld* WithheldAround(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
   // To the pool, or to what is withheld.
   void FreeLocked(Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
-  // One that reaches into several ranges belongs to one, and counts in all.
-  void AddTo(Withheld& withheld, Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
-  void Count(Withheld& withheld, Extent extent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
   void RestoreLocked(Extent range) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
   // After the ranges that are withheld have changed.
   void NoteWithheld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(pool_mutex_);
@@ -150,7 +134,7 @@ class MagazineAllocator final : public Allocator {
 
   mutable Mutex pool_mutex_;
   const std::unique_ptr<SpaceAllocator> pool_ ABSL_PT_GUARDED_BY(pool_mutex_);
-  std::vector<Withheld> withheld_ ABSL_GUARDED_BY(pool_mutex_);
+  WithheldRanges withheld_ ABSL_GUARDED_BY(pool_mutex_);
 };
 
 }  // namespace cairn

@@ -1,7 +1,5 @@
 // What MagazineAllocator tells of a range of its space, and withholds of it.
 
-#include <algorithm>
-
 #include "src/base/check.h"
 #include "tiers/magazine_allocator.h"
 
@@ -33,18 +31,7 @@ void MagazineAllocator::ForEachAllocated(Extent range,
 bool MagazineAllocator::Withhold(Extent range) {
   {
     MutexLock lock(pool_mutex_);
-    for (const Withheld& other : withheld_) {
-      if (Intersect(other.range, range).bytes > 0) return false;
-    }
-    Withheld& withheld = withheld_.emplace_back();
-    withheld.range = range;
-    for (const Withheld& neighbour : withheld_) {
-      for (const Extent& extent : neighbour.extents) Count(withheld, extent);
-    }
-    std::vector<Extent> free;
-    pool_->Divide(range);
-    pool_->AllocateAllFree(range, &free);
-    for (const Extent& extent : free) AddTo(withheld, extent);
+    if (!withheld_.Add(*pool_, range)) return false;
     NoteWithheld();
   }
   // What stripes keep of it comes back now, and nothing more after that: as in NoteScarcity.
@@ -53,75 +40,33 @@ bool MagazineAllocator::Withhold(Extent range) {
 }
 
 void MagazineAllocator::FreeLocked(Extent extent) {
-  if (Withheld* const withheld = WithheldAround(extent)) {
-    AddTo(*withheld, extent);
+  if (!withheld_.empty() && withheld_.Keep(extent)) {
+    withheld_bytes_.store(withheld_.bytes(), std::memory_order_relaxed);
   } else {
     CAIRN_CHECK(pool_->Free(extent).ok());
   }
 }
 
-void MagazineAllocator::AddTo(Withheld& withheld, Extent extent) {
-  withheld.extents.push_back(extent);
-  for (Withheld& each : withheld_) Count(each, extent);
-}
-
-void MagazineAllocator::Count(Withheld& withheld, Extent extent) {
-  const uint64_t bytes = Intersect(extent, withheld.range).bytes;
-  withheld.bytes += bytes;
-  withheld_bytes_.store(withheld_bytes_.load(std::memory_order_relaxed) + bytes,
-                        std::memory_order_relaxed);
-}
-
-MagazineAllocator::Withheld* MagazineAllocator::WithheldAround(Extent extent) {
-  for (Withheld& withheld : withheld_) {
-    if (Intersect(withheld.range, extent).bytes > 0) return &withheld;
-  }
-  return nullptr;
-}
-
 void MagazineAllocator::NoteWithheld() {
-  uint64_t begin = withheld_.empty() ? 0 : withheld_.front().range.offset;
-  uint64_t end = 0;
-  for (const Withheld& withheld : withheld_) {
-    begin = std::min(begin, withheld.range.offset);
-    end = std::max(end, withheld.range.offset + withheld.range.bytes);
-  }
-  withheld_begin_.store(begin, std::memory_order_relaxed);
-  withheld_end_.store(end, std::memory_order_relaxed);
+  const Extent around = withheld_.Around();
+  withheld_begin_.store(around.offset, std::memory_order_relaxed);
+  withheld_end_.store(around.offset + around.bytes, std::memory_order_relaxed);
+  withheld_bytes_.store(withheld_.bytes(), std::memory_order_relaxed);
 }
 
 uint64_t MagazineAllocator::withheld_bytes(Extent range) const {
   MutexLock lock(pool_mutex_);
-  for (const Withheld& withheld : withheld_) {
-    if (withheld.range == range) return withheld.bytes;
-  }
-  return 0;
+  return withheld_.bytes(range);
 }
 
 std::vector<Extent> MagazineAllocator::withheld_ranges() const {
   MutexLock lock(pool_mutex_);
-  std::vector<Extent> ranges;
-  for (const Withheld& withheld : withheld_) ranges.push_back(withheld.range);
-  return ranges;
+  return withheld_.ranges();
 }
 
 void MagazineAllocator::RestoreLocked(Extent range) {
-  const auto found = std::find_if(withheld_.begin(), withheld_.end(),
-                                  [&](const Withheld& one) { return one.range == range; });
-  CAIRN_CHECK(found != withheld_.end());
-  const std::vector<Extent> extents = std::move(found->extents);
-  withheld_bytes_.store(withheld_bytes_.load(std::memory_order_relaxed) - found->bytes,
-                        std::memory_order_relaxed);
-  withheld_.erase(found);
+  withheld_.Remove(*pool_, range);
   NoteWithheld();
-  // What reaches into a neighbour that is withheld too stays with that one, and is counted there.
-  for (const Extent& extent : extents) {
-    if (Withheld* const neighbour = WithheldAround(extent)) {
-      neighbour->extents.push_back(extent);
-    } else {
-      CAIRN_CHECK(pool_->Free(extent).ok());
-    }
-  }
 }
 
 void MagazineAllocator::Restore(Extent range) {

@@ -197,13 +197,6 @@ absl::StatusOr<Extent> NvmeTier::ReserveLocked(uint64_t bytes_max, uint64_t byte
   return extent;
 }
 
-Fragmentation NvmeTier::fragmentation() const {
-  return MeasureFragmentation(offset_end_, mix_, [this](Extent part, VisitRun visit) {
-    MutexLock lock(mutex_);
-    allocator_.ForEachFree(part, visit);
-  });
-}
-
 uint64_t NvmeTier::Release(Extent extent, PackExtent* pack) {
   Release(extent);
   if (pack == nullptr || pack->members.fetch_sub(1, std::memory_order_acq_rel) > 1) return 0;
@@ -244,7 +237,11 @@ NvmeTier::DriveFigures NvmeTier::drive_figures(size_t folder) const {
 NvmeTier::DriveBytes NvmeTier::drive_bytes(size_t folder) const {
   MutexLock lock(mutex_);
   const ExtentAllocator& allocator = allocator_.of_folder(folder);
-  return {.max = allocator.bytes_max(), .used = allocator.bytes_used()};
+  uint64_t withheld = 0;
+  for (const Extent& range : allocator_.withheld().ranges()) {
+    if (folder_of_[FileOf(range.offset)] == folder) withheld += allocator_.withheld().bytes(range);
+  }
+  return {.max = allocator.bytes_max(), .used = allocator.bytes_used() - withheld};
 }
 
 uint64_t NvmeTier::bytes_max() const {
@@ -254,12 +251,12 @@ uint64_t NvmeTier::bytes_max() const {
 
 uint64_t NvmeTier::bytes_used() const {
   MutexLock lock(mutex_);
-  return allocator_.bytes_used() - quarantined_bytes_;
+  return allocator_.bytes_used() - quarantined_bytes_ - allocator_.withheld().bytes();
 }
 
 uint64_t NvmeTier::bytes_free() const {
   MutexLock lock(mutex_);
-  return allocator_.bytes_max() - allocator_.bytes_used();
+  return allocator_.bytes_max() - allocator_.bytes_used() + allocator_.withheld().bytes();
 }
 
 uint64_t NvmeTier::bytes_quarantined() const {

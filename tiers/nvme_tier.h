@@ -15,6 +15,7 @@
 #include "src/base/mutex.h"
 #include "tiers/allocator.h"
 #include "tiers/fragmentation.h"
+#include "tiers/movable_space.h"
 #include "tiers/read_rate.h"
 #include "tiers/spread_allocator.h"
 
@@ -31,7 +32,7 @@ struct PackExtent {
 // blocks and never cross files. Where the files lie in several folders, on a drive each, extents
 // are taken from them turn about by their weights: what is written one after another, and read so
 // again, is spread over all drives. Thread-safe.
-class NvmeTier {
+class NvmeTier final : public MovableSpace {
  public:
   // `in_use`, sorted by offset, is what the index says is taken; the rest is free, so nothing that
   // a crash left behind takes space. Files that could not be opened are never used. `files` and
@@ -46,6 +47,8 @@ class NvmeTier {
   // As much as that, instead of an extent at `offset`: on another drive, where one has it.
   absl::StatusOr<Extent> ReserveElsewhere(uint64_t bytes, uint64_t offset)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // For what lies at `offset` and is to lie elsewhere: on the same drive where that has room.
+  absl::StatusOr<Extent> ReserveBeside(uint64_t bytes, uint64_t offset) ABSL_LOCKS_EXCLUDED(mutex_);
   void Release(Extent extent) ABSL_LOCKS_EXCLUDED(mutex_);
   // Of a tensor in a pack, if `pack` is not null, which dies with its last member: then the bytes
   // of its table, else 0.
@@ -96,8 +99,28 @@ class NvmeTier {
   uint64_t bytes_max() const ABSL_LOCKS_EXCLUDED(mutex_);   // Without what is out of use.
   uint64_t bytes_used() const ABSL_LOCKS_EXCLUDED(mutex_);  // As bytes_max.
   uint64_t bytes_quarantined() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // With what is withheld, which comes back in a moment.
   uint64_t bytes_free() const ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t bytes_withheld() const ABSL_LOCKS_EXCLUDED(mutex_);
   Fragmentation fragmentation() const ABSL_LOCKS_EXCLUDED(mutex_);
+  const SizeMix& mix() const { return mix_; }
+
+  // ---- As MovableSpace (nvme_ranges.cc): windows lie within one file that is in use ----
+  uint64_t end() const override { return offset_end_; }
+  uint64_t unit_bytes() const override { return kBlockBytes; }
+  absl::StatusOr<Extent> Allocate(uint64_t bytes) override { return ReserveUpTo(bytes, bytes); }
+  Extent Widen(Extent range) const override { return range; }
+  Extent WindowFor(uint64_t bytes, uint64_t offset) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Withhold(Extent range) override ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t withheld_bytes(Extent range) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<Extent> withheld_ranges() const override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Restore(Extent range) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<Extent> RestoreAndAllocate(Extent range, uint64_t bytes) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct alignas(64) DriveCounters {

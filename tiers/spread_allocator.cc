@@ -22,6 +22,22 @@ absl::StatusOr<Extent> SpreadAllocator::AllocateUpTo(uint64_t bytes_max, uint64_
   return of_folders_[folder]->Allocate(most);
 }
 
+absl::StatusOr<Extent> SpreadAllocator::AllocateBeside(uint64_t bytes, uint64_t offset) {
+  absl::StatusOr<Extent> extent = Of(offset).Allocate(bytes);
+  if (extent.ok() || !absl::IsResourceExhausted(extent.status())) return extent;
+  return AllocateUpTo(bytes, bytes);
+}
+
+// File by file: what another folder's allocator would have to look through is none of its own.
+void SpreadAllocator::ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const {
+  const uint64_t end = range.offset + range.bytes;
+  for (uint64_t begin = range.offset; begin < end;) {
+    const uint64_t next = std::min(end, (begin / file_bytes_ + 1) * file_bytes_);
+    Of(begin).ForEachAllocated({begin, next - begin}, visit);
+    begin = next;
+  }
+}
+
 uint64_t SpreadAllocator::bytes_max() const {
   uint64_t bytes = 0;
   for (const auto& allocator : of_folders_) bytes += allocator->bytes_max();

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "io/weighted_turns.h"
 #include "tiers/extent_allocator.h"
+#include "tiers/withheld_ranges.h"
 
 namespace cairn {
 
@@ -36,8 +37,13 @@ class SpreadAllocator {
   // folder to avoid, where another has `bytes_min`.
   absl::StatusOr<Extent> AllocateUpTo(uint64_t bytes_max, uint64_t bytes_min,
                                       std::optional<size_t> avoided = std::nullopt);
+  // Of the folder that has this offset, else, where it has no such run, as the above.
+  absl::StatusOr<Extent> AllocateBeside(uint64_t bytes, uint64_t offset);
   // The rest as in ExtentAllocator.
-  absl::Status Free(Extent extent) { return Of(extent.offset).Free(extent); }
+  absl::Status Free(Extent extent) {
+    if (!withheld_.empty() && withheld_.Keep(extent)) return absl::OkStatus();
+    return Of(extent.offset).Free(extent);
+  }
   absl::Status Split(Extent extent, uint64_t bytes) {
     return Of(extent.offset).Split(extent, bytes);
   }
@@ -48,8 +54,13 @@ class SpreadAllocator {
   void ForEachFree(Extent range, absl::FunctionRef<void(Extent)> visit) const {
     for (const auto& of_folder : of_folders_) of_folder->ForEachFree(range, visit);
   }
+  void ForEachAllocated(Extent range, absl::FunctionRef<void(Extent)> visit) const;
+  // As MovableSpace has it, of ranges within one file.
+  bool Withhold(Extent range) { return withheld_.Add(Of(range.offset), range); }
+  void Restore(Extent range) { withheld_.Remove(Of(range.offset), range); }
+  const WithheldRanges& withheld() const { return withheld_; }
   uint64_t bytes_max() const;
-  uint64_t bytes_used() const;
+  uint64_t bytes_used() const;  // With what is withheld.
   const ExtentAllocator& of_folder(size_t folder) const { return *of_folders_[folder]; }
 
  private:
@@ -65,6 +76,7 @@ class SpreadAllocator {
   // they are counted by themselves, and as one is like the other.
   WeightedTurns turns_of_runs_;
   std::vector<uint64_t> bytes_;  // Of AllocateUpTo: what each folder could give.
+  WithheldRanges withheld_;
 };
 
 }  // namespace cairn

@@ -40,8 +40,10 @@ enum class Decision : uint8_t {
   kExpired,     // Its time to live was over.
   kClearedL1,   // From L1, to make one room of several.
   kMovedL1,     // To another place in L1, for the same reason.
+  kClearedL3,   // From L3, to make one room of several: it is gone.
+  kMovedL3,     // To another place on L3, for the same reason.
 };
-inline constexpr size_t kDecisions = static_cast<size_t>(Decision::kMovedL1) + 1;
+inline constexpr size_t kDecisions = static_cast<size_t>(Decision::kMovedL3) + 1;
 
 // As in JSON: "evicted_l2".
 CAIRN_EXPORT const char* DecisionName(Decision decision);

@@ -191,14 +191,18 @@ struct CAIRN_EXPORT StoreOptions {
   // Of l2_bytes_max, what is kept whatever the pressure. While L2 is small, a tensor larger than it
   // finds no room. 0: an eighth of l2_bytes_max.
   uint64_t l2_bytes_min = 0;
-  // When more than this share of the free space of L1 or L2 is in pieces too small for the tensors
+  // When more than this share of the free space of a tier is in pieces too small for the tensors
   // that came of late (TierStats::free_share_unusable), tensors are moved together, out of the
   // stretch of the tier where least lies; and so they are when a large tensor finds no room though
-  // enough is free. Nobody waits for a move, and what somebody holds is not moved. In (0, 1]; 1:
-  // never.
+  // enough is free. Nobody waits for a move, and what somebody holds is not moved. On L3 a move is
+  // one more write of the tensor, flushed before its old place is used again, within the write
+  // budget (l3_write_bytes_per_day): where nothing of that is in hand nothing is moved. While less
+  // than an eighth of L3 is free, cached tensors that would be evicted next anyway are let go
+  // instead. Tensors under 64 KiB, which share their records, stay where they are on L3, with the
+  // stretch that they lie in. In (0, 1]; 1: never.
   double unusable_share_max = 0.3;
   // At most this much is moved in a second in each tier without a demand: by default a fortieth of
-  // what one core copies. At least 1.
+  // what one core copies, and a small part of what an SSD writes. At least 1.
   uint64_t move_bytes_per_second = uint64_t{256} << 20;
   // Bytes on disk under `path` and all data_paths together, index and logs included. At least
   // kL3BytesMin. All data files are allocated at Open, so a disk that is too small says so then and

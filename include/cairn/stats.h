@@ -43,8 +43,9 @@ struct TierStats {
   uint64_t bytes_free_longest = 0;
   double free_share_scattered = 0;
   double free_share_unusable = 0;
-  // Within L1 and within L2, for long free runs (StoreOptions::unusable_share_max): stretches that
-  // were emptied, their bytes, and what was moved or let go for it.
+  // Within the tier, for long free runs (StoreOptions::unusable_share_max): stretches that were
+  // emptied, their bytes, and what was moved or let go for it. What is moved within L3 is in its
+  // bytes_written, and what is let go there in its evictions, too.
   uint64_t windows_emptied = 0;
   uint64_t bytes_emptied = 0;
   uint64_t bytes_moved = 0;

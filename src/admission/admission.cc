@@ -131,6 +131,21 @@ void Admission::Return(const AdmissionPolicy::Tensor& tensor, AdmissionReason re
   policy_->Return(tensor, reason);
 }
 
+bool Admission::Spare(uint64_t bytes) {
+  if (!limited()) return true;
+  const int64_t now_ms = now_unix_ms_();
+  MutexLock lock(mutex_);
+  return policy_->Spare(bytes, now_ms);
+}
+
+bool Admission::CanSpare(uint64_t bytes) const {
+  if (!limited()) return true;
+  const int64_t now_ms = now_unix_ms_();
+  MutexLock lock(mutex_);
+  policy_->AdvanceTo(now_ms);
+  return policy_->budget().in_hand_bytes() >= static_cast<double>(bytes);
+}
+
 void Admission::Left(uint64_t key_hash) {
   if (!limited()) return;
   MutexLock lock(mutex_);

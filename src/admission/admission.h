@@ -45,6 +45,9 @@ class Admission {
   AdmissionReason Reconsider(const AdmissionPolicy::Tensor& tensor) ABSL_LOCKS_EXCLUDED(mutex_);
   void Return(const AdmissionPolicy::Tensor& tensor, AdmissionReason reason)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Spare(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether Spare would be true.
+  bool CanSpare(uint64_t bytes) const ABSL_LOCKS_EXCLUDED(mutex_);
   void Left(uint64_t key_hash) ABSL_LOCKS_EXCLUDED(mutex_);
 
   WriteBudgetStats Stats() const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -84,6 +84,14 @@ void AdmissionPolicy::Return(const Tensor& tensor, AdmissionReason reason) {
   --counts_[static_cast<size_t>(reason)];
 }
 
+bool AdmissionPolicy::Spare(uint64_t bytes, int64_t now_ms) {
+  budget_.AdvanceTo(now_ms);
+  if (budget_.in_hand_bytes() < static_cast<double>(bytes)) return false;
+  budget_.Spend(bytes);
+  written_bytes_ += bytes;
+  return true;
+}
+
 void AdmissionPolicy::Remember(uint64_t key_hash) {
   const uint64_t tensor_bytes =
       std::max<uint64_t>(1, seen_bytes_ / std::max<uint64_t>(1, seen_tensors_));

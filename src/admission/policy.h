@@ -61,6 +61,8 @@ class AdmissionPolicy {
   AdmissionReason Decide(const Tensor& tensor, int64_t now_ms);
   // What was admitted is not written after all.
   void Return(const Tensor& tensor, AdmissionReason reason);
+  // Whether so many bytes are in hand for what nobody has put; spends them then.
+  bool Spare(uint64_t bytes, int64_t now_ms);
   // It left L3 for lack of room.
   void Left(uint64_t key_hash) { Remember(key_hash); }
 

@@ -37,6 +37,8 @@ constexpr std::array<std::pair<const char*, const char*>, kDecisions> kTexts = {
     {"expired", "expired"},
     {"cleared_l1", "left L1 for room in one piece"},
     {"moved_l1", "moved within L1 for room in one piece"},
+    {"cleared_l3", "left L3, and so the store, for room in one piece"},
+    {"moved_l3", "moved within L3 for room in one piece"},
 }};
 
 }  // namespace

@@ -88,6 +88,12 @@ void ClassPools::Forget(EvictionNode* node) {
   if (node->tracked()) PoolOf(describe_(*node).tensor_class).policy->Forget(node);
 }
 
+void ClassPools::Replace(EvictionNode* node, EvictionNode* successor) {
+  for (NodeQueue* const queue : PoolOf(describe_(*node).tensor_class).parts.queues) {
+    if (queue->Has(*node)) return queue->Replace(node, successor);
+  }
+}
+
 EvictionNode* ClassPools::Pick(const PickOptions& options) {
   Pool* const victim = Victim(options);
   if (victim == nullptr) return nullptr;

@@ -37,6 +37,8 @@ class ClassPools final : public EvictionPolicy {
   void Keep(EvictionNode* node) override;
   void Touch(EvictionNode* node) override;
   void Forget(EvictionNode* node) override;
+  // As NodeQueue::Replace. Nothing to do when it is not tracked.
+  void Replace(EvictionNode* node, EvictionNode* successor);
   EvictionNode* Pick() override { return Pick(PickOptions()); }
   uint64_t size() const override;
   // Of each TensorClass; with one pool for all, the first has all.

@@ -89,6 +89,38 @@ void NodeQueue::Remove(EvictionNode* node) {
   held_by_all_->worth -= bytes << node->worth();
 }
 
+void NodeQueue::Replace(EvictionNode* node, EvictionNode* successor) {
+  CAIRN_CHECK(Has(*node) && !successor->tracked());
+  successor->set_colder(node->colder());
+  successor->set_warmer(node->warmer());
+  successor->set_worth(node->worth());
+  successor->set_uses(node->uses());
+  successor->set_time(node->time());
+  successor->set_queue(number_);
+  node->colder()->set_warmer(successor);
+  node->warmer()->set_colder(successor);
+  node->set_queue(0);
+  if (walking_ && walk_[successor->worth()] == node) walk_[successor->worth()] = successor;
+  if (last_ == node) last_ = successor;
+}
+
+void NodeQueue::Visit(const ChainClock& clock,
+                      absl::FunctionRef<bool(const EvictionNode&)> visit) const {
+  std::array<const EvictionNode*, kWorths> next;
+  for (size_t i = 0; i < kWorths; ++i) next[i] = ends_[i].warmer();
+  for (uint64_t left = size_; left > 0; --left) {
+    const EvictionNode** coldest = nullptr;
+    for (size_t i = 0; i < kWorths; ++i) {
+      if (next[i] == &ends_[i]) continue;
+      if (coldest == nullptr || clock.AgeOf(next[i]->time()) > clock.AgeOf((*coldest)->time())) {
+        coldest = &next[i];
+      }
+    }
+    if (coldest == nullptr || !visit(**coldest)) return;
+    *coldest = (*coldest)->warmer();
+  }
+}
+
 void NodeQueue::BeginWalk() {
   walking_ = true;
   for (size_t i = 0; i < kWorths; ++i) walk_[i] = ends_[i].warmer();

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "src/eviction/chain_clock.h"
 #include "src/eviction/policy.h"
 
@@ -41,6 +42,12 @@ class NodeQueue {
   void Remove(EvictionNode* node);
   // The next to leave, no longer in the queue; null when it is empty.
   EvictionNode* Pop(const ChainClock& clock);
+  // Of a copy that is the same under another node: takes the node's place, with all that is known
+  // of it.
+  void Replace(EvictionNode* node, EvictionNode* successor);
+  // From the coldest to the warmest of all lists, until `visit` says false. Changes nothing, a walk
+  // neither.
+  void Visit(const ChainClock& clock, absl::FunctionRef<bool(const EvictionNode&)> visit) const;
 
   // A walk from the coldest to the warmest of all lists, one at a time, that goes on whatever
   // happens between its steps: who moves to the warm end meanwhile is met there, be it once more;
