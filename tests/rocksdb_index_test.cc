@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
@@ -121,69 +119,6 @@ TEST_F(RocksDbIndexTest, KeepsWhatAKilledProcessCommittedWithoutSync) {
   const absl::StatusOr<std::unique_ptr<Index>> index = Open();
   ASSERT_TRUE(index.ok()) << index.status();
   EXPECT_EQ(Read(**index).keys.size(), 100u);
-}
-
-// What a loss of power leaves is what the files have at that moment, zeros behind the log included.
-TEST_F(RocksDbIndexTest, ALogWithZerosAheadIsReadToItsEnd) {
-  const std::string copy = directory_ / "copy";
-  {
-    const absl::StatusOr<std::unique_ptr<Index>> index = Open();
-    ASSERT_TRUE(index.ok()) << index.status();
-    for (int i = 0; i < 300; ++i) {
-      ASSERT_TRUE((*index)->Commit({Put(absl::StrCat("key", i), i + 1)}, i % 3 != 0).ok());
-    }
-    const std::vector<std::string> logs = Files(".log");
-    ASSERT_FALSE(logs.empty());
-    EXPECT_GT(std::filesystem::file_size(logs.back()), 128 * 1024);
-    std::filesystem::copy(path_, copy);
-  }
-  for (const bool read_only : {true, false}) {
-    const absl::StatusOr<std::unique_ptr<Index>> index =
-        OpenRocksDbIndex({.path = copy, .bytes_max = 8_MiB, .read_only = read_only});
-    ASSERT_TRUE(index.ok()) << index.status();
-    EXPECT_EQ(Read(**index).keys.size(), 300u);
-  }
-  for (const std::string& log : Files(".log")) {
-    EXPECT_LT(std::filesystem::file_size(log), 128 * 1024) << "not cut off when it was closed";
-  }
-}
-
-// A page of what was not synced may be lost, and those behind it not.
-TEST_F(RocksDbIndexTest, APageLostBehindTheLastSyncLosesNothingBeforeIt) {
-  constexpr int kSynced = 100;
-  const std::string copy = directory_ / "copy";
-  uint64_t synced_bytes = 0;
-  {
-    const absl::StatusOr<std::unique_ptr<Index>> index = Open();
-    ASSERT_TRUE(index.ok()) << index.status();
-    for (int i = 0; i < kSynced; ++i) {
-      ASSERT_TRUE((*index)->Commit({Put(absl::StrCat("key", i), i + 1)}, true).ok());
-    }
-    synced_bytes = kSynced * 256;  // More than they take.
-    for (int i = kSynced; i < 800; ++i) {
-      ASSERT_TRUE((*index)->Commit({Put(absl::StrCat("key", i), i + 1)}, false).ok());
-    }
-    std::filesystem::copy(path_, copy);
-  }
-  const std::string log = copy + Files(".log").back().substr(path_.size());
-  const uint64_t page = synced_bytes / 4096 * 4096 + 4096;
-  {
-    std::fstream file(log, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(static_cast<std::streamoff>(page));
-    file << std::string(4096, '\0');
-    ASSERT_TRUE(file.good());
-  }
-  const absl::StatusOr<std::unique_ptr<Index>> index =
-      OpenRocksDbIndex({.path = copy, .bytes_max = 8_MiB});
-  ASSERT_TRUE(index.ok()) << index.status();
-  const Content content = Read(**index);
-  EXPECT_TRUE(content.status.ok()) << content.status;
-  EXPECT_EQ(content.damaged, 0);
-  EXPECT_LT(content.keys.size(), 800u);
-  for (int i = 0; i < kSynced; ++i) {
-    const std::string key = absl::StrCat("key", i);
-    EXPECT_TRUE((*index)->Find({1, key}).ok()) << key;
-  }
 }
 
 TEST_F(RocksDbIndexTest, RefusesASecondOwner) {
