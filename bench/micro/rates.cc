@@ -1,10 +1,9 @@
 #include "bench/micro/rates.h"
 
-#include <time.h>
-
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <latch>
 #include <nlohmann/json.hpp>
