@@ -24,7 +24,10 @@ struct IndexWriter::Batch {
 IndexWriter::IndexWriter(Index* index, uint64_t data_file_bytes, FlushData flush_data)
     : index_(index), data_file_bytes_(data_file_bytes), flush_data_(std::move(flush_data)) {
   CAIRN_CHECK(data_file_bytes_ > 0);
-  thread_.Start([this] { Run(); });
+}
+
+absl::Status IndexWriter::Start() {
+  return thread_.Start("cairn-index", [this] { Run(); });
 }
 
 IndexWriter::~IndexWriter() {

@@ -50,6 +50,9 @@ class IndexWriter {
   // Commits what was enqueued.
   ~IndexWriter();
 
+  // Once: what was enqueued before it waits.
+  absl::Status Start();
+
   void Enqueue(IndexChange* change) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Returns when every edit enqueued before the call has had its OnCommitted. Not with a WakeScope

@@ -19,8 +19,8 @@
 #include "io/io_queue.h"
 #include "io/io_result.h"
 #include "io/io_window.h"
-#include "io/start_thread.h"
 #include "src/base/mutex.h"
+#include "src/base/start_thread.h"
 
 namespace cairn {
 

@@ -9,8 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "io/io_refusal.h"
-#include "io/start_thread.h"
 #include "src/base/check.h"
+#include "src/base/start_thread.h"
 #include "src/base/wake_scope.h"
 
 namespace cairn {

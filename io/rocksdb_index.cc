@@ -16,6 +16,7 @@
 #include "io/file.h"
 #include "io/raw_index.h"
 #include "io/rocksdb_files.h"
+#include "src/base/start_thread.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 
@@ -24,6 +25,10 @@ namespace {
 
 // A scan is of all there is, at Open: files are read in pieces of this.
 constexpr size_t kScanReadBytes = size_t{1} << 20;
+// A flush and a compaction.
+constexpr int kBackgroundJobs = 2;
+// And a clock. RocksDB ends the process when it cannot start one.
+constexpr size_t kThreads = kBackgroundJobs + 1;
 
 class SilentLogger final : public rocksdb::Logger {
  public:
@@ -82,7 +87,8 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   options.target_file_size_base = 2 * memtable_bytes;
   options.compression = rocksdb::kNoCompression;  // Hashes and sums do not shrink.
   options.bottommost_compression = rocksdb::kNoCompression;
-  options.max_background_jobs = 2;
+  options.max_background_jobs = kBackgroundJobs;
+  options.max_file_opening_threads = 1;
   // Sorted when it is written to a file, and not with each entry: nobody reads what was just
   // written, and there is one writer.
   options.memtable_factory = std::make_shared<rocksdb::VectorRepFactory>();
@@ -278,6 +284,7 @@ absl::StatusOr<std::shared_ptr<const Database>> OpenReadOnly(
 
 absl::StatusOr<std::shared_ptr<const Database>> OpenForWriting(
     const RocksDbIndexOptions& index_options) {
+  CAIRN_RETURN_IF_ERROR(CheckThreadsLeft(kThreads));
   auto database = std::make_shared<Database>();
   database->files = std::make_shared<FailStopFileSystem>();
   database->env = rocksdb::NewCompositeEnv(database->files);

@@ -11,7 +11,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "io/file.h"
-#include "src/base/check.h"
 #include "src/base/status_macros.h"
 
 namespace cairn {
@@ -61,7 +60,9 @@ absl::Status Exchange(const StoreFiles& files) {
 absl::StatusOr<bool> WasWritten(const StoreFiles& files) {
   const std::unique_ptr<std::byte, FreeMemory> memory(
       static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, kReadBytes)));
-  CAIRN_CHECK(memory != nullptr);
+  if (memory == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory of ", kReadBytes, " bytes"));
+  }
   for (size_t file = 0; file < files.files().size(); ++file) {
     if (files.files()[file].fd < 0) continue;
     const uint64_t begin = file * files.data_file_bytes();

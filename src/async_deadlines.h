@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cairn/handle.h"
 #include "src/base/clock.h"
@@ -26,10 +27,13 @@ class AsyncDeadlines {
   using End = absl::AnyInvocable<void(absl::StatusOr<TensorHandle>) &&>;
 
   // `stats`, which must outlive this, hears of whom it ends.
-  explicit AsyncDeadlines(StatsRecorder* stats) : stats_(stats) {
-    thread_.Start([this] { Run(); });
-  }
+  explicit AsyncDeadlines(StatsRecorder* stats) : stats_(stats) {}
   ~AsyncDeadlines() { Stop(); }
+
+  // Once, before the first get.
+  absl::Status Start() {
+    return thread_.Start("cairn-deadlines", [this] { Run(); });
+  }
 
   // Nothing ends by its deadline from here on.
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -54,8 +54,8 @@ absl::Status EvictionFile::Read(absl::FunctionRef<void(const SnapshotPiece&)> vi
   return DecodePieces(std::string_view(bytes).substr(kHeadBytes), visit);
 }
 
-void EvictionFile::Start() {
-  saver_.Start(UntilNext(), [this] {
+absl::Status EvictionFile::Start() {
+  return saver_.Start("cairn-eviction", UntilNext(), [this] {
     Save();
     return UntilNext();
   });

@@ -49,7 +49,7 @@ class EvictionFile {
   absl::Status Read(absl::FunctionRef<void(const SnapshotPiece&)> visit) const;
 
   // Begins writing it, now and then.
-  void Start();
+  absl::Status Start();
   // Ends that and writes it once more. Nothing to do after the first time.
   void Stop();
 

@@ -33,8 +33,8 @@ Evictor::Evictor(Parts parts)
 
 Evictor::~Evictor() { Stop(); }
 
-void Evictor::Start() {
-  thread_.Start([this] { Run(); });
+absl::Status Evictor::Start() {
+  return thread_.Start("cairn-evictor", [this] { Run(); });
 }
 
 void Evictor::Stop() {

@@ -43,7 +43,7 @@ class Evictor {
   ~Evictor();
 
   // Begins keeping the index ahead and housekeeping.
-  void Start();
+  absl::Status Start();
   void Stop();
 
   // Room in the GPU's L1 now, or kResourceExhausted; and before the deadline, as for L2.

@@ -34,8 +34,8 @@ void CountRise(PressureLevel before, PressureLevel level, PressureStats& stats) 
 
 }  // namespace
 
-void PressureMonitor::Start() {
-  turns_.Start(milliseconds(0), [this] {
+absl::Status PressureMonitor::Start() {
+  return turns_.Start("cairn-pressure", milliseconds(0), [this] {
     Turn();
     const bool falls = trend_.BytesGoing() > 0;
     return gauge_.level() == PressureLevel::kLow && !falls ? kPollEvery : kPollSoon;

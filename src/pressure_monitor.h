@@ -35,7 +35,7 @@ class PressureMonitor {
   explicit PressureMonitor(Parts parts) : parts_(std::move(parts)) {}
   ~PressureMonitor() { Stop(); }
 
-  void Start();
+  absl::Status Start();
   void Stop() { turns_.Stop(); }
 
   PressureStats Stats() const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -79,8 +79,9 @@ StoreImpl::~StoreImpl() {
 absl::Status StoreImpl::Close() { return CloseBefore(DeadlineAfter(core_->options.close_timeout)); }
 
 absl::Status StoreImpl::CloseBefore(Deadline deadline) {
+  // Where no thread is left to be waited for: on this one, in its own time, whatever the deadline.
+  if (!closed_.exchange(true) && !closer_.Start("cairn-closer", [this] { End(); }).ok()) End();
   MutexLock lock(close_mutex_);
-  if (!closed_.exchange(true)) closer_.Start([this] { End(); });
   while (!ended_) {
     if (close_ended_.WaitUntil(close_mutex_, deadline) || ended_) continue;
     return absl::DeadlineExceededError(absl::StrCat(

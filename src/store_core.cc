@@ -67,7 +67,11 @@ absl::StatusOr<std::shared_ptr<StoreCore>> StoreCore::Open(const StoreOptions& o
   CAIRN_RETURN_IF_ERROR(core->OpenIndex());
   CAIRN_RETURN_IF_ERROR(core->Recover());
   core->TakeL2();
-  core->StartThreads();
+  core->MakeWorkers();
+  if (absl::Status status = core->StartThreads(); !status.ok()) {
+    core->Shutdown().IgnoreError();  // Those that have started.
+    return status;
+  }
   return core;
 }
 
@@ -147,7 +151,7 @@ void StoreCore::MakeFlusher() {
   drive_health = std::make_unique<DriveHealth>(files.get(), l3.get());
 }
 
-void StoreCore::StartThreads() {
+void StoreCore::MakeWorkers() {
   leases = std::make_unique<LeaseTable>(directory.get());
   for (const auto& gpu : gpus) {
     gpu->releases = std::make_unique<StreamReleases>(directory.get(), gpu.get());
@@ -157,21 +161,30 @@ void StoreCore::StartThreads() {
   callbacks = std::make_unique<Worker>(options.async_queue_max);
   async_deadlines = std::make_unique<AsyncDeadlines>(&stats);
   late_spills->Start(stores.get());
-  evictor->Start();
+}
+
+absl::Status StoreCore::StartThreads() {
+  CAIRN_RETURN_IF_ERROR(index_writer->Start());
+  CAIRN_RETURN_IF_ERROR(loads->Start("cairn-loads"));
+  CAIRN_RETURN_IF_ERROR(stores->Start("cairn-stores"));
+  CAIRN_RETURN_IF_ERROR(callbacks->Start("cairn-callbacks"));
+  CAIRN_RETURN_IF_ERROR(async_deadlines->Start());
+  CAIRN_RETURN_IF_ERROR(evictor->Start());
   for (const auto& gpu : gpus) {
-    if (gpu->defragmenter != nullptr) gpu->defragmenter->Start();
+    if (gpu->defragmenter != nullptr) CAIRN_RETURN_IF_ERROR(gpu->defragmenter->Start());
   }
-  l2_defragmenter->Start();
-  l3_defragmenter->Start();
-  eviction_file->Start();
-  journal_saver_.Start(kSaveJournalEvery, [this] {
+  CAIRN_RETURN_IF_ERROR(l2_defragmenter->Start());
+  CAIRN_RETURN_IF_ERROR(l3_defragmenter->Start());
+  CAIRN_RETURN_IF_ERROR(eviction_file->Start());
+  CAIRN_RETURN_IF_ERROR(journal_saver_.Start("cairn-journal", kSaveJournalEvery, [this] {
     SaveJournal();
     return kSaveJournalEvery;
-  });
-  if (pressure != nullptr) pressure->Start();
+  }));
+  if (pressure != nullptr) CAIRN_RETURN_IF_ERROR(pressure->Start());
   l2->StartPinning([this](const absl::Status& status) {
     if (!status.ok()) Log(absl::StrCat("L2 is not pinned for the GPU: ", status.message()));
   });
+  return absl::OkStatus();
 }
 
 void StoreCore::Housekeep() {

@@ -171,7 +171,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   PressureReadings ReadPressure();
   std::optional<MemoryAmount> ReadGpuMemory() const;
   void RestoreEviction(bool expected);
-  void StartThreads();
+  void MakeWorkers();
+  absl::Status StartThreads();
   void Housekeep();
   void ReopenIndex();
   void SaveWriteBudget();

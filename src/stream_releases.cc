@@ -26,14 +26,22 @@ StreamReleases::~StreamReleases() {
 }
 
 absl::Status StreamReleases::Add(StreamRef stream, Pin pin) {
+  CAIRN_RETURN_IF_ERROR(StartOnce());
   CAIRN_ASSIGN_OR_RETURN(std::shared_ptr<StreamPoint> point, points_.Next(stream));
   const bool is_in_its_l1 = pin.l1 != nullptr && pin.l1->gpu == gpu_;
   if (is_in_its_l1) directory_->Unpin(pin, point);
   MutexLock lock(mutex_);
   if (!is_in_its_l1) pending_.push_back({std::move(point), pin});
-  if (!std::exchange(started_, true)) thread_.Start([this] { Run(); });
   changed_.NotifyAll();
   return absl::OkStatus();
+}
+
+absl::Status StreamReleases::StartOnce() {
+  MutexLock lock(mutex_);
+  if (started_) return absl::OkStatus();
+  const absl::Status status = thread_.Start("cairn-releases", [this] { Run(); });
+  started_ = status.ok();
+  return status;
 }
 
 void StreamReleases::ForgetStreams() {

@@ -41,6 +41,7 @@ class StreamReleases {
     Pin pin;
   };
 
+  absl::Status StartOnce() ABSL_LOCKS_EXCLUDED(mutex_);
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void UnpinPassed() ABSL_LOCKS_EXCLUDED(mutex_);
 

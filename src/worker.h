@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
 
@@ -16,10 +17,13 @@ class Worker {
  public:
   using Task = absl::AnyInvocable<void() &&>;
 
-  explicit Worker(size_t queue_max) : queue_max_(queue_max) {
-    thread_.Start([this] { Run(); });
-  }
+  explicit Worker(size_t queue_max) : queue_max_(queue_max) {}
   ~Worker() { Stop(); }
+
+  // Once, before the first task.
+  absl::Status Start(const char* name) {
+    return thread_.Start(name, [this] { Run(); });
+  }
 
   // False, and the task is untouched, when the queue is full or stopped.
   bool TryPost(Task& task) ABSL_LOCKS_EXCLUDED(mutex_) {

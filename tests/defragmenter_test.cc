@@ -92,7 +92,7 @@ class DefragmenterTest : public testing::TestWithParam<AllocatorKind> {
       changed_.NotifyAll();
     };
     auto defragmenter = New({.bytes_per_second = 1, .measure_every = std::chrono::milliseconds(1)});
-    defragmenter->Start();
+    EXPECT_TRUE(defragmenter->Start().ok());
     MutexLock lock(mutex_);
     while (!moving_) changed_.Wait(mutex_);
     return defragmenter;

@@ -147,6 +147,7 @@ class IndexWriterTest : public ::testing::Test {
 TEST_F(IndexWriterTest, CommitsInOrderWithoutFlushOrSync) {
   {
     IndexWriter writer(&index_, kFileBytes, Flusher());
+    ASSERT_TRUE(writer.Start().ok());
     for (const char* name : {"a", "b", "c"}) Put(writer, name);
     writer.Drain();
     EXPECT_EQ(writer.flushes(), 0u);
@@ -158,6 +159,7 @@ TEST_F(IndexWriterTest, CommitsInOrderWithoutFlushOrSync) {
 
 TEST_F(IndexWriterTest, GathersWhatWaitsIntoOneCommit) {
   IndexWriter writer(&index_, kFileBytes, Flusher());
+  ASSERT_TRUE(writer.Start().ok());
   {
     MutexLock gate(index_.gate());
     Put(writer, "first");
@@ -177,6 +179,7 @@ TEST_F(IndexWriterTest, GathersWhatWaitsIntoOneCommit) {
 
 TEST_F(IndexWriterTest, WakesForWhatAScopeHasEnqueued) {
   IndexWriter writer(&index_, kFileBytes, Flusher());
+  ASSERT_TRUE(writer.Start().ok());
   for (int round = 0; round < 100; ++round) {
     {
       const WakeScope wakes;
@@ -192,6 +195,7 @@ TEST_F(IndexWriterTest, WakesForWhatAScopeHasEnqueued) {
 
 TEST_F(IndexWriterTest, FlushesEachFileOnceBeforeTheCommit) {
   IndexWriter writer(&index_, kFileBytes, Flusher());
+  ASSERT_TRUE(writer.Start().ok());
   {
     MutexLock gate(index_.gate());
     Put(writer, "first");
@@ -216,6 +220,7 @@ TEST_F(IndexWriterTest, FlushesEachFileOnceBeforeTheCommit) {
 
 TEST_F(IndexWriterTest, RemovalWithFlushSyncsWithoutAFlush) {
   IndexWriter writer(&index_, kFileBytes, Flusher());
+  ASSERT_TRUE(writer.Start().ok());
   auto* const change = new TestChange(&journal_, "gone", 4096, true);
   change->kind = IndexEdit::Kind::kDelete;
   writer.Enqueue(change);
@@ -229,6 +234,7 @@ TEST_F(IndexWriterTest, RemovalWithFlushSyncsWithoutAFlush) {
 TEST_F(IndexWriterTest, FailedFlushFailsExactlyWhatAskedForIt) {
   bad_file_ = 2;
   IndexWriter writer(&index_, kFileBytes, Flusher());
+  ASSERT_TRUE(writer.Start().ok());
   {
     MutexLock gate(index_.gate());
     Put(writer, "first");
@@ -251,6 +257,7 @@ TEST_F(IndexWriterTest, FailedFlushFailsExactlyWhatAskedForIt) {
 TEST_F(IndexWriterTest, AllFlushesFailedMeansNoCommit) {
   bad_file_ = 0;
   IndexWriter writer(&index_, kFileBytes, Flusher());
+  ASSERT_TRUE(writer.Start().ok());
   Put(writer, "lost", 4096, true);
   writer.Drain();
   EXPECT_EQ(writer.commits(), 0u);
@@ -259,6 +266,7 @@ TEST_F(IndexWriterTest, AllFlushesFailedMeansNoCommit) {
 
 TEST_F(IndexWriterTest, FailedCommitFailsTheBatchAndLaterOnesAsLongAsItLasts) {
   IndexWriter writer(&index_, kFileBytes, Flusher());
+  ASSERT_TRUE(writer.Start().ok());
   index_.Fail(absl::UnavailableError("the log cannot be written"));
   Put(writer, "a");
   Put(writer, "b");
@@ -277,6 +285,7 @@ TEST_F(IndexWriterTest, FailedCommitFailsTheBatchAndLaterOnesAsLongAsItLasts) {
 TEST_F(IndexWriterTest, DestructionCommitsWhatIsQueued) {
   {
     IndexWriter writer(&index_, kFileBytes, Flusher());
+    ASSERT_TRUE(writer.Start().ok());
     for (int i = 0; i < 1000; ++i) Put(writer, absl::StrCat(i));
   }
   EXPECT_EQ(journal_.lines().size(), 1000u);
@@ -309,6 +318,7 @@ class Chain final : public IndexChange {
 
 TEST_F(IndexWriterTest, MayBeUsedFromOnCommitted) {
   IndexWriter writer(&index_, kFileBytes, Flusher());
+  ASSERT_TRUE(writer.Start().ok());
   std::atomic<int> left = 50;
   std::latch done(1);
   writer.Enqueue(new Chain(&writer, &left, &done));
@@ -322,6 +332,7 @@ TEST_F(IndexWriterTest, ManyThreadsLoseNothing) {
   constexpr int kEach = 500;
   {
     IndexWriter writer(&index_, kFileBytes, Flusher());
+    ASSERT_TRUE(writer.Start().ok());
     std::vector<std::jthread> threads;
     for (int thread = 0; thread < kThreads; ++thread) {
       threads.emplace_back([&, thread] {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/gpus_fixture.h"
@@ -75,9 +76,9 @@ TEST_F(GpusStressTest, ThreadsTogether) {
   OpenL1(200);
   ASSERT_TRUE(Put("large", 900 * kKiB).ok());
   for (uint64_t i = 0; i < kKeys; ++i) ASSERT_TRUE(Put(Name(i), kSize).ok());
-  std::vector<Thread> threads(kThreads);
+  std::vector<std::jthread> threads(kThreads);
   for (int t = 0; t < kThreads; ++t) {
-    threads[t].Start([this, t] {
+    threads[t] = std::jthread([this, t] {
       const int gpu = t % 2 == 0 ? kFirst : kSecond;
       std::mt19937_64 random(static_cast<uint64_t>(t));
       const StreamRef stream = *devices_[gpu]->CreateStream();
@@ -86,7 +87,7 @@ TEST_F(GpusStressTest, ThreadsTogether) {
       EXPECT_TRUE(devices_[gpu]->DestroyStream(stream).ok());
     });
   }
-  for (Thread& thread : threads) thread.Join();
+  for (std::jthread& thread : threads) thread.join();
   EXPECT_GT(reads_.load(), 0u);
   const StatsSnapshot stats = store_->Stats();
   EXPECT_EQ(stats.gpus[0].l1.hits + stats.gpus[1].l1.hits, stats.l1.hits);

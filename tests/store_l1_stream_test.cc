@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -326,10 +327,10 @@ TEST_F(L1StreamTest, ThreadsTogether) {
   constexpr int kKeys = 16;
   const auto name = [](uint64_t key) { return "k" + std::to_string(key); };
   for (int i = 0; i < kKeys; ++i) ASSERT_TRUE(Put(name(i), kSize).ok());
-  std::vector<Thread> threads(4);
+  std::vector<std::jthread> threads(4);
   std::atomic<uint64_t> read = 0;
   for (size_t t = 0; t < threads.size(); ++t) {
-    threads[t].Start([&, t] {
+    threads[t] = std::jthread([&, t] {
       std::mt19937_64 random(t);
       const StreamRef stream = *device_->CreateStream();
       for (int i = 0; i < 60; ++i) {
@@ -365,7 +366,7 @@ TEST_F(L1StreamTest, ThreadsTogether) {
       EXPECT_TRUE(device_->DestroyStream(stream).ok());
     });
   }
-  for (Thread& thread : threads) thread.Join();
+  for (std::jthread& thread : threads) thread.join();
   EXPECT_GT(read.load(), 0u);
   EXPECT_GT(store_->Stats().l1.evictions, 0u);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -94,8 +95,7 @@ TEST_F(L1Test, WhatIsPinnedStaysAndIsWaitedFor) {
                "L1 is full");
   ExpectStatus(store_->Evict("k0", Level::kL2Pinned), StatusCode::kResourceExhausted, "k0");
   EXPECT_TRUE(Matches(held[0], "k0", kMiB));
-  Thread releases;
-  releases.Start([&held] { held[2].Release(); });
+  std::jthread releases([&held] { held[2].Release(); });
   ExpectInL1("more", kMiB, Level::kL2Pinned);
   EXPECT_FALSE(IsInL1("k2"));
 }

@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -224,14 +225,13 @@ TEST_F(ReleaseAfterTest, CloseAndTheEndWithAStreamThatIsLate) {
   device_->records = 0;
   ASSERT_TRUE(late.ReleaseAfter(stream_).ok());
   EXPECT_EQ(device_->records, 1) << "nobody comes for it later";
-  Thread opener;
-  opener.Start([&] {
+  std::jthread opener([&] {
     SleepFor(std::chrono::milliseconds(20));
     gate->Open();
   });
   store_.reset();
   EXPECT_TRUE(read == ContentOf(NameOf(0), kSize));
-  opener.Join();
+  opener.join();
 }
 
 // Threads with streams of their own, more tensors than L1 has room for, and steps that come late.
@@ -241,9 +241,9 @@ TEST_F(ReleaseAfterTest, ManyStreamsReadWhatOthersPushOut) {
     OpenL1(/*delay_us_max=*/300, seed);
     constexpr uint64_t kBytes = 200 * kKiB;
     for (int i = 0; i < 24; ++i) ASSERT_TRUE(Put(NameOf(i), kBytes).ok());
-    std::vector<Thread> threads(3);
+    std::vector<std::jthread> threads(3);
     for (size_t t = 0; t < threads.size(); ++t) {
-      threads[t].Start([&, t] {
+      threads[t] = std::jthread([&, t] {
         std::mt19937_64 random(seed * 100 + t);
         const StreamRef stream = *device_->CreateStream();
         std::vector<std::pair<int, const std::vector<std::byte>*>> read;
@@ -266,7 +266,7 @@ TEST_F(ReleaseAfterTest, ManyStreamsReadWhatOthersPushOut) {
         for (const auto& [key, bytes] : read) EXPECT_TRUE(*bytes == ContentOf(NameOf(key), kBytes));
       });
     }
-    for (Thread& thread : threads) thread.Join();
+    for (std::jthread& thread : threads) thread.join();
     EXPECT_GT(store_->Stats().l1.evictions, 0u);
     store_.reset();
   }

@@ -48,9 +48,9 @@ int PopulateInParallel(absl::Span<std::byte> part) {
   {
     std::array<Thread, kPopulateThreadsMax> others;
     for (uint64_t i = 1; i < count && i * share_bytes < part.size(); ++i) {
-      others[i].Start([share = part.subspan(i * share_bytes, share_bytes), error = &errors[i]] {
-        *error = PopulateOnThisThread(share);
-      });
+      const auto populate = [share = part.subspan(i * share_bytes, share_bytes),
+                             error = &errors[i]] { *error = PopulateOnThisThread(share); };
+      if (!others[i].Start("cairn-populate", populate).ok()) populate();
     }
     errors[0] = PopulateOnThisThread(part.first(std::min<uint64_t>(share_bytes, part.size())));
   }

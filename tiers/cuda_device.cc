@@ -8,6 +8,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "src/base/start_thread.h"
 #include "src/base/status_macros.h"
 #include "tiers/device.h"
 
@@ -318,12 +319,11 @@ class CudaDevice final : public Device {
   // as it is, started or not.
   absl::Status WithDevice(absl::FunctionRef<absl::Status()> work) const {
     absl::Status status;
-    std::jthread thread([&] {
-      status = [&]() -> absl::Status {
-        CAIRN_CUDA_RETURN_IF_ERROR(cudaSetDevice(ordinal_));
-        return work();
-      }();
-    });
+    std::jthread thread;
+    CAIRN_RETURN_IF_ERROR(StartThread(thread, "cairn-gpu", [&] {
+      status = CudaStatus(cudaSetDevice(ordinal_), "cudaSetDevice");
+      if (status.ok()) status = work();
+    }));
     thread.join();
     return status;
   }

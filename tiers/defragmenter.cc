@@ -49,10 +49,9 @@ Defragmenter::Defragmenter(MovableSpace* space, const SizeMix* mix, Mover* mover
 
 Defragmenter::~Defragmenter() { Stop(); }
 
-void Defragmenter::Start() {
-  if (options_.unusable_share_max < 1) {
-    thread_.Start([this] { Run(); });
-  }
+absl::Status Defragmenter::Start() {
+  if (options_.unusable_share_max >= 1) return absl::OkStatus();
+  return thread_.Start("cairn-mover", [this] { Run(); });
 }
 
 void Defragmenter::Stop() {

@@ -55,7 +55,7 @@ class Defragmenter {
   Defragmenter(MovableSpace* space, const SizeMix* mix, Mover* mover, const Options& options);
   ~Defragmenter();
 
-  void Start();
+  absl::Status Start();
   // Ends what goes on with the extent that is being moved. Nothing is moved after it.
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 

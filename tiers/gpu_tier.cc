@@ -66,8 +66,7 @@ absl::StatusOr<std::unique_ptr<GpuTier>> GpuTier::Create(uint64_t bytes_max, Dev
 absl::Status GpuTier::Start() {
   CAIRN_ASSIGN_OR_RETURN(up_, device_->CreateStream());
   CAIRN_ASSIGN_OR_RETURN(down_, device_->CreateStream());
-  ender_.Start([this] { EndCopies(); });
-  return absl::OkStatus();
+  return ender_.Start("cairn-l1-copies", [this] { EndCopies(); });
 }
 
 GpuTier::~GpuTier() {

@@ -47,9 +47,7 @@ class HostStream {
  public:
   using Step = absl::AnyInvocable<void() &&>;
 
-  HostStream(uint64_t seed, uint64_t delay_us_max) : random_(seed), delay_us_max_(delay_us_max) {
-    thread_.Start([this] { Run(); });
-  }
+  HostStream(uint64_t seed, uint64_t delay_us_max) : random_(seed), delay_us_max_(delay_us_max) {}
   // Does what it was given first.
   ~HostStream() {
     {
@@ -58,6 +56,10 @@ class HostStream {
       work_.NotifyAll();
     }
     thread_.Join();
+  }
+
+  absl::Status Start() {
+    return thread_.Start("cairn-stream", [this] { Run(); });
   }
 
   void Give(Step step) ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -128,9 +130,11 @@ class HostDevice final : public Device {
   using StreamPointer = std::shared_ptr<HostStream>;
 
   absl::StatusOr<StreamPointer> Find(StreamRef ref) ABSL_LOCKS_EXCLUDED(mutex_);
-  StreamPointer NewStream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return std::make_shared<HostStream>(options_.delay_seed + streams_made_++,
-                                        options_.delay_us_max);
+  absl::StatusOr<StreamPointer> NewStream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    auto stream =
+        std::make_shared<HostStream>(options_.delay_seed + streams_made_++, options_.delay_us_max);
+    CAIRN_RETURN_IF_ERROR(stream->Start());
+    return stream;
   }
   // What the driver of a GPU would refuse: an address that is none of its own.
   absl::Status CheckOnDevice(CopyDirection direction, const std::byte* target,
@@ -165,7 +169,7 @@ absl::Status HostDevice::FreeArena(absl::Span<std::byte> memory) {
 
 absl::StatusOr<StreamRef> HostDevice::CreateStream() {
   MutexLock lock(mutex_);
-  StreamPointer stream = NewStream();
+  CAIRN_ASSIGN_OR_RETURN(StreamPointer stream, NewStream());
   const StreamRef ref = {.stream = stream.get(), .device = options_.ordinal};
   streams_.emplace(ref.stream, std::move(stream));
   return ref;
@@ -190,7 +194,8 @@ absl::StatusOr<HostDevice::StreamPointer> HostDevice::Find(StreamRef ref) {
   if (ref.stream != nullptr) {
     return absl::InvalidArgumentError("the stream is none of this device, which is the host");
   }
-  return streams_.emplace(nullptr, NewStream()).first->second;
+  CAIRN_ASSIGN_OR_RETURN(StreamPointer stream, NewStream());
+  return streams_.emplace(nullptr, std::move(stream)).first->second;
 }
 
 bool HostDevice::InArena(const std::byte* data, uint64_t bytes) const {

@@ -69,7 +69,8 @@ void PinnedTier::GiveBordersBack() {
 void PinnedTier::StartPinning(PinningEnded ended) {
   if (!device_->is_gpu()) return;
   pinning_ended_ = std::move(ended);
-  pinner_.Start([this] { PinChunks(); });
+  const absl::Status started = pinner_.Start("cairn-pinner", [this] { PinChunks(); });
+  if (!started.ok()) EndedPinning(started);
 }
 
 void PinnedTier::StopPinning() {
@@ -90,13 +91,17 @@ void PinnedTier::PinChunks() {
     pinned += chunk.size();
     bytes_pinned_.store(pinned, std::memory_order_release);
   }
+  EndedPinning(status);
+}
+
+void PinnedTier::EndedPinning(absl::Status status) {
   if (!status.ok()) {
     status = absl::Status(status.code(), absl::StrCat(bytes_pinned(), " of ", bytes_max_,
                                                       " bytes are pinned: ", status.message()));
     MutexLock lock(pin_mutex_);
     pin_status_ = status;
   }
-  if (pinned == 0) {
+  if (bytes_pinned() == 0) {
     GiveBordersBack();
     kept_by_gpu_.store(false, std::memory_order_release);
   }

@@ -46,7 +46,8 @@ class PinnedTier {
 
   // Begins to pin, on a thread of its own; nothing to do for a device that is no GPU. Once.
   // `ended` is told, on that thread, when all is pinned or a chunk was refused: then what was
-  // pinned before it stays so, no more is tried, and the tier works all the same.
+  // pinned before it stays so, no more is tried, and the tier works all the same. (By the caller's
+  // thread when the system has no other.)
   using PinningEnded = std::function<void(const absl::Status& status)>;
   void StartPinning(PinningEnded ended);
   // Begins no further chunk. Does not wait for the one under way.
@@ -103,6 +104,7 @@ class PinnedTier {
   void TakeBorders();
   void GiveBordersBack();
   void PinChunks() ABSL_LOCKS_EXCLUDED(pin_mutex_);
+  void EndedPinning(absl::Status status) ABSL_LOCKS_EXCLUDED(pin_mutex_);
   absl::Span<std::byte> Chunk(uint64_t offset) const {
     return arena_->memory().subspan(offset, pin_chunk_bytes_);
   }

@@ -9,7 +9,7 @@
 
 # Programs may come from anywhere on the PATH: "program package".
 readonly CAIRN_PROGRAMS=(
-  "clang++ clang" "clang-tidy clang-tidy" "clang-format clang-format" "cmake cmake"
+  "clang++ clang" "clang-tidy clang-tidy" "clang-format clang-format" "ld.lld lld" "cmake cmake"
   "ninja ninja-build" "pkg-config pkg-config" "g++ g++" "python3 python3" "fio fio"
 )
 # A header to look for, as the compiler sees it: "header package".

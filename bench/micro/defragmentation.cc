@@ -243,7 +243,7 @@ bool PrintReaders(const DefragmentationOptions& options) {
                             {.unusable_share_max = 0.01, .measure_every = milliseconds(1)});
   const milliseconds time(options.reader_milliseconds);
   const ReaderFigures quiet = ReadFor(*made.blocks, time);
-  defragmenter.Start();
+  CAIRN_CHECK(defragmenter.Start().ok());
   const ReaderFigures during = ReadFor(*made.blocks, time);
   defragmenter.Stop();
   const Defragmenter::Figures figures = defragmenter.figures();

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "io/start_thread.h"
+#include "src/base/start_thread.h"
 #include "src/base/status_macros.h"
 #include "tiers/arena.h"
 

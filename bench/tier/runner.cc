@@ -11,8 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "bench/tier/job_thread.h"
-#include "io/start_thread.h"
 #include "src/base/mutex.h"
+#include "src/base/start_thread.h"
 #include "src/base/status_macros.h"
 #include "src/base/strings.h"
 

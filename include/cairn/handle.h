@@ -51,7 +51,7 @@ class CAIRN_EXPORT TensorHandle {
   // Unpins in the order of a stream of one of the store's GPUs: for bytes that a kernel, or a copy
   // of that stream, still reads. They stay as they are until it has done what it was given before
   // this call. The handle is then invalid; on a status other than OK (kInvalidArgument: no stream
-  // of those GPUs) it stays valid and pinned.
+  // of those GPUs; kResourceExhausted: no thread for it) it stays valid and pinned.
   //
   // In L1 of the stream's own GPU the room is given to others at once where it is needed: what is
   // copied there waits for the stream on the device, and nobody on the host does. In L2, and in L1

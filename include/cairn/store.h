@@ -130,6 +130,7 @@ class CAIRN_EXPORT Store {
   // Creates or opens the store at options.path and finds what an earlier process left there,
   // however it ended. Waits up to 2 s for a dying owner to let go of the files. kDataLoss: the
   // index is damaged or gone; nothing was changed, and the message says how to make it anew.
+  // kResourceExhausted: the system has no memory, disk space or threads for it (about 20 threads).
   static absl::StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
 
   // Close(), its status logged when not OK; but waits for as long as the device takes, since the

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/thread.h"
@@ -18,11 +19,13 @@ class Periodic {
 
   // Once. Calls `turn` after `first`, and again so long after its end as it says.
   template <typename Turn>
-  void Start(Delay first, Turn turn) {
-    started_ = true;
-    thread_.Start([this, first, turn = std::move(turn)]() mutable {
-      for (Delay delay = first; Sleep(delay);) delay = turn();
-    });
+  absl::Status Start(const char* name, Delay first, Turn turn) {
+    const absl::Status status =
+        thread_.Start(name, [this, first, turn = std::move(turn)]() mutable {
+          for (Delay delay = first; Sleep(delay);) delay = turn();
+        });
+    started_ = status.ok();
+    return status;
   }
 
   // Waits for the end of a turn. False: it was not started, or is stopped already.

@@ -4,7 +4,9 @@
 #include <thread>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "src/base/schedule.h"
+#include "src/base/start_thread.h"
 
 namespace cairn {
 
@@ -16,14 +18,14 @@ class Thread {
   Thread(const Thread&) = delete;
   Thread& operator=(const Thread&) = delete;
 
-  // Once.
+  // Once, unless it fails: kResourceExhausted. The name has 15 characters at most.
   template <typename Body>
-  void Start(Body body) {
+  absl::Status Start(const char* name, Body body) {
     if (Schedule* schedule = Schedule::Current()) [[unlikely]] {
       simulated_ = schedule->StartThread(std::move(body));
-    } else {
-      thread_ = std::jthread(std::move(body));
+      return absl::OkStatus();
     }
+    return StartThread(thread_, name, std::move(body));
   }
 
   // Waits for its end; nothing to do when it was not started, or joined before.

@@ -36,10 +36,11 @@ SimulatedIo::SimulatedIo(FiberSchedule* schedule, SimulatedDisk* disk, const IoF
   const uint64_t count = 1 + random_.Below(2);
   for (uint64_t i = 0; i < count; ++i) {
     threads_.push_back(std::make_unique<Thread>());
-    threads_.back()->Start([this] {
+    const absl::Status started = threads_.back()->Start("engine", [this] {
       schedule_->Name("engine");
       Work();
     });
+    CAIRN_CHECK(started.ok());
   }
 }
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "io/pack.h"
 #include "io/record.h"
+#include "src/base/check.h"
 #include "src/base/clock.h"
 #include "src/base/thread.h"
 #include "src/store_core.h"
@@ -200,7 +201,9 @@ void World::RunClients() {
   for (int i = 0; i < scenario_.clients; ++i) {
     clients.push_back(std::make_unique<Client>(this, i, random_.Next()));
     threads.push_back(std::make_unique<Thread>());
-    threads.back()->Start([client = clients.back().get()] { client->Run(); });
+    const absl::Status started =
+        threads.back()->Start("client", [client = clients.back().get()] { client->Run(); });
+    CAIRN_CHECK(started.ok());
   }
   for (const std::unique_ptr<Thread>& thread : threads) thread->Join();
 }

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "io/pack.h"
-#include "io/start_thread.h"
 #include "src/base/check.h"
+#include "src/base/start_thread.h"
 
 namespace cairn::inspect {
 namespace {
