@@ -59,7 +59,7 @@ struct WriteBudgetStats {
   // What was in hand at Open, and what the budget has given since; it gives nothing while it is
   // full. Under demand bytes_written keeps to it.
   uint64_t bytes_granted = 0;
-  uint64_t bytes_written = 0;  // Admitted: with record headers and padding.
+  uint64_t bytes_written = 0;  // Admitted, or moved within L3: with record headers and padding.
   int64_t bytes_in_hand = 0;   // Under 0: written ahead of the budget, and to be waited for.
   // Days until the drives have taken five years of one drive write a day, if they are written as
   // since Open. 0: not known yet.
