@@ -88,7 +88,7 @@ rocksdb::Options SizedOptions(uint64_t bytes_max) {
   options.compression = rocksdb::kNoCompression;  // Hashes and sums do not shrink.
   options.bottommost_compression = rocksdb::kNoCompression;
   options.max_background_jobs = kBackgroundJobs;
-  options.max_file_opening_threads = 1;
+  options.max_file_opening_threads = 1;  // The caller's: no others are started.
   // Sorted when it is written to a file, and not with each entry: nobody reads what was just
   // written, and there is one writer.
   options.memtable_factory = std::make_shared<rocksdb::VectorRepFactory>();

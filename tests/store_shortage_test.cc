@@ -43,8 +43,8 @@ class StoreShortageTest : public StoreTest {
     in_l1.want = Level::kL1Gpu;
     EXPECT_TRUE(store_->Get("before", in_l1).ok());
   }
-  // Opens it again and again, the first time with all mappings but the first `served` refused, or
-  // only one, and then with one more served each time.
+  // Opens it again and again, each time with one mapping more served before `count` are refused,
+  // until none is.
   void OpenWithMappingsRefused(size_t count);
 };
 
