@@ -53,7 +53,7 @@ absl::StatusOr<std::optional<uint64_t>> BytesPerDay(const Options& options,
   if (given.percent == 0) return given.bytes_per_day;
   const double bytes =
       given.percent / 100 * static_cast<double>(workload.blocks) * static_cast<double>(block_bytes);
-  const double days = static_cast<double>(workload.span_ms()) / 1e3 / kSecondsADay;
+  const double days = workload.span_days();
   return static_cast<uint64_t>(std::min(bytes / days, 1e18));
 }
 

@@ -37,6 +37,7 @@ uint64_t TensorChecksum(uint64_t seed, absl::Span<const uint64_t> chunk_sums);
 // The sum at the end of every structure of the format (superblock, headers, index values): plain
 // XXH3-64 of all its bytes before.
 uint64_t StructureChecksum(std::string_view bytes);
+inline constexpr size_t kStructureSumBytes = 8;
 
 // The sum of one chunk that lies in several pieces: Reset, Update for each, Finish.
 class ChunkHasher {

@@ -34,11 +34,6 @@ absl::StatusOr<bool> IsDirectory(const std::string& path) {
   return ErrnoStatus(errno, "cannot look at", path);
 }
 
-bool Exists(const std::string& path) {
-  struct stat found;
-  return lstat(path.c_str(), &found) == 0;
-}
-
 }  // namespace
 
 DataFolders::DataFolders(const std::string& path, const StoreUuid& uuid,
@@ -106,7 +101,7 @@ absl::Status DataFolders::CheckPresent() const {
     if (is_directory) continue;
     for (size_t other = 0; other < data_paths_.size(); ++other) {
       const std::string name = absl::StrCat(stem, ".", other);
-      if (!Exists(absl::StrCat(data_paths_[i], "/", name))) continue;
+      if (!PathExists(absl::StrCat(data_paths_[i], "/", name))) continue;
       return absl::FailedPreconditionError(
           absl::StrCat("the data path ", data_paths_[i], " is number ", i, " and holds ", name,
                        " of the store at ", path_, ": they are in another order than it has them"));
@@ -121,7 +116,7 @@ absl::Status DataFolders::CheckPresent() const {
 std::string DataFolders::Misplaced(uint32_t number) const {
   for (const std::string& folder : folders_) {
     std::string path = DataFilePath(folder, number);
-    if (path != FilePath(number) && Exists(path)) return path;
+    if (path != FilePath(number) && PathExists(path)) return path;
   }
   return "";
 }

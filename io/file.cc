@@ -92,6 +92,11 @@ absl::StatusOr<FileDescriptor> OpenFile(const std::string& path, int flags) {
   return FileDescriptor(fd);
 }
 
+bool PathExists(const std::string& path) {
+  struct stat found;
+  return lstat(path.c_str(), &found) == 0;
+}
+
 absl::Status SyncFile(int fd, const std::string& path) {
   if (fsync(fd) != 0) return ErrnoStatus(errno, "cannot sync", path);
   return absl::OkStatus();

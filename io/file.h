@@ -40,6 +40,9 @@ class FileDescriptor {
 // (kFailedPrecondition), so that nobody waits for the other end of a pipe.
 absl::StatusOr<FileDescriptor> OpenFile(const std::string& path, int flags);
 
+// Of any kind, a link that leads nowhere too.
+bool PathExists(const std::string& path);
+
 absl::Status SyncFile(int fd, const std::string& path);
 absl::Status SyncDirectory(const std::string& path);
 // True when it was made, false when it was there.

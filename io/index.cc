@@ -16,11 +16,9 @@ constexpr uint8_t kValueFormat = 1;
 constexpr char kFingerprintPrefix = 'F';
 constexpr char kTensorPrefix = 'T';
 constexpr size_t kNumberedKeyBytes = 5;
-constexpr size_t kFingerprintTextBytesMax = 255;
 constexpr size_t kRecordValueBytesMin = 64;
-constexpr size_t kSumBytes = 8;
 
-absl::Status Damaged(std::string_view what) {
+absl::Status DamagedEntry(std::string_view what) {
   return absl::DataLossError(absl::StrCat("index entry: ", ToAbsl(what)));
 }
 
@@ -54,47 +52,47 @@ uint64_t ValueSum(std::string_view raw_key, std::string_view value) {
 
 void AppendSum(std::string_view raw_key, std::string& value) {
   const uint64_t sum = ValueSum(raw_key, value);
-  char bytes[kSumBytes];
+  char bytes[kStructureSumBytes];
   FieldWriter(bytes, sizeof(bytes)).U64(sum);
   value.append(bytes, sizeof(bytes));
 }
 
 // The value without its sum.
 absl::StatusOr<std::string_view> Verify(std::string_view raw_key, std::string_view value) {
-  if (value.size() < 1 + kSumBytes) return Damaged("too short");
-  const std::string_view body = value.substr(0, value.size() - kSumBytes);
+  if (value.size() < 1 + kStructureSumBytes) return DamagedEntry("too short");
+  const std::string_view body = value.substr(0, value.size() - kStructureSumBytes);
   if (FieldReader(value.substr(body.size())).U64() != ValueSum(raw_key, body)) {
-    return Damaged("the checksum does not match");
+    return DamagedEntry("the checksum does not match");
   }
   if (static_cast<uint8_t>(body[0]) != kValueFormat) {
-    return Damaged(absl::StrCat("format ", static_cast<uint8_t>(body[0]), ", this build reads ",
-                                kValueFormat));
+    return DamagedEntry(absl::StrCat("format ", static_cast<uint8_t>(body[0]),
+                                     ", this build reads ", kValueFormat));
   }
   return body;
 }
 
 absl::Status ValidateExtent(size_t key_bytes, const IndexRecord& record) {
-  if (record.payload_bytes > kPayloadBytesMax) return Damaged("payload of impossible size");
+  if (record.payload_bytes > kPayloadBytesMax) return DamagedEntry("payload of impossible size");
   if (record.payload_bytes != record.meta.byte_count()) {
-    return Damaged("the payload's size is not that of its shape");
+    return DamagedEntry("the payload's size is not that of its shape");
   }
   if (record.offset % kRecordAlignment != 0 || record.offset < kRecordAlignment) {
-    return Damaged("misplaced extent");
+    return DamagedEntry("misplaced extent");
   }
-  if (record.offset > uint64_t{1} << 62) return Damaged("extent at an impossible offset");
+  if (record.offset > uint64_t{1} << 62) return DamagedEntry("extent at an impossible offset");
   if (record.packed()) {
     const bool fits = record.payload_bytes <= kPackedPayloadBytesMax &&
                       record.header_bytes >= kRecordAlignment &&
                       record.header_bytes % kRecordAlignment == 0 &&
                       record.offset + record.extent_bytes() <= record.pack_offset &&
                       record.pack_offset + record.header_bytes - record.offset <= kPackBytesMax;
-    return fits ? absl::OkStatus() : Damaged("in a pack of impossible size");
+    return fits ? absl::OkStatus() : DamagedEntry("in a pack of impossible size");
   }
   if (record.header_bytes < RecordHeaderBytes(0, key_bytes, record.payload_bytes) ||
       record.header_bytes >
-          RecordHeaderBytes(kFingerprintTextBytesMax, key_bytes, record.payload_bytes) ||
+          RecordHeaderBytes(kFingerprintBytesMax, key_bytes, record.payload_bytes) ||
       record.header_bytes % kRecordAlignment != 0) {
-    return Damaged("record header of impossible size");
+    return DamagedEntry("record header of impossible size");
   }
   return absl::OkStatus();
 }
@@ -126,16 +124,17 @@ std::string EncodeIndexKey(IndexKey key) {
 
 absl::StatusOr<IndexKey> DecodeIndexKey(std::string_view raw_key) {
   const uint32_t id = NumberOf(kTensorPrefix, raw_key);
-  if (id == 0) return Damaged("not the key of a tensor");
+  if (id == 0) return DamagedEntry("not the key of a tensor");
   const std::string_view key = raw_key.substr(kNumberedKeyBytes);
-  if (key.empty() || key.size() > TensorKey::kBytesMax) return Damaged("key of impossible size");
+  if (key.empty() || key.size() > TensorKey::kBytesMax)
+    return DamagedEntry("key of impossible size");
   return IndexKey{.fingerprint_id = id, .key = key};
 }
 
 std::string EncodeIndexRecord(std::string_view raw_key, const IndexRecord& record) {
   std::string value;
   value.reserve(IndexRecordBytes(record.meta.rank));
-  value.resize(IndexRecordBytes(record.meta.rank) - kSumBytes);
+  value.resize(IndexRecordBytes(record.meta.rank) - kStructureSumBytes);
   FieldWriter writer(value.data(), value.size());
   writer.U8(kValueFormat);
   writer.U8(static_cast<uint8_t>(record.tensor_class));
@@ -185,20 +184,22 @@ absl::StatusOr<IndexRecord> DecodeIndexRecord(std::string_view raw_key, std::str
   record.pack_offset = pack_distance == 0 ? 0 : record.offset + pack_distance;
   record.checksum = reader.U64();
   record.expires_unix_ms = static_cast<int64_t>(reader.U64());
-  if (!reader.ok() || record.meta.rank > TensorMeta::kRankMax) return Damaged("too short");
+  if (!reader.ok() || record.meta.rank > TensorMeta::kRankMax) return DamagedEntry("too short");
   for (uint8_t i = 0; i < record.meta.rank; ++i) {
     record.meta.dims[i] = static_cast<int64_t>(reader.U64());
   }
-  if (!reader.ok() || reader.left() != 0) return Damaged("of a length that its rank does not have");
-  if (!zeros) return Damaged("reserved bytes are not zero");
-  if (tensor_class > static_cast<uint8_t>(TensorClass::kText)) return Damaged("unknown class");
-  if (retention > static_cast<uint8_t>(Retention::kKeep)) return Damaged("unknown retention");
-  if (record.recompute_level > kRecomputeLevelMax) return Damaged("unknown cost of recomputing");
-  if (record.expires_unix_ms < 0) return Damaged("expires before 1970");
+  if (!reader.ok() || reader.left() != 0)
+    return DamagedEntry("of a length that its rank does not have");
+  if (!zeros) return DamagedEntry("reserved bytes are not zero");
+  if (tensor_class > static_cast<uint8_t>(TensorClass::kText)) return DamagedEntry("unknown class");
+  if (retention > static_cast<uint8_t>(Retention::kKeep)) return DamagedEntry("unknown retention");
+  if (record.recompute_level > kRecomputeLevelMax)
+    return DamagedEntry("unknown cost of recomputing");
+  if (record.expires_unix_ms < 0) return DamagedEntry("expires before 1970");
   record.tensor_class = static_cast<TensorClass>(tensor_class);
   record.retention = static_cast<Retention>(retention);
   const absl::Status meta = record.meta.Validate();
-  if (!meta.ok()) return Damaged(ToStd(meta.message()));
+  if (!meta.ok()) return DamagedEntry(ToStd(meta.message()));
   const absl::Status extent = ValidateExtent(key->key.size(), record);
   if (!extent.ok()) return extent;
   return record;
@@ -216,12 +217,12 @@ std::string EncodeFingerprint(std::string_view raw_key, std::string_view text) {
 absl::StatusOr<Fingerprint> DecodeFingerprint(std::string_view raw_key, std::string_view value) {
   const uint32_t id = NumberOf(kFingerprintPrefix, raw_key);
   if (id == 0 || raw_key.size() != kNumberedKeyBytes) {
-    return Damaged("not the key of a fingerprint");
+    return DamagedEntry("not the key of a fingerprint");
   }
   const absl::StatusOr<std::string_view> body = Verify(raw_key, value);
   if (!body.ok()) return body.status();
   const std::string_view text = body->substr(1);
-  if (text.size() > kFingerprintTextBytesMax) return Damaged("fingerprint of impossible size");
+  if (text.size() > kFingerprintBytesMax) return DamagedEntry("fingerprint of impossible size");
   return Fingerprint{.id = id, .text = std::string(text)};
 }
 
@@ -240,7 +241,7 @@ absl::StatusOr<uint32_t> DecodeNextFingerprint(std::string_view value) {
   FieldReader reader(*body);
   reader.U8();
   const uint32_t id = reader.U32();
-  if (!reader.ok() || reader.left() != 0 || id == 0) return Damaged("next fingerprint number");
+  if (!reader.ok() || reader.left() != 0 || id == 0) return DamagedEntry("next fingerprint number");
   return id;
 }
 

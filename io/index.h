@@ -25,6 +25,7 @@ struct IndexKey {
 uint64_t HashKey(IndexKey key);
 
 inline constexpr uint8_t kRecomputeLevelMax = 15;
+inline constexpr size_t kFingerprintBytesMax = 255;  // Of its text.
 
 // Where a tensor is on L3 and how to know its bytes. FORMAT.md has the encoding.
 struct IndexRecord {

@@ -51,7 +51,7 @@ bool IsTransient(int error) {
   return error == EAGAIN || error == EINTR || error == EBUSY || error == ENOMEM;
 }
 
-absl::Status ErrnoStatus(const IoOp& op, int error) {
+absl::Status OpErrnoStatus(const IoOp& op, int error) {
   const std::string message = absl::StrCat(
       Describe(op), ": ", std::system_category().message(error), " (errno ", error, ")");
   if (error == ENOSPC || error == EDQUOT) return absl::ResourceExhaustedError(message);
@@ -154,9 +154,9 @@ IoTransfer::Verdict IoTransfer::Apply(IoOp& op, const IoFiles::File& file, int64
 }
 
 IoTransfer::Verdict IoTransfer::ApplyError(IoOp& op, int error, int64_t now_us) {
-  if (!IsTransient(error)) return {.status = ErrnoStatus(op, error)};
+  if (!IsTransient(error)) return {.status = OpErrnoStatus(op, error)};
   if (op.retry_until_us_ == 0) op.retry_until_us_ = now_us + kRetryUsMax;
-  if (now_us >= op.retry_until_us_) return {.status = ErrnoStatus(op, error)};
+  if (now_us >= op.retry_until_us_) return {.status = OpErrnoStatus(op, error)};
   // As long again as this has been going on: doubles from one retry to the next.
   const int64_t elapsed_us = now_us - (op.retry_until_us_ - kRetryUsMax);
   return {.next = Next::kRetry,

@@ -16,10 +16,9 @@
 namespace cairn {
 namespace {
 
-constexpr std::string_view kMagic = "CAIRNJNL";
+constexpr std::string_view kJournalMagic = "CAIRNJNL";
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeadBytes = 40;
-constexpr size_t kChecksumBytes = 8;
 constexpr size_t kFileBytesMax = size_t{1} << 30;
 constexpr uint32_t kDecisionBits = 8;
 
@@ -30,7 +29,7 @@ std::string PathIn(const std::string& directory) {
 std::string Encode(const StoreUuid& uuid, absl::Span<const JournalRecord> records) {
   std::string bytes(JournalFileBytes(records.size()), '\0');
   FieldWriter writer(bytes.data(), bytes.size());
-  writer.Bytes(kMagic);
+  writer.Bytes(kJournalMagic);
   writer.U32(kVersion);
   writer.U32(0);
   writer.Bytes({reinterpret_cast<const char*>(uuid.data()), uuid.size()});
@@ -48,7 +47,7 @@ std::string Encode(const StoreUuid& uuid, absl::Span<const JournalRecord> record
 }  // namespace
 
 size_t JournalFileBytes(size_t records) {
-  return kHeadBytes + records * kJournalRecordBytes + kChecksumBytes;
+  return kHeadBytes + records * kJournalRecordBytes + kStructureSumBytes;
 }
 
 size_t JournalRecordsWithin(uint64_t index_bytes_max) {
@@ -74,14 +73,15 @@ absl::StatusOr<std::vector<JournalRecord>> ReadJournal(const std::string& direct
   CAIRN_ASSIGN_OR_RETURN(const std::string bytes, ReadStart(path, kFileBytesMax));
   const absl::Status damaged = absl::DataLossError(absl::StrCat(path, " does not verify"));
   if (bytes.size() < JournalFileBytes(0)) return damaged;
-  const std::string_view body = std::string_view(bytes).substr(0, bytes.size() - kChecksumBytes);
+  const std::string_view body =
+      std::string_view(bytes).substr(0, bytes.size() - kStructureSumBytes);
   FieldReader reader(bytes);
-  const std::string_view magic = reader.Bytes(kMagic.size());
+  const std::string_view magic = reader.Bytes(kJournalMagic.size());
   const uint32_t version = reader.U32();
   const uint32_t reserved = reader.U32();
   const std::string_view owner = reader.Bytes(uuid.size());
   const uint64_t count = reader.U64();
-  if (magic != kMagic || count > kFileBytesMax || bytes.size() != JournalFileBytes(count) ||
+  if (magic != kJournalMagic || count > kFileBytesMax || bytes.size() != JournalFileBytes(count) ||
       StructureChecksum(body) != FieldReader(std::string_view(bytes).substr(body.size())).U64()) {
     return damaged;
   }

@@ -12,16 +12,14 @@
 namespace cairn {
 namespace {
 
-constexpr std::string_view kMagic = "CAIRNPAK";
+constexpr std::string_view kPackMagic = "CAIRNPAK";
 constexpr uint32_t kPackVersion = 1;
-constexpr size_t kFixedBytes = 56;
-constexpr size_t kSumBytes = 8;
+constexpr size_t kPackFixedBytes = 56;
 constexpr size_t kMemberSizesBytes = 4;
-constexpr size_t kFingerprintBytesMax = 255;
 
 constexpr size_t TextBytes(size_t fingerprint_bytes) { return (fingerprint_bytes + 7) / 8 * 8; }
 
-absl::Status Damaged(std::string_view what) {
+absl::Status DamagedTable(std::string_view what) {
   return absl::DataLossError(absl::StrCat("pack table: ", ToAbsl(what)));
 }
 
@@ -29,14 +27,14 @@ absl::StatusOr<PackTable::Member> DecodeMember(const PackTable& table, FieldRead
   const uint32_t sizes = reader.U32();
   const std::string_view raw_key = reader.Bytes(sizes & 0xffff);
   const std::string_view value = reader.Bytes(sizes >> 16);
-  if (!reader.ok()) return Damaged("cut off");
+  if (!reader.ok()) return DamagedTable("cut off");
   const absl::StatusOr<IndexKey> key = DecodeIndexKey(raw_key);
   if (!key.ok()) return key.status();
   const absl::StatusOr<IndexRecord> record = DecodeIndexRecord(raw_key, value);
   if (!record.ok()) return record.status();
   if (key->fingerprint_id != table.fingerprint_id || record->pack_offset != table.offset ||
       record->header_bytes != table.table_bytes) {
-    return Damaged("a member is of another pack");
+    return DamagedTable("a member is of another pack");
   }
   return PackTable::Member{.key = *key, .record = *record};
 }
@@ -62,7 +60,8 @@ uint64_t PackMemberBytes(size_t key_bytes, uint8_t rank) {
 }
 
 uint32_t PackTableBytes(size_t fingerprint_bytes, uint64_t members_bytes) {
-  const uint64_t bytes = kFixedBytes + TextBytes(fingerprint_bytes) + members_bytes + kSumBytes;
+  const uint64_t bytes =
+      kPackFixedBytes + TextBytes(fingerprint_bytes) + members_bytes + kStructureSumBytes;
   return static_cast<uint32_t>((bytes + kRecordAlignment - 1) / kRecordAlignment *
                                kRecordAlignment);
 }
@@ -71,7 +70,7 @@ void EncodePackTable(const PackTable& table, absl::Span<std::byte> target) {
   CAIRN_CHECK(table.fingerprint.size() <= kFingerprintBytesMax);
   CAIRN_CHECK(target.size() == table.table_bytes);
   FieldWriter writer(reinterpret_cast<char*>(target.data()), target.size());
-  writer.Bytes(kMagic);
+  writer.Bytes(kPackMagic);
   writer.U32(kPackVersion);
   writer.U32(table.table_bytes);
   writer.Bytes({reinterpret_cast<const char*>(table.store_uuid.data()), table.store_uuid.size()});
@@ -90,36 +89,37 @@ void EncodePackTable(const PackTable& table, absl::Span<std::byte> target) {
     writer.Bytes(raw_key);
     writer.Bytes(value);
   }
-  writer.Zeros(target.size() - kSumBytes - writer.position());
+  writer.Zeros(target.size() - kStructureSumBytes - writer.position());
   writer.U64(StructureChecksum(writer.written()));
 }
 
 absl::StatusOr<PackTable> DecodePackTable(absl::Span<const std::byte> source) {
   const std::string_view bytes(reinterpret_cast<const char*>(source.data()), source.size());
-  if (bytes.substr(0, kMagic.size()) != kMagic) return absl::NotFoundError("no pack table here");
-  FieldReader reader(bytes.substr(kMagic.size()));
+  if (bytes.substr(0, kPackMagic.size()) != kPackMagic)
+    return absl::NotFoundError("no pack table here");
+  FieldReader reader(bytes.substr(kPackMagic.size()));
   PackTable table;
   const uint32_t version = reader.U32();
   table.table_bytes = reader.U32();
-  if (!reader.ok()) return Damaged("cut off");
+  if (!reader.ok()) return DamagedTable("cut off");
   if (version != kPackVersion) {
-    return Damaged(absl::StrCat("version ", version, ", this build reads ", kPackVersion));
+    return DamagedTable(absl::StrCat("version ", version, ", this build reads ", kPackVersion));
   }
   if (table.table_bytes < kRecordAlignment || table.table_bytes % kRecordAlignment != 0 ||
       table.table_bytes > kPackBytesMax) {
-    return Damaged("of impossible size");
+    return DamagedTable("of impossible size");
   }
-  if (table.table_bytes > bytes.size()) return Damaged("cut off");
-  const std::string_view body = bytes.substr(0, table.table_bytes - kSumBytes);
+  if (table.table_bytes > bytes.size()) return DamagedTable("cut off");
+  const std::string_view body = bytes.substr(0, table.table_bytes - kStructureSumBytes);
   if (FieldReader(bytes.substr(body.size())).U64() != StructureChecksum(body)) {
-    return Damaged("the checksum does not match");
+    return DamagedTable("the checksum does not match");
   }
-  reader = FieldReader(body.substr(kMagic.size() + 8));
+  reader = FieldReader(body.substr(kPackMagic.size() + 8));
   uint32_t count = 0;
-  if (!DecodeFixed(reader, table, count)) return Damaged("reserved bytes are not zero");
+  if (!DecodeFixed(reader, table, count)) return DamagedTable("reserved bytes are not zero");
   // Bounded by the bytes at hand, so a hostile count allocates nothing.
   if (count == 0 || count > reader.left() / PackMemberBytes(1, 0)) {
-    return Damaged("of an impossible number of members");
+    return DamagedTable("of an impossible number of members");
   }
   table.members.reserve(count);
   for (uint32_t i = 0; i < count; ++i) {
@@ -127,7 +127,7 @@ absl::StatusOr<PackTable> DecodePackTable(absl::Span<const std::byte> source) {
     if (!member.ok()) return member.status();
     table.members.push_back(*std::move(member));
   }
-  if (!reader.Zeros(reader.left())) return Damaged("reserved bytes are not zero");
+  if (!reader.Zeros(reader.left())) return DamagedTable("reserved bytes are not zero");
   return table;
 }
 

@@ -12,43 +12,42 @@
 namespace cairn {
 namespace {
 
-constexpr std::string_view kMagic = "CAIRNREC";
+constexpr std::string_view kRecordMagic = "CAIRNREC";
 constexpr uint32_t kRecordVersion = 1;
-constexpr size_t kFixedBytes = 152;
-constexpr size_t kSumBytes = 8;
-constexpr size_t kFingerprintBytesMax = 255;
+constexpr size_t kRecordFixedBytes = 152;
 
 // The two texts are padded so that the list of sums begins at a multiple of 8.
 constexpr size_t TextBytes(size_t fingerprint_bytes, size_t key_bytes) {
   return (fingerprint_bytes + key_bytes + 7) / 8 * 8;
 }
 
-absl::Status Damaged(std::string_view what) {
+absl::Status DamagedHeader(std::string_view what) {
   return absl::DataLossError(absl::StrCat("record header: ", ToAbsl(what)));
 }
 
 absl::Status ValidateHeader(const RecordHeader& header, size_t chunk_count) {
   const IndexRecord& record = header.record;
   const absl::Status meta = record.meta.Validate();
-  if (!meta.ok()) return Damaged(ToStd(meta.message()));
+  if (!meta.ok()) return DamagedHeader(ToStd(meta.message()));
   if (record.payload_bytes > kPayloadBytesMax || record.payload_bytes != record.meta.byte_count()) {
-    return Damaged("the payload's size is not that of its shape");
+    return DamagedHeader("the payload's size is not that of its shape");
   }
-  if (header.fingerprint_id == 0) return Damaged("no fingerprint number");
-  if (header.key.empty()) return Damaged("no key");
+  if (header.fingerprint_id == 0) return DamagedHeader("no fingerprint number");
+  if (header.key.empty()) return DamagedHeader("no key");
   if (record.offset < kRecordAlignment || record.offset % kRecordAlignment != 0) {
-    return Damaged("misplaced extent");
+    return DamagedHeader("misplaced extent");
   }
-  if (record.expires_unix_ms < 0) return Damaged("expires before 1970");
-  if (record.tensor_class > TensorClass::kText) return Damaged("unknown class");
-  if (record.retention > Retention::kKeep) return Damaged("unknown retention");
-  if (record.recompute_level > kRecomputeLevelMax) return Damaged("unknown cost of recomputing");
+  if (record.expires_unix_ms < 0) return DamagedHeader("expires before 1970");
+  if (record.tensor_class > TensorClass::kText) return DamagedHeader("unknown class");
+  if (record.retention > Retention::kKeep) return DamagedHeader("unknown retention");
+  if (record.recompute_level > kRecomputeLevelMax)
+    return DamagedHeader("unknown cost of recomputing");
   if (chunk_count != ChecksumChunkCount(record.payload_bytes)) {
-    return Damaged("the number of chunks is not that of the payload");
+    return DamagedHeader("the number of chunks is not that of the payload");
   }
   if (record.header_bytes !=
       RecordHeaderBytes(header.fingerprint.size(), header.key.size(), record.payload_bytes)) {
-    return Damaged("of a size that its fields do not have");
+    return DamagedHeader("of a size that its fields do not have");
   }
   return absl::OkStatus();
 }
@@ -56,9 +55,9 @@ absl::Status ValidateHeader(const RecordHeader& header, size_t chunk_count) {
 }  // namespace
 
 uint32_t RecordHeaderBytes(size_t fingerprint_bytes, size_t key_bytes, uint64_t payload_bytes) {
-  const uint64_t bytes = kFixedBytes + TextBytes(fingerprint_bytes, key_bytes) +
+  const uint64_t bytes = kRecordFixedBytes + TextBytes(fingerprint_bytes, key_bytes) +
                          8 * ChecksumChunkCount(std::min(payload_bytes, kPayloadBytesMax)) +
-                         kSumBytes;
+                         kStructureSumBytes;
   return static_cast<uint32_t>((bytes + kRecordAlignment - 1) / kRecordAlignment *
                                kRecordAlignment);
 }
@@ -72,7 +71,7 @@ void EncodeRecordHeader(const RecordHeader& header, absl::Span<std::byte> target
                                                        record.payload_bytes));
   CAIRN_CHECK(target.size() == record.header_bytes);
   FieldWriter writer(reinterpret_cast<char*>(target.data()), target.size());
-  writer.Bytes(kMagic);
+  writer.Bytes(kRecordMagic);
   writer.U32(kRecordVersion);
   writer.U32(record.header_bytes);
   writer.Bytes({reinterpret_cast<const char*>(header.store_uuid.data()), header.store_uuid.size()});
@@ -96,37 +95,37 @@ void EncodeRecordHeader(const RecordHeader& header, absl::Span<std::byte> target
   }
   writer.Bytes(header.fingerprint);
   writer.Bytes(header.key);
-  writer.Zeros(kFixedBytes + TextBytes(header.fingerprint.size(), header.key.size()) -
+  writer.Zeros(kRecordFixedBytes + TextBytes(header.fingerprint.size(), header.key.size()) -
                writer.position());
   for (const uint64_t sum : header.chunk_sums) writer.U64(sum);
-  writer.Zeros(target.size() - kSumBytes - writer.position());
+  writer.Zeros(target.size() - kStructureSumBytes - writer.position());
   writer.U64(StructureChecksum(writer.written()));
 }
 
 absl::StatusOr<RecordHeader> DecodeRecordHeader(absl::Span<const std::byte> source) {
   const std::string_view bytes(reinterpret_cast<const char*>(source.data()), source.size());
-  if (bytes.substr(0, kMagic.size()) != kMagic) {
+  if (bytes.substr(0, kRecordMagic.size()) != kRecordMagic) {
     return absl::NotFoundError("no record header here");
   }
-  FieldReader reader(bytes.substr(kMagic.size()));
+  FieldReader reader(bytes.substr(kRecordMagic.size()));
   RecordHeader header;
   IndexRecord& record = header.record;
   const uint32_t version = reader.U32();
   record.header_bytes = reader.U32();
-  if (!reader.ok()) return Damaged("cut off");
+  if (!reader.ok()) return DamagedHeader("cut off");
   if (version != kRecordVersion) {
-    return Damaged(absl::StrCat("version ", version, ", this build reads ", kRecordVersion));
+    return DamagedHeader(absl::StrCat("version ", version, ", this build reads ", kRecordVersion));
   }
   if (record.header_bytes < kRecordAlignment || record.header_bytes % kRecordAlignment != 0) {
-    return Damaged("of impossible size");
+    return DamagedHeader("of impossible size");
   }
-  if (record.header_bytes > bytes.size()) return Damaged("cut off");
-  const std::string_view body = bytes.substr(0, record.header_bytes - kSumBytes);
+  if (record.header_bytes > bytes.size()) return DamagedHeader("cut off");
+  const std::string_view body = bytes.substr(0, record.header_bytes - kStructureSumBytes);
   if (FieldReader(bytes.substr(body.size())).U64() != StructureChecksum(body)) {
-    return Damaged("the checksum does not match");
+    return DamagedHeader("the checksum does not match");
   }
 
-  reader = FieldReader(body.substr(kMagic.size() + 8));
+  reader = FieldReader(body.substr(kRecordMagic.size() + 8));
   const std::string_view uuid = reader.Bytes(header.store_uuid.size());
   std::copy(uuid.begin(), uuid.end(), header.store_uuid.begin());
   header.fingerprint_id = reader.U32();
@@ -155,11 +154,11 @@ absl::StatusOr<RecordHeader> DecodeRecordHeader(absl::Span<const std::byte> sour
   const absl::Status valid = ValidateHeader(header, chunk_count);
   if (!valid.ok()) return valid;
   // Bounded by the bytes at hand, so a hostile count allocates nothing.
-  if (chunk_count > reader.left() / 8) return Damaged("cut off");
+  if (chunk_count > reader.left() / 8) return DamagedHeader("cut off");
   header.chunk_sums.reserve(chunk_count);
   for (size_t i = 0; i < chunk_count; ++i) header.chunk_sums.push_back(reader.U64());
   zeros = reader.Zeros(reader.left()) && zeros;
-  if (!reader.ok() || !zeros) return Damaged("reserved bytes are not zero");
+  if (!reader.ok() || !zeros) return DamagedHeader("reserved bytes are not zero");
   return header;
 }
 

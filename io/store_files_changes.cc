@@ -19,11 +19,6 @@
 namespace cairn {
 namespace {
 
-bool Exists(const std::string& path) {
-  struct stat file;
-  return lstat(path.c_str(), &file) == 0;
-}
-
 std::string ParentOf(const std::string& path) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
   return parent.empty() ? "." : parent;
@@ -112,7 +107,7 @@ absl::Status StoreFiles::Grow(uint64_t bytes_max, Deadline deadline) {
   std::vector<uint64_t> file_bytes = PlanFiles(data_bytes - used, data_file_bytes_);
   for (size_t i = 0; i < file_bytes.size(); ++i) {
     const std::string path = data_file_path(files_.size() + i);
-    if (!Exists(path)) continue;
+    if (!PathExists(path)) continue;
     problems_.push_back(absl::StrCat(path, ": not of this store; the store grows up to it only"));
     file_bytes.resize(i);
   }

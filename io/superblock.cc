@@ -14,7 +14,6 @@ namespace {
 
 constexpr std::string_view kSuperblockMagic = "CAIRNSUP";
 constexpr std::string_view kDataFileMagic = "CAIRNDAT";
-constexpr size_t kSumBytes = 8;
 constexpr uint64_t kDataFileBytesMax = uint64_t{1} << 40;
 constexpr uint32_t kFileCountMax = uint32_t{1} << 20;
 
@@ -30,7 +29,7 @@ FieldWriter BeginBlock(std::string_view magic, uint32_t version, const StoreUuid
 }
 
 void EndBlock(FieldWriter& writer) {
-  writer.Zeros(kBlockBytes - kSumBytes - writer.position());
+  writer.Zeros(kBlockBytes - kStructureSumBytes - writer.position());
   writer.U64(StructureChecksum(writer.written()));
 }
 
@@ -54,7 +53,7 @@ absl::StatusOr<FieldReader> OpenBlock(std::string_view what, std::string_view ma
                      kFormatVersion, version_max > kFormatVersion ? " to " : "",
                      version_max > kFormatVersion ? absl::StrCat(version_max) : ""));
   }
-  const std::string_view body = bytes.substr(0, kBlockBytes - kSumBytes);
+  const std::string_view body = bytes.substr(0, kBlockBytes - kStructureSumBytes);
   if (FieldReader(bytes.substr(body.size())).U64() != StructureChecksum(body)) {
     return absl::DataLossError(
         absl::StrCat(ToAbsl(what), " is damaged: the checksum does not match"));

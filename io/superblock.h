@@ -16,6 +16,9 @@ inline constexpr uint32_t kWeightedFormatVersion = 2;
 inline constexpr uint32_t kDataWeightMax = 64;
 inline constexpr uint64_t kBlockBytes = 4096;  // Of L3: every offset and size on it is a multiple.
 static_assert(kBlockBytes == kRecordAlignment);
+constexpr uint64_t RoundUpToBlock(uint64_t bytes) {
+  return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+}
 inline constexpr uint64_t kDataFileBytesMin = uint64_t{1} << 20;
 
 // PATH/superblock: what makes a directory a store.

@@ -81,7 +81,7 @@ absl::StatusOr<PlacementAdvice> StoreImpl::Advise(uint64_t bytes, TensorClass te
   // With the longest key that it might have, lest the advice be too good.
   const uint64_t extent_bytes =
       RecordHeaderBytes(core_->options.fingerprint.size(), TensorKey::kBytesMax, bytes) +
-      (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+      RoundUpToBlock(bytes);
   if (extent_bytes > core_->l3->extent_bytes_max()) {
     return PlacementAdvice{.reason = absl::StrCat("its ", bytes,
                                                   " bytes do not fit a data file of L3, which "

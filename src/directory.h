@@ -33,6 +33,10 @@
 
 namespace cairn {
 
+// A search for what may leave a tier whose coldest copies are all in use goes on later rather than
+// to the end.
+inline constexpr uint64_t kEvictionTriesMax = 256;
+
 // What exists and where: every tensor's entry, in stripes with a lock each, and the only code that
 // changes the state of a copy. Each method is one step of a verb or of a move, takes one stripe's
 // lock and asserts the states it goes from; what is slow (bytes, the device, the index) happens

@@ -14,9 +14,6 @@
 namespace cairn {
 namespace {
 
-// A class whose coldest copies are all in use is asked again later rather than searched to the end.
-constexpr uint64_t kEvictionTriesMax = 256;
-
 // One search for what may leave a tier: those in use go to the warm end of their class, and when
 // all of a class are, the next class is asked.
 class Search {

@@ -14,8 +14,6 @@
 namespace cairn {
 namespace {
 
-// As in directory_eviction.cc.
-constexpr uint64_t kEvictionTriesMax = 256;
 // By so much of what is asked for a place that is taken over may be larger.
 constexpr uint64_t kTakenOverMore = 8;
 

@@ -39,10 +39,6 @@ const char* TakeDim(const char* source, int64_t* dim) {
   return source;
 }
 
-uint64_t RoundUpToBlock(uint64_t bytes) {
-  return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-}
-
 }  // namespace
 
 // README.md promises what a stored tensor takes: this, its key and shape, what malloc adds, and a

@@ -19,9 +19,9 @@ namespace {
 
 constexpr std::string_view kMagic = "CAIRNEVI";
 constexpr uint32_t kVersion = 2;
-constexpr size_t kHeadBytes = 40;
+constexpr size_t kFileHeadBytes = 40;
 constexpr size_t kWriteBytes = size_t{512} << 10;
-constexpr size_t kFileBytesMax = size_t{1} << 31;
+constexpr size_t kEvictionFileBytesMax = size_t{1} << 31;
 
 }  // namespace
 
@@ -31,7 +31,7 @@ EvictionFile::EvictionFile(Options options)
 EvictionFile::~EvictionFile() { Stop(); }
 
 std::string EvictionFile::Head() const {
-  std::string head(kHeadBytes, '\0');
+  std::string head(kFileHeadBytes, '\0');
   FieldWriter writer(head.data(), head.size());
   writer.Bytes(kMagic);
   writer.U32(kVersion);
@@ -42,16 +42,16 @@ std::string EvictionFile::Head() const {
 }
 
 absl::Status EvictionFile::Read(absl::FunctionRef<void(const SnapshotPiece&)> visit) const {
-  CAIRN_ASSIGN_OR_RETURN(const std::string bytes, ReadStart(path_, kFileBytesMax));
-  if (bytes.size() < kHeadBytes) {
+  CAIRN_ASSIGN_OR_RETURN(const std::string bytes, ReadStart(path_, kEvictionFileBytesMax));
+  if (bytes.size() < kFileHeadBytes) {
     return absl::DataLossError(absl::StrCat(path_, " has no more than ", bytes.size(), " bytes"));
   }
-  const std::string_view head = std::string_view(bytes).substr(0, kHeadBytes);
+  const std::string_view head = std::string_view(bytes).substr(0, kFileHeadBytes);
   if (head != Head()) {
     return absl::FailedPreconditionError(
         absl::StrCat(path_, " is of another store, policy or version"));
   }
-  return DecodePieces(std::string_view(bytes).substr(kHeadBytes), visit);
+  return DecodePieces(std::string_view(bytes).substr(kFileHeadBytes), visit);
 }
 
 absl::Status EvictionFile::Start() {

@@ -18,10 +18,6 @@ namespace {
 
 constexpr int kReadsMax = 2;
 
-uint64_t RoundUpToBlock(uint64_t bytes) {
-  return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-}
-
 class Fill final : public RaisableFill {
  public:
   // `done` empty: the target is L2.

@@ -61,7 +61,7 @@ class L3Mover::Step {
 class L3Mover::Memory {
  public:
   explicit Memory(uint64_t bytes)
-      : bytes_((bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes),
+      : bytes_(RoundUpToBlock(bytes)),
         data_(static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, bytes_))) {}
   ~Memory() { std::free(data_); }
   Memory(const Memory&) = delete;

@@ -113,7 +113,7 @@ absl::Status StoreOptions::Validate() const {
     return absl::InvalidArgumentError("StoreOptions::data_paths has an empty one");
   }
   CAIRN_RETURN_IF_ERROR(ValidateWeights(*this));
-  if (fingerprint.size() > 255) {
+  if (fingerprint.size() > kFingerprintBytesMax) {
     return Invalid("fingerprint", fingerprint.size(), "at most 255 bytes long");
   }
   if (l1_bytes_max != 0 && l1_bytes_max < kL1BytesMin) {

@@ -8,19 +8,12 @@
 #include "src/base/status_macros.h"
 
 namespace cairn {
-namespace {
-
-uint64_t BlockBytes(uint64_t bytes) {
-  return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-}
-
-}  // namespace
 
 // A small L3 must not be emptied for the sake of long runs.
 Packer::Packer(const SpillContext* context, Evictor* evictor)
     : context_(context),
       evictor_(evictor),
-      run_bytes_(std::min(kPackBytesMax, BlockBytes(context->l3->bytes_max() / 128))) {}
+      run_bytes_(std::min(kPackBytesMax, RoundUpToBlock(context->l3->bytes_max() / 128))) {}
 
 Packer::~Packer() {
   MutexLock lock(mutex_);
@@ -37,7 +30,7 @@ bool Packer::Fits(const OpenPack& pack, const Entry& entry) const {
   const uint64_t members_bytes =
       pack.members_bytes + PackMemberBytes(entry.key().size(), entry.rank());
   return pack.retention == entry.retention() && context_->l3->InUse(pack.run.offset) &&
-         pack.payload_bytes + BlockBytes(entry.bytes()) + TableBytes(members_bytes) <=
+         pack.payload_bytes + RoundUpToBlock(entry.bytes()) + TableBytes(members_bytes) <=
              pack.run.bytes;
 }
 
@@ -61,7 +54,7 @@ absl::Status Packer::Add(Tensor& tensor, Deadline deadline) {
 
 absl::Status Packer::Open(const Entry& entry, Deadline deadline) {
   const uint64_t bytes_min =
-      BlockBytes(entry.bytes()) + TableBytes(PackMemberBytes(entry.key().size(), entry.rank()));
+      RoundUpToBlock(entry.bytes()) + TableBytes(PackMemberBytes(entry.key().size(), entry.rank()));
   CAIRN_ASSIGN_OR_RETURN(const Extent run, evictor_->ReserveL3UpTo(std::max(run_bytes_, bytes_min),
                                                                    bytes_min, deadline));
   auto pack = std::make_unique<OpenPack>();
@@ -83,7 +76,7 @@ void Packer::Place(Tensor& tensor) {
   OpenPack& pack = *open_;
   // The spill owns it until it is listed.
   Entry* const entry = tensor.entry.release();
-  const Extent place = {pack.run.offset + pack.payload_bytes, BlockBytes(entry->bytes())};
+  const Extent place = {pack.run.offset + pack.payload_bytes, RoundUpToBlock(entry->bytes())};
   entry->pack = pack.extent.get();
   entry->set_l3_extent(place);
   pack.payload_bytes += place.bytes;

@@ -100,7 +100,7 @@ absl::Status StoreImpl::ValidatePut(const PutInput& input, const PutOptions& opt
   }
   const uint64_t extent =
       RecordHeaderBytes(core_->options.fingerprint.size(), input.key.size(), bytes) +
-      (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+      RoundUpToBlock(bytes);
   if (extent > core_->l3->extent_bytes_max()) {
     return invalid("its ", bytes, " bytes do not fit a data file of L3, which takes ",
                    core_->l3->extent_bytes_max(), " with a record's header");

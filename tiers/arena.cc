@@ -17,7 +17,6 @@
 namespace cairn {
 namespace {
 
-constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 // Of 2 MiB, whatever the system's default size is (MAP_HUGE_2MB of linux/mman.h).
 constexpr int kMapHuge2MiB = 21 << 26;
 

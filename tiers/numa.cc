@@ -15,7 +15,6 @@
 namespace cairn {
 namespace {
 
-constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 // Further than any that the system tells.
 constexpr uint32_t kDistanceUnknown = UINT32_MAX;
 

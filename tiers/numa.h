@@ -13,6 +13,8 @@
 
 namespace cairn {
 
+inline constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+
 // The nodes of a machine, as far as placing memory asks.
 struct NumaNodeMemory {
   uint32_t node = 0;

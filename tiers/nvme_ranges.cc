@@ -15,7 +15,7 @@ Fragmentation NvmeTier::fragmentation() const {
 Extent NvmeTier::WindowFor(uint64_t bytes, uint64_t offset) const {
   constexpr Extent kNone = {0, UINT64_MAX};
   if (offset >= offset_end_ || bytes > offset_end_) return kNone;
-  const uint64_t rounded = (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  const uint64_t rounded = RoundUpToBlock(bytes);
   const size_t file = FileOf(offset);
   const StoreFiles::File& on_disk = files_->files()[file];
   const uint64_t begin = file * file_bytes_ + kBlockBytes;

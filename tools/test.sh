@@ -43,7 +43,7 @@ quietly() {  # LOG COMMAND...
   local log=$1
   shift
   if ! "$@" >"$log" 2>&1; then
-    grep -v -E '^(\[[0-9]+/[0-9]+\] (Building|Linking)|\[[0-9]+/[0-9]+\] clang-tidy)' "$log" |
+    grep -v -E '^\[[0-9]+/[0-9]+\] (Building|Linking)' "$log" |
       tail -n 300
     return 1
   fi
@@ -76,7 +76,7 @@ run_ctest() {  # PRESET LOG [CTEST ARGUMENT...]
 }
 
 # Fails only where nothing could be tested; how the tests went is recorded.
-test_preset() {  # PRESET
+test_preset() {  # PRESET [CTEST ARGUMENT...]
   local start=$SECONDS status=0 log="build/$1/ctest.log"
   echo "== $1: build"
   if ! build "$1"; then
@@ -84,7 +84,7 @@ test_preset() {  # PRESET
     return 1
   fi
   echo "== $1: test"
-  run_ctest "$1" "$log" || status=1
+  run_ctest "$1" "$log" "${@:2}" || status=1
   record "$1" "$status" $((SECONDS - start)) "$log"
 }
 
@@ -109,10 +109,16 @@ test_python() {  # PRESET
   record "$1 (python)" "$status" $((SECONDS - start))
 }
 
-check_target() {  # NAME TARGET
+check_format() {
   local start=$SECONDS status=0
-  build dev "$2" || status=1
-  record "$1" "$status" $((SECONDS - start))
+  build dev format_check || status=1
+  record format "$status" $((SECONDS - start))
+}
+
+check_tidy() {
+  local start=$SECONDS status=0
+  tools/tidy.sh || status=1
+  record tidy "$status" $((SECONDS - start))
 }
 
 # Against the headers of toolkits that are not installed; status 77: they cannot be had here.
@@ -126,10 +132,11 @@ check_cuda_compiles() {
 }
 
 test_all() {
-  check_target format format_check
-  check_target tidy tidy
+  check_format
+  check_tidy
   check_cuda_compiles
-  if test_preset dev; then test_posix dev; fi
+  # Its stores on the posix engine alone: three presets have them on the other.
+  if test_preset dev -LE store; then test_posix dev; fi
   test_preset asan || true
   test_preset tsan || true
   if test_preset release; then test_python release; fi

@@ -29,9 +29,9 @@ using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-constexpr uint64_t kAlignment = 4096;
+constexpr uint64_t kBlockAlignment = 4096;
 constexpr int kChurnRounds = 20;
-constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kMebibyte = uint64_t{1} << 20;
 
 Workload MixedVlm() {
   for (Workload& workload : Workloads()) {
@@ -161,7 +161,7 @@ struct Fragmented {
   std::unique_ptr<SizeMix> mix;
 };
 Fragmented NewFragmented(uint64_t bytes, std::byte* memory, uint64_t percent, uint64_t in_a_row) {
-  auto space = MagazineAllocator::Create(AllocatorKind::kHybrid, bytes, kAlignment);
+  auto space = MagazineAllocator::Create(AllocatorKind::kHybrid, bytes, kBlockAlignment);
   CAIRN_CHECK(space.ok());
   Fragmented made = {.space = std::move(*space), .mix = std::make_unique<SizeMix>(bytes)};
   made.blocks = std::make_unique<Blocks>(made.space.get(), memory);
@@ -202,8 +202,8 @@ void PrintCosts(const DefragmentationOptions& options, uint64_t in_a_row) {
       const double moved = static_cast<double>(defragmenter.figures().bytes_moved);
       std::printf("| %llu %% | %.1f %% | %.3f | %llu%s | %.1f | %.3f | %.2f |\n",
                   static_cast<unsigned long long>(percent), 100 * before.unusable_share,
-                  before.scattered_share(), static_cast<unsigned long long>(bytes / kMiB),
-                  extent.ok() ? "" : " (not to be had)", moved / kMiB,
+                  before.scattered_share(), static_cast<unsigned long long>(bytes / kMebibyte),
+                  extent.ok() ? "" : " (not to be had)", moved / kMebibyte,
                   moved / static_cast<double>(bytes), static_cast<double>(took.count()) / 1e6);
     }
   }
@@ -250,11 +250,11 @@ bool PrintReaders(const DefragmentationOptions& options) {
   std::printf(
       "\n| a reader of whole blocks, %llu MiB, 75 %% full | reads | p50, us | p99, us |\n"
       "|---|---|---|---|\n",
-      static_cast<unsigned long long>(options.memory_bytes / kMiB));
+      static_cast<unsigned long long>(options.memory_bytes / kMebibyte));
   std::printf("| quiet | %llu | %.0f | %.0f |\n", static_cast<unsigned long long>(quiet.reads),
               quiet.p50_us, quiet.p99_us);
   std::printf("| while %.1f MiB are moved out of %llu windows | %llu | %.0f | %.0f |\n",
-              static_cast<double>(figures.bytes_moved) / kMiB,
+              static_cast<double>(figures.bytes_moved) / kMebibyte,
               static_cast<unsigned long long>(figures.windows),
               static_cast<unsigned long long>(during.reads), during.p50_us, during.p99_us);
   if (!quiet.all_right || !during.all_right) std::printf("\nA reader saw other bytes.\n");

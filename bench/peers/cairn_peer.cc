@@ -65,7 +65,7 @@ class CairnPeer final : public PeerStore {
   bool registered_ = false;
 };
 
-PeerKind Kind(const char* name, const char* what, Durability durability) {
+PeerKind CairnKind(const char* name, const char* what, Durability durability) {
   const auto open =
       [durability](const PeerOptions& options) -> absl::StatusOr<std::unique_ptr<PeerStore>> {
     CAIRN_ASSIGN_OR_RETURN(
@@ -83,8 +83,9 @@ PeerKind Kind(const char* name, const char* what, Durability durability) {
 }  // namespace
 
 std::vector<PeerKind> CairnKinds() {
-  return {Kind("cairn", "PutFrom, `kOnDevice`; GetInto; 1 thread", Durability::kOnDevice),
-          Kind("cairn-flushed", "PutFrom, `kFlushed`; GetInto; 1 thread", Durability::kFlushed)};
+  return {
+      CairnKind("cairn", "PutFrom, `kOnDevice`; GetInto; 1 thread", Durability::kOnDevice),
+      CairnKind("cairn-flushed", "PutFrom, `kFlushed`; GetInto; 1 thread", Durability::kFlushed)};
 }
 
 }  // namespace cairn::peers

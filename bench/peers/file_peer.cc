@@ -92,7 +92,7 @@ class FilePeer final : public PeerStore {
   Crew crew_{kPeerThreads};
 };
 
-PeerKind Kind(const char* name, const char* what, bool sync) {
+PeerKind FileKind(const char* name, const char* what, bool sync) {
   const auto open =
       [sync](const PeerOptions& options) -> absl::StatusOr<std::unique_ptr<PeerStore>> {
     return std::make_unique<FilePeer>(options.directory, sync);
@@ -103,9 +103,9 @@ PeerKind Kind(const char* name, const char* what, bool sync) {
 }  // namespace
 
 std::vector<PeerKind> FileKinds() {
-  return {
-      Kind("files", "a file each, `O_DIRECT`; 4 threads put and get; no checksums", false),
-      Kind("files-synced", "a file each, `O_DIRECT`, fdatasync; 4 threads; no checksums", true)};
+  return {FileKind("files", "a file each, `O_DIRECT`; 4 threads put and get; no checksums", false),
+          FileKind("files-synced", "a file each, `O_DIRECT`, fdatasync; 4 threads; no checksums",
+                   true)};
 }
 
 }  // namespace cairn::peers

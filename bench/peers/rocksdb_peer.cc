@@ -92,19 +92,20 @@ absl::StatusOr<std::unique_ptr<PeerStore>> Open(const PeerOptions& options, Use 
   return std::make_unique<RocksDbPeer>(std::unique_ptr<rocksdb::DB>(db), use);
 }
 
-PeerKind Kind(const char* name, const char* what, Use use) {
+PeerKind RocksDbKind(const char* name, const char* what, Use use) {
   return {name, what, use.sync, [use](const PeerOptions& options) { return Open(options, use); }};
 }
 
 }  // namespace
 
 std::vector<PeerKind> RocksDbKinds() {
-  return {Kind("rocksdb", "blob files, log not synced; a batch is one write; 4 threads get", {}),
-          Kind("rocksdb-direct",
-               "blob files, log not synced, direct reads and flush; 4 threads put and get",
-               {.direct = true, .batched = false}),
-          Kind("rocksdb-synced", "blob files, log synced for each batch; 4 threads get",
-               {.sync = true})};
+  return {
+      RocksDbKind("rocksdb", "blob files, log not synced; a batch is one write; 4 threads get", {}),
+      RocksDbKind("rocksdb-direct",
+                  "blob files, log not synced, direct reads and flush; 4 threads put and get",
+                  {.direct = true, .batched = false}),
+      RocksDbKind("rocksdb-synced", "blob files, log synced for each batch; 4 threads get",
+                  {.sync = true})};
 }
 
 }  // namespace cairn::peers

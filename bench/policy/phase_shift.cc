@@ -139,33 +139,33 @@ class Generator {
   absl::flat_hash_map<uint64_t, uint32_t> vision_numbers_;
 };
 
-struct Block final : EvictionNode {
+struct PhaseBlock final : EvictionNode {
   uint64_t key_hash = 0;
   TensorClass tensor_class = TensorClass::kKv;
   bool present = false;
 };
 
-EvictionPolicy::Copy Describe(const EvictionNode& node) {
-  const auto& block = static_cast<const Block&>(node);
+EvictionPolicy::Copy DescribePhaseBlock(const EvictionNode& node) {
+  const auto& block = static_cast<const PhaseBlock&>(node);
   return {block.key_hash, PhaseShift::BytesOf(block.tensor_class), block.tensor_class};
 }
 
-struct Tier {
+struct PhaseTier {
   std::unique_ptr<EvictionPolicy> policy;
   uint64_t bytes_max = 0;
   uint64_t bytes = 0;
 
-  Tier(EvictionKind kind, uint64_t room, const PoolOptions& options)
-      : policy(NewEvictionPolicy(kind, Describe, options)), bytes_max(room) {
+  PhaseTier(EvictionKind kind, uint64_t room, const PoolOptions& options)
+      : policy(NewEvictionPolicy(kind, DescribePhaseBlock, options)), bytes_max(room) {
     policy->SetBytesMax(bytes_max);
   }
 
-  void Put(Block& block) {
+  void Put(PhaseBlock& block) {
     if (block.present) return policy->Touch(&block);
     const uint64_t block_bytes = PhaseShift::BytesOf(block.tensor_class);
     if (block_bytes > bytes_max) return;
     while (bytes + block_bytes > bytes_max) {
-      auto* const left = static_cast<Block*>(policy->Pick());
+      auto* const left = static_cast<PhaseBlock*>(policy->Pick());
       left->present = false;
       bytes -= PhaseShift::BytesOf(left->tensor_class);
     }
@@ -176,8 +176,8 @@ struct Tier {
 };
 
 // Each class in its tier.
-PhaseOutcome Run(const PhaseShift& shift, Tier& kv, Tier& vision) {
-  std::vector<Block> blocks(shift.key_hashes.size());
+PhaseOutcome Run(const PhaseShift& shift, PhaseTier& kv, PhaseTier& vision) {
+  std::vector<PhaseBlock> blocks(shift.key_hashes.size());
   for (size_t i = 0; i < blocks.size(); ++i) {
     blocks[i].key_hash = shift.key_hashes[i];
     blocks[i].tensor_class = shift.classes[i];
@@ -186,7 +186,7 @@ PhaseOutcome Run(const PhaseShift& shift, Tier& kv, Tier& vision) {
   std::vector<uint64_t> hashes;
   const double begin_s = peers::ThreadCpuSeconds();
   for (const PhaseShift::Request& request : shift.requests) {
-    Tier& tier = request.tensor_class == TensorClass::kKv ? kv : vision;
+    PhaseTier& tier = request.tensor_class == TensorClass::kKv ? kv : vision;
     hashes.clear();
     for (const uint32_t block : request.blocks) hashes.push_back(blocks[block].key_hash);
     tier.policy->Request(hashes);
@@ -217,15 +217,15 @@ PhaseShift GeneratePhaseShift(uint64_t seed, uint64_t bytes_a_phase) {
 
 PhaseOutcome SimulatePools(const PhaseShift& shift, EvictionKind kind, uint64_t bytes_max,
                            bool by_class, const ClassShares& shares) {
-  Tier tier(kind, bytes_max, {.by_class = by_class, .shares = shares});
+  PhaseTier tier(kind, bytes_max, {.by_class = by_class, .shares = shares});
   return Run(shift, tier, tier);
 }
 
 PhaseOutcome SimulateSplit(const PhaseShift& shift, EvictionKind kind, uint64_t bytes_max,
                            double kv_share) {
   const auto kv_bytes = static_cast<uint64_t>(kv_share * static_cast<double>(bytes_max));
-  Tier kv(kind, kv_bytes, {.by_class = false});
-  Tier vision(kind, bytes_max - kv_bytes, {.by_class = false});
+  PhaseTier kv(kind, kv_bytes, {.by_class = false});
+  PhaseTier vision(kind, bytes_max - kv_bytes, {.by_class = false});
   return Run(shift, kv, vision);
 }
 

@@ -13,15 +13,15 @@
 namespace cairn::policy {
 namespace {
 
-struct Block final : EvictionNode {
+struct FetchedBlock final : EvictionNode {
   uint64_t key_hash = 0;
   bool stored = false;
   bool in_l2 = false;
   uint32_t guessed_for = 0;  // The last request; 0: none.
 };
 
-EvictionPolicy::Copy Describe(const EvictionNode& node) {
-  return {.key_hash = static_cast<const Block&>(node).key_hash, .bytes = 1};
+EvictionPolicy::Copy DescribeFetched(const EvictionNode& node) {
+  return {.key_hash = static_cast<const FetchedBlock&>(node).key_hash, .bytes = 1};
 }
 
 class Simulation {
@@ -30,7 +30,7 @@ class Simulation {
       : workload_(workload),
         l2_blocks_max_(l2_blocks_max),
         ahead_(ahead),
-        policy_(NewEvictionPolicy(EvictionKind::kTuned, Describe)),
+        policy_(NewEvictionPolicy(EvictionKind::kTuned, DescribeFetched)),
         successors_(workload.blocks),
         blocks_(workload.blocks) {
     for (uint32_t i = 0; i < workload.blocks; ++i) {
@@ -48,7 +48,7 @@ class Simulation {
     bool found = true;
     stream_.Break();
     for (const uint32_t index : request) {
-      Block& block = blocks_[index];
+      FetchedBlock& block = blocks_[index];
       found = found && block.stored;
       if (found) Read(block);
       ToL2(block);
@@ -61,7 +61,7 @@ class Simulation {
   const PrefetchOutcome& outcome() const { return outcome_; }
 
  private:
-  void Read(Block& block) {
+  void Read(FetchedBlock& block) {
     ++outcome_.reads;
     if (!block.in_l2) {
       ++outcome_.demand_misses;
@@ -75,7 +75,7 @@ class Simulation {
 
   void Guess() {
     while (const uint64_t hash = stream_.Next(ahead_, successors_)) {
-      Block& block = blocks_[numbers_.at(hash)];
+      FetchedBlock& block = blocks_[numbers_.at(hash)];
       if (!block.stored || block.in_l2) continue;
       ++outcome_.issued;
       ToL2(block);
@@ -83,7 +83,7 @@ class Simulation {
     }
   }
 
-  void ToL2(Block& block) {
+  void ToL2(FetchedBlock& block) {
     if (block.in_l2) {
       if (block.tracked()) policy_->Touch(&block);
       return;
@@ -93,12 +93,13 @@ class Simulation {
       of_request_.push_back(&block);
       return;
     }
-    while (policy_->size() >= l2_blocks_max_) static_cast<Block*>(policy_->Pick())->in_l2 = false;
+    while (policy_->size() >= l2_blocks_max_)
+      static_cast<FetchedBlock*>(policy_->Pick())->in_l2 = false;
     policy_->Track(&block);
   }
 
   void EmptyL2() {
-    for (Block* const block : of_request_) block->in_l2 = false;
+    for (FetchedBlock* const block : of_request_) block->in_l2 = false;
     of_request_.clear();
   }
 
@@ -108,8 +109,8 @@ class Simulation {
   const std::unique_ptr<EvictionPolicy> policy_;
   Successors successors_;
   ReadStream stream_;
-  std::vector<Block> blocks_;
-  std::vector<Block*> of_request_;
+  std::vector<FetchedBlock> blocks_;
+  std::vector<FetchedBlock*> of_request_;
   absl::flat_hash_map<uint64_t, uint32_t> numbers_;
   uint32_t number_ = 0;
   PrefetchOutcome outcome_;

@@ -69,14 +69,12 @@ const Result& AtSizeOf(const std::vector<Result>& results, const Result& other) 
   return other;
 }
 
-constexpr double kMillisecondsADay = 24 * 60 * 60 * 1e3;
-
 // What the budget grants over the workload / blocks accessed, in blocks. None: there is no budget.
 std::optional<double> BudgetPerAccess(const Report& report) {
   if (!report.tiers.has_value() || !report.tiers->write_bytes_per_day.has_value()) {
     return std::nullopt;
   }
-  const double days = static_cast<double>(report.workload.span_ms()) / kMillisecondsADay;
+  const double days = report.workload.span_days();
   return static_cast<double>(*report.tiers->write_bytes_per_day) * days /
          static_cast<double>(report.tiers->block_bytes) /
          static_cast<double>(report.workload.accesses);

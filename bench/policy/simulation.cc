@@ -116,13 +116,11 @@ class Tier {
   std::vector<uint64_t> hashes_;
 };
 
-constexpr double kMillisecondsADay = 24 * 60 * 60 * 1e3;
 constexpr uint64_t kBurstShare = 20;
 
 AdmissionPolicy::Options AdmissionOptions(const Workload& workload, const Tiers& tiers) {
   const uint64_t bytes_per_day = *tiers.write_bytes_per_day;
-  const double granted = static_cast<double>(bytes_per_day) *
-                         static_cast<double>(workload.span_ms()) / kMillisecondsADay;
+  const double granted = static_cast<double>(bytes_per_day) * workload.span_days();
   return {.budget = {.bytes_per_day = bytes_per_day,
                      .burst_bytes = static_cast<uint64_t>(granted) / kBurstShare},
           .l3_bytes_max = tiers.l3_blocks_max * tiers.block_bytes};

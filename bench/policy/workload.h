@@ -25,6 +25,7 @@ struct Workload {
   explicit Workload(const offload::Trace& trace, double cost_spread = 0);
 
   int64_t span_ms() const { return times_ms.empty() ? 0 : times_ms.back(); }
+  double span_days() const { return static_cast<double>(span_ms()) / (24 * 60 * 60 * 1e3); }
   // The share of accesses that a cache without end hits.
   double hit_rate_max() const {
     return 1 - static_cast<double>(blocks) / static_cast<double>(accesses);

@@ -46,7 +46,7 @@ absl::Status SetPairs(std::string_view value, Invocation& invocation) {
   return absl::OkStatus();
 }
 
-const std::vector<RunOption>& RunOptions() {
+const std::vector<RunOption>& KnownRunOptions() {
   static const auto& options = *new std::vector<RunOption>{
       {"output", "FILE", "instead of standard output", false,
        [](std::string_view value, Invocation& invocation) {
@@ -75,7 +75,7 @@ const std::vector<RunOption>& RunOptions() {
 }
 
 const RunOption* FindRunOption(std::string_view name) {
-  for (const RunOption& option : RunOptions()) {
+  for (const RunOption& option : KnownRunOptions()) {
     if (name == option.name) return &option;
   }
   return nullptr;
@@ -84,7 +84,7 @@ const RunOption* FindRunOption(std::string_view name) {
 absl::Status Unknown(std::string_view name) {
   std::vector<std::string> names = {"name"};
   for (const JobOption& known : JobOptions()) names.emplace_back(known.name);
-  for (const RunOption& known : RunOptions()) names.emplace_back(known.name);
+  for (const RunOption& known : KnownRunOptions()) names.emplace_back(known.name);
   const std::string nearest = NearestName(name, names);
   return absl::InvalidArgumentError(
       absl::StrCat("unknown option --", ToAbsl(name),
@@ -255,7 +255,7 @@ std::string HelpText() {
   add(JobOption{.name = "name", .value = "JOB", .help = "begins a job"});
   for (const JobOption& option : JobOptions()) add(option);
   text += "\nOf the run:\n";
-  for (const RunOption& option : RunOptions()) add(option);
+  for (const RunOption& option : KnownRunOptions()) add(option);
   return text + kMeanings;
 }
 

@@ -13,15 +13,16 @@
 namespace cairn::bench {
 namespace {
 
-constexpr uint64_t kSourceBytesMax = uint64_t{256} << 20;
-constexpr std::chrono::milliseconds kTime(500);
+constexpr uint64_t kDeviceSourceBytesMax = uint64_t{256} << 20;
+constexpr std::chrono::milliseconds kDeviceCopyTime(500);
 
 }  // namespace
 
 absl::StatusOr<double> MeasureDeviceCopies(uint64_t block_bytes, uint64_t size, uint32_t depth) {
   using Clock = std::chrono::steady_clock;
   CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, Device::Open(DeviceKind::kAuto, 0));
-  const uint64_t blocks = std::max<uint64_t>(1, std::min(size, kSourceBytesMax) / block_bytes);
+  const uint64_t blocks =
+      std::max<uint64_t>(1, std::min(size, kDeviceSourceBytesMax) / block_bytes);
   CAIRN_ASSIGN_OR_RETURN(const std::unique_ptr<Arena> source, Arena::Create(blocks * block_bytes));
   std::memset(source->base(), 1, source->bytes());
   CAIRN_RETURN_IF_ERROR(device->PinMemory(source->memory()));
@@ -32,7 +33,7 @@ absl::StatusOr<double> MeasureDeviceCopies(uint64_t block_bytes, uint64_t size, 
   std::deque<std::shared_ptr<DeviceEvent>> under_way;
   uint64_t copied = 0;
   const Clock::time_point begin = Clock::now();
-  while (Clock::now() < begin + kTime) {
+  while (Clock::now() < begin + kDeviceCopyTime) {
     const uint64_t number = copied + under_way.size();
     const CopyPiece piece = {targets.data() + number % depth * block_bytes,
                              source->base() + number % blocks * block_bytes, block_bytes};

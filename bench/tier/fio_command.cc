@@ -23,7 +23,7 @@ extern char** environ;
 namespace cairn::bench {
 namespace {
 
-using Json = nlohmann::json;
+using FioJson = nlohmann::json;
 
 const char* AccessName(Access access) {
   switch (access) {
@@ -84,13 +84,13 @@ std::string Excerpt(const std::string& text) {
   return std::string(absl::StripAsciiWhitespace(said.substr(begin)));
 }
 
-void AddFioDirection(const Json& job, const char* name, RunFigures::Direction& figures) {
+void AddFioDirection(const FioJson& job, const char* name, RunFigures::Direction& figures) {
   if (!job.contains(name)) return;
-  const Json& direction = job[name];
+  const FioJson& direction = job[name];
   figures.bytes_per_s += direction.value("bw_bytes", 0.0);
   figures.ios_per_s += direction.value("iops", 0.0);
   for (size_t i = 0; i < figures.clat_ns.size(); ++i) {
-    const Json::json_pointer at(
+    const FioJson::json_pointer at(
         absl::StrFormat("/clat_ns/percentile/%.6f", RunFigures::kPercentiles[i]));
     figures.clat_ns[i] = std::max(figures.clat_ns[i], direction.value(at, 0.0));
   }
@@ -131,14 +131,14 @@ std::vector<std::string> FioCommand(absl::Span<const FioJob> jobs, double runtim
 absl::StatusOr<FiguresByName> FioFigures(const std::string& output) {
   // Notes may come before it.
   const size_t begin = output.find('{');
-  const Json json = begin == std::string::npos
-                        ? Json()
-                        : Json::parse(output.substr(begin), nullptr, /*allow_exceptions=*/false);
+  const FioJson json = begin == std::string::npos ? FioJson()
+                                                  : FioJson::parse(output.substr(begin), nullptr,
+                                                                   /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("jobs") || !json["jobs"].is_array()) {
     return absl::DataLossError(absl::StrCat("fio's output is not its JSON: ", Excerpt(output)));
   }
   FiguresByName by_name;
-  for (const Json& job : json["jobs"]) {
+  for (const FioJson& job : json["jobs"]) {
     RunFigures& figures = by_name[job.value("jobname", "")];
     AddFioDirection(job, "read", figures.read);
     AddFioDirection(job, "write", figures.write);

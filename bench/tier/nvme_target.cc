@@ -18,7 +18,6 @@
 namespace cairn::bench {
 namespace {
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kThreadsMax = 64;
 constexpr uint64_t kRequestsMax = 4096;  // In the kernel.
 
@@ -91,7 +90,7 @@ Needs NeedsOf(absl::Span<const Job* const> jobs) {
 // Data files for all blocks of the jobs, their first places and the last file's end lost.
 uint64_t L3BytesFor(const Needs& needs) {
   const uint64_t data = needs.size_max + needs.size_max / 8 + 3 * needs.slot_bytes_max;
-  return std::max(data + data / 32 + 16 * kMiB, 2 * StoreOptions::kL3BytesMin);
+  return std::max(data + data / 32 + (uint64_t{16} << 20), 2 * StoreOptions::kL3BytesMin);
 }
 
 absl::StatusOr<std::unique_ptr<AsyncIo>> OpenEngine(const Job& job, const Needs& needs,

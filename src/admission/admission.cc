@@ -19,7 +19,7 @@ namespace {
 constexpr uint64_t kBurstShare = 10;  // Of a day.
 // What drives are sold for: one write of the whole drive on each day of five years.
 constexpr double kRatedDriveWrites = 5 * 365;
-constexpr size_t kFileBytesMax = 256;
+constexpr size_t kAdmissionFileBytesMax = 256;
 
 struct Saved {
   int64_t unix_ms = 0;
@@ -27,7 +27,7 @@ struct Saved {
 };
 
 absl::StatusOr<Saved> ReadSaved(const std::string& path) {
-  CAIRN_ASSIGN_OR_RETURN(const std::string text, ReadStart(path, kFileBytesMax));
+  CAIRN_ASSIGN_OR_RETURN(const std::string text, ReadStart(path, kAdmissionFileBytesMax));
   const std::vector<std::string> words = absl::StrSplit(text, absl::ByAnyChar(" \n"));
   Saved saved;
   if (words.size() < 2 || !absl::SimpleAtoi(words[0], &saved.unix_ms) ||

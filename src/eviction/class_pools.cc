@@ -12,7 +12,7 @@ namespace {
 
 // In each time that as much is used as the tier holds.
 constexpr uint64_t kRebalancesPerTurn = 16;
-constexpr double kDecay = 0.9;
+constexpr double kUseDecay = 0.9;
 // Of the way to what the shadows say, at a time: they follow a sample, and it is noisy.
 constexpr double kStep = 0.25;
 
@@ -155,7 +155,7 @@ void ClassPools::Rebalance() {
         static_cast<uint64_t>(static_cast<double>(bytes_max_) / std::max(1., pool.copy_bytes)));
     pool.sizes.SetProbationShare(pool.policy->probation_share());
     AddGains(i, gains);
-    pool.sizes.Decay(kDecay);
+    pool.sizes.Decay(kUseDecay);
   }
   // The shadows are filled by then.
   if (++rebalances_ < kRebalancesPerTurn) return;

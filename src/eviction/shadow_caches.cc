@@ -9,7 +9,7 @@ namespace {
 // Long enough to tell the shadows apart, short enough to follow the hour.
 constexpr uint64_t kEpochRequestsMin = 100;
 constexpr uint64_t kEpochUsesMin = 2000;
-constexpr double kDecay = 0.98;
+constexpr double kHitDecay = 0.98;
 constexpr double kHysteresis = 1.02;
 constexpr double kUsesAgainMin = 0.15;
 
@@ -142,7 +142,7 @@ void ShadowCaches::EndEpoch() {
   if (most->hits > kHysteresis * shadows_[best_].hits) {
     best_ = static_cast<size_t>(most - shadows_.begin());
   }
-  for (Shadow& shadow : shadows_) shadow.hits *= kDecay;
+  for (Shadow& shadow : shadows_) shadow.hits *= kHitDecay;
 }
 
 void ShadowCaches::Use(size_t shadow, uint32_t slot) {

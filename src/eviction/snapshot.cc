@@ -16,7 +16,6 @@ namespace {
 
 constexpr uint8_t kEnd = 4;  // As a kind, on disk.
 constexpr size_t kHeadBytes = 6;
-constexpr size_t kSumBytes = 8;
 constexpr uint8_t kWorthUnit = 4;
 
 uint8_t UsesAndWorth(const EvictionNode& node) {
@@ -31,7 +30,8 @@ uint8_t WorthOf(uint8_t uses_and_worth, const NodeQueue& queue, const EvictionNo
 
 void AppendRaw(uint8_t kind, const SnapshotPiece& piece, uint32_t count, std::string& bytes) {
   const size_t begin = bytes.size();
-  bytes.resize(begin + kHeadBytes + piece.words.size() * 8 + piece.uses.size() + kSumBytes);
+  bytes.resize(begin + kHeadBytes + piece.words.size() * 8 + piece.uses.size() +
+               kStructureSumBytes);
   FieldWriter writer(bytes.data() + begin, bytes.size() - begin);
   writer.U8(kind);
   writer.U8(piece.number);
@@ -53,7 +53,7 @@ absl::Status TakePiece(std::string_view& bytes, SnapshotPiece& piece,
   const bool copies = kind == static_cast<uint8_t>(SnapshotPiece::Kind::kCopies);
   const size_t words = kind == kEnd ? 0 : count;
   const size_t body_bytes = kHeadBytes + words * 8 + (copies ? words : 0);
-  if (!head.ok() || bytes.size() < body_bytes + kSumBytes || kind < 1 || kind > kEnd ||
+  if (!head.ok() || bytes.size() < body_bytes + kStructureSumBytes || kind < 1 || kind > kEnd ||
       FieldReader(bytes.substr(body_bytes)).U64() !=
           StructureChecksum(bytes.substr(0, body_bytes))) {
     return Damaged();
@@ -64,7 +64,7 @@ absl::Status TakePiece(std::string_view& bytes, SnapshotPiece& piece,
   for (uint64_t& word : piece.words) word = head.U64();
   for (uint8_t& uses : piece.uses) uses = head.U8();
   if (kind == kEnd) end = count;
-  bytes.remove_prefix(body_bytes + kSumBytes);
+  bytes.remove_prefix(body_bytes + kStructureSumBytes);
   return absl::OkStatus();
 }
 

@@ -26,7 +26,6 @@ namespace cairn {
 namespace {
 
 constexpr char kCpuFolder[] = "/sys/devices/system/cpu";
-constexpr char kNodeFolder[] = "/sys/devices/system/node";
 constexpr char kHugePageFolder[] = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 // GPUs of one host; the driver counts them from 0.
 constexpr int kGpusMax = 64;

@@ -14,8 +14,6 @@
 namespace cairn {
 namespace {
 
-constexpr char kNodeFolder[] = "/sys/devices/system/node";
-
 std::vector<uint32_t> Online(const Readings& readings) {
   return ParseCpuList(readings.Text(absl::StrCat(kNodeFolder, "/online")).value_or(""));
 }

@@ -8,6 +8,8 @@
 
 namespace cairn {
 
+inline constexpr char kNodeFolder[] = "/sys/devices/system/node";
+
 // The nodes with what is free on them now, and that of the GPU at this PCI address; empty: none.
 NumaTopology ReadNumaTopology(const Readings& readings, std::string_view pci_address);
 

@@ -15,7 +15,7 @@ function(configure)
   file(REMOVE_RECURSE "${build}")
   run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${build}" -G Ninja
     "-DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM}" "-DCMAKE_CXX_COMPILER=${COMPILER}"
-    "-DCMAKE_BUILD_TYPE=${BUILD_TYPE}" "-DCMAKE_CXX_FLAGS=${FLAGS}" ${ARGN})
+    "-DCMAKE_BUILD_TYPE=${BUILD_TYPE}" ${ARGN})
 endfunction()
 
 if(STEP STREQUAL "install")
@@ -30,9 +30,8 @@ elseif(STEP STREQUAL "pkg_config")
   execute_process(COMMAND pkg-config --cflags --libs cairn OUTPUT_VARIABLE cairn_flags
     COMMAND_ERROR_IS_FATAL ANY OUTPUT_STRIP_TRAILING_WHITESPACE)
   separate_arguments(cairn_flags UNIX_COMMAND "${cairn_flags}")
-  separate_arguments(flags UNIX_COMMAND "${FLAGS}")
   file(MAKE_DIRECTORY "${build}")
-  run("${COMPILER}" -std=c++20 ${flags} "${CMAKE_CURRENT_LIST_DIR}/main.cc" -o "${build}/consumer"
+  run("${COMPILER}" -std=c++20 "${CMAKE_CURRENT_LIST_DIR}/main.cc" -o "${build}/consumer"
     ${cairn_flags})
   set(ENV{LD_LIBRARY_PATH} "${prefix}/${LIBDIR}:$ENV{LD_LIBRARY_PATH}")
   run("${build}/consumer")

@@ -43,7 +43,7 @@ nlohmann::ordered_json Describe(const StoreView& view, const StoreView::Entry& e
           {"damaged", damage}};
 }
 
-void PrintText(const nlohmann::ordered_json& tensor, Output& output) {
+void PrintTensor(const nlohmann::ordered_json& tensor, Output& output) {
   for (const auto& [name, value] : tensor.items()) {
     if (value.is_array()) {
       for (const nlohmann::ordered_json& damage : value) {
@@ -71,7 +71,7 @@ absl::StatusOr<int> ShowTensor(const StoreView& view, const Options& options, Ou
     if (!result.damage.empty()) exit_code = kDamaged;
     return Describe(view, entry, result);
   };
-  const auto print = [&](const nlohmann::ordered_json& tensor) { PrintText(tensor, output); };
+  const auto print = [&](const nlohmann::ordered_json& tensor) { PrintTensor(tensor, output); };
   CAIRN_RETURN_IF_ERROR(Answer({.describe = describe, .print = print}, view, options, output));
   return exit_code;
 }

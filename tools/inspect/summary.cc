@@ -131,7 +131,7 @@ Json Report(const StoreView& view, const Options& options, Figures& figures) {
           {"damaged_index_entries", figures.damaged.size()}};
 }
 
-void PrintText(const Json& report, Output& output) {
+void PrintSummary(const Json& report, Output& output) {
   const auto number = [&](const char* name) { return report[name].get<uint64_t>(); };
   const auto text = [&](const char* name) { return report[name].get<std::string>(); };
   const auto bytes = [&](const char* name) { return FormatBytes(number(name)); };
@@ -188,7 +188,7 @@ absl::StatusOr<int> Summarize(const StoreView& view, const Options& options, Out
   if (options.json) {
     output.Json(report);
   } else {
-    PrintText(report, output);
+    PrintSummary(report, output);
   }
   const bool damaged =
       !view.index_status().ok() || !figures.damaged.empty() || !view.files().problems().empty();

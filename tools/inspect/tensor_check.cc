@@ -18,8 +18,6 @@ bool SameRecord(const IndexRecord& a, const IndexRecord& b) {
          a.retention == b.retention && a.expires_unix_ms == b.expires_unix_ms;
 }
 
-uint64_t RoundUp(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
-
 uint64_t HeaderBytesRead(const IndexRecord& record) {
   return std::min<uint64_t>(record.header_bytes, ReadBuffer::kBytes);
 }
@@ -40,7 +38,7 @@ std::vector<Run> PlanReads(const StoreFiles& files, const std::vector<const Inde
 void AddPayloadRuns(const IndexRecord& record, std::vector<Run>& runs) {
   for (uint64_t done = 0; done < record.payload_bytes; done += kChecksumChunkBytes) {
     runs.push_back({record.payload_offset() + done,
-                    RoundUp(std::min(kChecksumChunkBytes, record.payload_bytes - done))});
+                    RoundUpToBlock(std::min(kChecksumChunkBytes, record.payload_bytes - done))});
   }
 }
 
@@ -50,8 +48,8 @@ absl::Status SumChunks(ReadAhead& reader, const IndexRecord& record, uint64_t se
   for (uint64_t done = 0; done < record.payload_bytes; done += kChecksumChunkBytes) {
     const uint64_t size = std::min(kChecksumChunkBytes, record.payload_bytes - done);
     const absl::StatusOr<absl::Span<const std::byte>> bytes =
-        reader.Read(record.payload_offset() + done, RoundUp(size));
-    read_bytes(RoundUp(size));
+        reader.Read(record.payload_offset() + done, RoundUpToBlock(size));
+    read_bytes(RoundUpToBlock(size));
     if (!bytes.ok()) return bytes.status();
     sums.push_back(ChunkChecksum(seed, bytes->data(), size));
   }
@@ -202,14 +200,14 @@ void TensorCheck::LocateDamage(const StoreView::Entry& entry, uint64_t seed,
            .detail =
                absl::StrCat("chunk ", chunk, " of ", sums.size(), " does not match its checksum"),
            .offset = payload + begin,
-           .bytes = RoundUp(std::min(kChecksumChunkBytes, record.payload_bytes - begin))});
+           .bytes = RoundUpToBlock(std::min(kChecksumChunkBytes, record.payload_bytes - begin))});
     }
   }
   if (!located) {
     damage.push_back({.what = "payload",
                       .detail = "does not match its checksum",
                       .offset = payload,
-                      .bytes = RoundUp(record.payload_bytes)});
+                      .bytes = RoundUpToBlock(record.payload_bytes)});
   }
 }
 

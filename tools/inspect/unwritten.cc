@@ -9,11 +9,7 @@
 #include "src/base/strings.h"
 
 namespace cairn::inspect {
-namespace {
-
-uint64_t RoundUp(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
-
-}  // namespace
+namespace {}  // namespace
 
 std::string UnwrittenEvidence::Of(const Run& run, uint64_t sequence) {
   if (map_->files().HasNeverWritten(run.offset, run.bytes)) return "nothing was ever written there";
@@ -61,7 +57,7 @@ bool UnwrittenEvidence::StillThere(const RecordMap::Found& found, const Run& run
     const uint64_t begin = chunk * kChecksumChunkBytes;
     if (payload + begin >= run.end()) break;
     const uint64_t size = std::min(kChecksumChunkBytes, record.payload_bytes - begin);
-    const absl::Span<std::byte> bytes = buffer_.span().first(RoundUp(size));
+    const absl::Span<std::byte> bytes = buffer_.span().first(RoundUpToBlock(size));
     if (!map_->files().ReadBlocks(payload + begin, bytes).ok()) return false;
     const uint64_t sum = ChunkChecksum(seed, bytes.data(), size);
     // In a pack there is one chunk.

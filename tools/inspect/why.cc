@@ -36,7 +36,7 @@ Json DescribeHistory(const std::vector<JournalRecord>& journal, uint64_t key_has
   return history;
 }
 
-void PrintText(const Json& tensor, Output& output) {
+void PrintDecisions(const Json& tensor, Output& output) {
   output.Line(absl::StrFormat("%-15s %s", "key", tensor["key"].get<std::string>()));
   output.Line(absl::StrFormat("%-15s %s", "fingerprint", tensor["fingerprint"].get<std::string>()));
   const Json& place = tensor["l3"];
@@ -72,7 +72,7 @@ absl::StatusOr<int> ExplainTensor(const StoreView& view, const Options& options,
                 {"l3", record ? DescribePlace(view, *record) : Json()},
                 {"history", std::move(history)}};
   };
-  const auto print = [&](const Json& tensor) { PrintText(tensor, output); };
+  const auto print = [&](const Json& tensor) { PrintDecisions(tensor, output); };
   CAIRN_RETURN_IF_ERROR(Answer({.describe = describe, .print = print}, view, options, output));
   return kSound;
 }

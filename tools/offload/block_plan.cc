@@ -11,8 +11,6 @@
 namespace cairn::offload {
 namespace {
 
-// Visual tokens of an image: 512, 768 and 1024 pixels square, one token for each 32 x 32 of them.
-constexpr std::array<uint64_t, 3> kImageTokens = {256, 576, 1024};
 constexpr uint64_t kEmbeddingElementBytes = 2;
 
 uint64_t ScaledBytes(uint64_t bytes, uint64_t scale) {

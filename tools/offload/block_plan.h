@@ -12,6 +12,9 @@
 
 namespace cairn::offload {
 
+// Visual tokens of an image: 512, 768 and 1024 pixels square, one token for each 32 x 32 of them.
+inline constexpr std::array<uint64_t, 3> kImageTokens = {256, 576, 1024};
+
 // What one block is in the store: of KV unless the mix of classes says otherwise.
 struct BlockPlan {
   uint32_t tokens = 0;

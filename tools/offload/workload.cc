@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tools/offload/block_content.h"
+#include "tools/offload/block_plan.h"
 
 namespace cairn::offload {
 namespace {
@@ -31,7 +32,6 @@ constexpr double kImageProbability = 0.25;
 constexpr double kDocumentProbability = 0.25;
 constexpr uint64_t kSystemPrompts = 64;
 constexpr uint64_t kImages = 256;
-constexpr std::array<uint64_t, 3> kImageTokens = {256, 576, 1024};
 constexpr uint64_t kContextTokensMax = 16384;
 
 // What a run of tokens is, so that equal ids mean equal content.
