@@ -27,6 +27,14 @@ struct DataFile {
 absl::StatusOr<DataFile> OpenDataFile(const std::string& path, const DataFileHeader& expected,
                                       bool read_only);
 
+// What a file of so many bytes takes on disk beyond them, at most: ext4 keeps a file of a few long
+// extents in its inode, and one of more in a block besides. Where first writes split and join such
+// extents, that block comes and goes with them, and goes with the file's extents locked until it is
+// freed: without a journal and with `discard`, that is until the drive has discarded it, for which
+// reads and writes of the file wait. So a file of 64 MiB or more gets on ext4 five blocks behind
+// its end, each apart, never written: with them it always has more extents than an inode holds.
+uint64_t DataFileTailBytes(uint64_t file_bytes);
+
 // Makes the file out of an empty one: all its blocks, written with zeros if `prewrite`, then its
 // header, then synced.
 absl::Status FormatDataFile(int fd, const std::string& path, const DataFileHeader& header,

@@ -20,7 +20,8 @@ namespace cairn {
 //   PATH/superblock        4096 bytes: magic, format version, UUID, data_file_bytes, file count,
 //                          data paths and their weights
 //   PATH/data/000000.data  preallocated, never extended, truncated or punched; block 0 is its
-//                          header. With data paths elsewhere (DataFolders)
+//                          header. With data paths elsewhere (DataFolders). A few blocks may be
+//                          allocated behind its end (DataFileTailBytes)
 //   PATH/index/            RocksDB
 //
 // An offset on L3 is file * data_file_bytes + offset in that file; block 0 of each file is never
@@ -96,7 +97,8 @@ class StoreFiles {
   uint32_t format_version() const {
     return folders_.data_weights().empty() ? kFormatVersion : kWeightedFormatVersion;
   }
-  uint64_t index_bytes_max() const { return IndexBytesOf(options_.bytes_max); }  // As in Options.
+  // As in Options, less what data files take beyond their bytes.
+  uint64_t index_bytes_max() const;
   const std::vector<std::string>& problems() const { return problems_; }
 
   // One past the last byte of the last file, as an L3 offset.

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <utility>
@@ -183,6 +184,14 @@ uint64_t StoreFiles::BudgetOf(size_t file) const {
   struct stat found;
   const std::string path = data_file_path(file);
   return lstat(path.c_str(), &found) == 0 ? static_cast<uint64_t>(found.st_size) : 0;
+}
+
+uint64_t StoreFiles::index_bytes_max() const {
+  const uint64_t bytes = IndexBytesOf(options_.bytes_max);
+  uint64_t tails = 0;
+  for (const File& file : files_) tails += DataFileTailBytes(file.bytes);
+  // An index that was told to be tiny needs what it has.
+  return bytes - std::min(tails, bytes / 8);
 }
 
 size_t StoreFiles::FilesWithin(uint64_t bytes_max) const {
