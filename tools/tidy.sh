@@ -34,7 +34,7 @@ fi
 # here it found within.
 check() {  # SOURCE
   local out
-  if ! out=$("$tidy" --quiet -p "$BUILD" \
+  if ! out=$("$tidy" --quiet -p "$BUILD" --checks=-bugprone-suspicious-include \
     --header-filter="^$PWD/(include|src|io|tiers|tools|bench)/" \
     --extra-arg=-Xclang --extra-arg=-analyzer-config \
     --extra-arg=-Xclang --extra-arg=max-nodes=20000 "$1" 2>/dev/null); then
