@@ -38,8 +38,6 @@ std::string SourceOf(const Options& options) {
   return absl::StrCat("generated with seed ", options.seed);
 }
 
-constexpr double kSecondsADay = 24 * 60 * 60;
-
 // What a day may write. None: no limit, or one tier.
 absl::StatusOr<std::optional<uint64_t>> BytesPerDay(const Options& options,
                                                     const Workload& workload,
