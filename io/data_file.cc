@@ -21,15 +21,23 @@ absl::Status Bad(const std::string& path, std::string_view what) {
   return absl::DataLossError(absl::StrCat(path, ": ", ToAbsl(what)));
 }
 
+// Of ext4 with blocks of 4 KiB; smaller ones make more extents.
 constexpr uint64_t kExtentsInInode = 4;
+constexpr uint64_t kExtentBytesMax = uint64_t{128} << 20;
 constexpr uint64_t kTailFrom = uint64_t{64} << 20;
+
+// As many extents of one block as it takes besides the fewest that the file can have.
+uint64_t TailBlocks(uint64_t file_bytes) {
+  const uint64_t extents_min = (file_bytes + kExtentBytesMax - 1) / kExtentBytesMax;
+  if (file_bytes < kTailFrom || extents_min > kExtentsInInode) return 0;
+  return kExtentsInInode + 1 - extents_min;
+}
 
 // The store does as well without them, only slower at times.
 void AllocateTail(int fd, uint64_t file_bytes) {
   struct statfs file_system;
-  if (DataFileTailBytes(file_bytes) == 0 || fstatfs(fd, &file_system) != 0) return;
-  if (file_system.f_type != EXT4_SUPER_MAGIC) return;
-  for (uint64_t i = 0; i <= kExtentsInInode; ++i) {
+  if (fstatfs(fd, &file_system) != 0 || file_system.f_type != EXT4_SUPER_MAGIC) return;
+  for (uint64_t i = 0; i < TailBlocks(file_bytes); ++i) {
     const uint64_t offset = file_bytes + (2 * i + 1) * kBlockBytes;
     if (fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), kBlockBytes) != 0) return;
   }
@@ -38,8 +46,8 @@ void AllocateTail(int fd, uint64_t file_bytes) {
 }  // namespace
 
 uint64_t DataFileTailBytes(uint64_t file_bytes) {
-  // With the block that has the extents.
-  return file_bytes < kTailFrom ? 0 : (kExtentsInInode + 2) * kBlockBytes;
+  const uint64_t blocks = TailBlocks(file_bytes);
+  return blocks == 0 ? 0 : (blocks + 1) * kBlockBytes;  // With the one that has the extents.
 }
 
 std::string DataFilePath(const std::string& data_path, uint32_t number) {

@@ -31,7 +31,7 @@ absl::StatusOr<DataFile> OpenDataFile(const std::string& path, const DataFileHea
 // extents in its inode, and one of more in a block besides. Where first writes split and join such
 // extents, that block comes and goes with them, and goes with the file's extents locked until it is
 // freed: without a journal and with `discard`, that is until the drive has discarded it, for which
-// reads and writes of the file wait. So a file of 64 MiB or more gets on ext4 five blocks behind
+// reads and writes of the file wait. So a file of 64 MiB or more gets on ext4 a few blocks behind
 // its end, each apart, never written: with them it always has more extents than an inode holds.
 uint64_t DataFileTailBytes(uint64_t file_bytes);
 
