@@ -14,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/packages.sh
 
 readonly VERSION=14
-# A part of the folder's name: the analyser goes into sources that such a file includes, and no other.
+# Of this name: the analyser goes into sources that a file under it includes, and no other.
 readonly BUILD=build/tidy/UnifiedSource
 
 tidy=$(command -v "clang-tidy-$VERSION" || command -v clang-tidy || true)
@@ -29,9 +29,9 @@ if ! "$(find_cmake)" --preset tidy >"$BUILD"/configure.log 2>&1; then
   exit 1
 fi
 
-# What clang-tidy counts, of all headers of the system, goes to standard error, findings to the other;
-# the analyser's bound for a function is a tenth of its default: half of the time, and what it found
-# here it found within.
+# What clang-tidy counts, of all headers of the system, goes to standard error, findings to the
+# other; the analyser's bound for a function is a tenth of its default: half of the time, and what
+# it found here it found within.
 check() {  # SOURCE
   local out
   if ! out=$("$tidy" --quiet -p "$BUILD" --checks=-bugprone-suspicious-include \
