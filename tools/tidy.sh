@@ -29,13 +29,14 @@ if ! "$(find_cmake)" --preset tidy >"$BUILD"/configure.log 2>&1; then
   exit 1
 fi
 
+root=$(sed 's/[][+.*()^?$|\\]/\\&/g' <<<"$PWD")
 # What clang-tidy counts, of all headers of the system, goes to standard error, findings to the
 # other; the analyser's bound for a function is a tenth of its default: half of the time, and what
 # it found here it found within.
 check() {  # SOURCE
   local out
   if ! out=$("$tidy" --quiet -p "$BUILD" --checks=-bugprone-suspicious-include \
-    --header-filter="^$PWD/(include|src|io|tiers|tools|bench)/" \
+    --header-filter="^$root/(include|src|io|tiers|tools|bench)/" \
     --extra-arg=-Xclang --extra-arg=-analyzer-config \
     --extra-arg=-Xclang --extra-arg=max-nodes=20000 "$1" 2>/dev/null); then
     echo "$1:"
@@ -45,7 +46,7 @@ check() {  # SOURCE
   fi
 }
 export -f check
-export tidy BUILD
+export tidy root BUILD
 
 sed -n 's/^ *"file": "\(.*\)",\{0,1\}$/\1/p' "$BUILD"/compile_commands.json | sort -u |
   xargs -P "$(nproc)" -I SOURCE bash -c 'check SOURCE' || exit 1
