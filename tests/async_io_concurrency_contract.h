@@ -254,7 +254,7 @@ TEST_P(AsyncIoContract, EightThreadsOfRandomOpsKeepTheirContent) { ManyThreadsOn
 
 TEST_P(AsyncIoContract, ManyThreadsShareATinyRing) {
   Open({.depth_max = 4, .threads = 2});
-  ManyThreadsOnOneFile(*io_, 12);
+  ManyThreadsOnOneFile(*io_, 32);
 }
 
 TEST_P(AsyncIoContract, DestructorCompletesEverythingSubmitted) {

@@ -21,8 +21,8 @@ absl::Status ToAbslStatus(const leveldb::Status& status) {
   return absl::UnavailableError(absl::StrCat("leveldb: ", status.ToString()));
 }
 
-leveldb::Slice AsSlice(std::string_view text) { return {text.data(), text.size()}; }
-leveldb::Slice AsSlice(absl::Span<const std::byte> bytes) {
+leveldb::Slice AsLevelDbSlice(std::string_view text) { return {text.data(), text.size()}; }
+leveldb::Slice AsLevelDbSlice(absl::Span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -35,7 +35,8 @@ class LevelDbPeer final : public PeerStore {
 
   absl::Status Put(absl::Span<const PutItem> batch) override {
     leveldb::WriteBatch writes;
-    for (const PutItem& item : batch) writes.Put(AsSlice(item.key), AsSlice(item.bytes));
+    for (const PutItem& item : batch)
+      writes.Put(AsLevelDbSlice(item.key), AsLevelDbSlice(item.bytes));
     return ToAbslStatus(db_->Write(leveldb::WriteOptions(), &writes));
   }
 
@@ -59,7 +60,7 @@ class LevelDbPeer final : public PeerStore {
  private:
   absl::Status GetOne(const GetItem& item) {
     std::string value;
-    CAIRN_RETURN_IF_ERROR(ToAbslStatus(db_->Get(read_options_, AsSlice(item.key), &value)));
+    CAIRN_RETURN_IF_ERROR(ToAbslStatus(db_->Get(read_options_, AsLevelDbSlice(item.key), &value)));
     if (value.size() != item.target.size()) return absl::DataLossError("leveldb: another size");
     std::memcpy(item.target.data(), value.data(), value.size());
     return absl::OkStatus();
@@ -70,7 +71,7 @@ class LevelDbPeer final : public PeerStore {
   Crew crew_{kPeerThreads};
 };
 
-absl::StatusOr<std::unique_ptr<PeerStore>> Open(const PeerOptions& options) {
+absl::StatusOr<std::unique_ptr<PeerStore>> OpenLevelDb(const PeerOptions& options) {
   leveldb::Options leveldb_options;
   leveldb_options.create_if_missing = true;
   leveldb_options.compression = leveldb::kNoCompression;
@@ -85,7 +86,7 @@ absl::StatusOr<std::unique_ptr<PeerStore>> Open(const PeerOptions& options) {
 }  // namespace
 
 std::vector<PeerKind> LevelDbKinds() {
-  return {{"leveldb", "log not synced; a batch is one write; 4 threads get", false, Open}};
+  return {{"leveldb", "log not synced; a batch is one write; 4 threads get", false, OpenLevelDb}};
 }
 
 }  // namespace cairn::peers

@@ -88,7 +88,7 @@ class LmdbPeer final : public PeerStore {
   Crew crew_{kPeerThreads};
 };
 
-absl::StatusOr<std::unique_ptr<PeerStore>> Open(const PeerOptions& options) {
+absl::StatusOr<std::unique_ptr<PeerStore>> OpenLmdb(const PeerOptions& options) {
   MDB_env* env = nullptr;
   CAIRN_RETURN_IF_ERROR(ToAbslStatus(mdb_env_create(&env)));
   auto peer = std::make_unique<LmdbPeer>(env);
@@ -99,8 +99,8 @@ absl::StatusOr<std::unique_ptr<PeerStore>> Open(const PeerOptions& options) {
 }  // namespace
 
 std::vector<PeerKind> LmdbKinds() {
-  return {
-      {"lmdb", "`NOSYNC`; a batch is one transaction; 4 threads get; no checksums", false, Open}};
+  return {{"lmdb", "`NOSYNC`; a batch is one transaction; 4 threads get; no checksums", false,
+           OpenLmdb}};
 }
 
 }  // namespace cairn::peers

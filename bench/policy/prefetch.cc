@@ -93,8 +93,9 @@ class Simulation {
       of_request_.push_back(&block);
       return;
     }
-    while (policy_->size() >= l2_blocks_max_)
+    while (policy_->size() >= l2_blocks_max_) {
       static_cast<FetchedBlock*>(policy_->Pick())->in_l2 = false;
+    }
     policy_->Track(&block);
   }
 

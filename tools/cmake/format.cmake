@@ -1,5 +1,5 @@
-# Targets `format_check` and `format`, by clang-format 14: another version formats differently, so where
-# only such a one is found they say so and pass.
+# Targets `format_check` and `format`, by clang-format 14: another version formats differently, so
+# where only such a one is found they say so and pass.
 set(CAIRN_CLANG_FORMAT_VERSION 14)
 
 find_program(CAIRN_CLANG_FORMAT NAMES clang-format-${CAIRN_CLANG_FORMAT_VERSION} clang-format)

@@ -9,8 +9,8 @@ function(cairn_precompile)
   endif()
 endfunction()
 
-# The same for a test over the layer, with the headers of GoogleTest; over the core, with the fixture of
-# the stores' tests too, of which half the time goes into them.
+# The same for a test over the layer, with the headers of GoogleTest; over the core, with the fixture
+# of the stores' tests too: what it includes takes half the time of each.
 function(cairn_precompile_test target layer)
   if(CAIRN_PRECOMPILE AND layer STREQUAL "core")
     target_precompile_headers(${target} REUSE_FROM cairn_precompiled_store_test)
